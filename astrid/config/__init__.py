@@ -1,0 +1,81 @@
+"""Every knob of AstrID: typed, with its default, unit and range.
+
+`Config` is what a run receives; `conf/*.yaml` and the command line hold only what differs from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .checks import ConfigError, DataError, RunError, Stopped, check
+from .data import AugmentConfig, DataConfig, FramesData
+from .energy import EnergyConfig
+from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
+from .metrics import MetricsConfig
+from .model import ModelConfig
+from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
+from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
+from .sky import SimulatedData
+from .tracking import TrackingConfig
+from .training import EPOCH_METRICS, LOWER_IS_BETTER, TrainingConfig
+
+__all__ = [
+    "EPOCH_METRICS",
+    "LOWER_IS_BETTER",
+    "AdamConfig",
+    "AdamWConfig",
+    "AugmentConfig",
+    "BCEDiceLoss",
+    "BCELoss",
+    "Config",
+    "ConfigError",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "DataConfig",
+    "DataError",
+    "DiceLoss",
+    "EnergyConfig",
+    "FocalLoss",
+    "FramesData",
+    "LossConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "OneCycleSchedule",
+    "OptimizerConfig",
+    "PlateauSchedule",
+    "RunError",
+    "SGDConfig",
+    "ScheduleConfig",
+    "SimulatedData",
+    "Stopped",
+    "TrackingConfig",
+    "TrainingConfig",
+    "TverskyLoss",
+    "check",
+]
+
+
+@dataclass
+class Config:
+    """One run, complete."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=SimulatedData)
+    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
+    schedule: ScheduleConfig = field(default_factory=CosineSchedule)
+    loss: LossConfig = field(default_factory=BCEDiceLoss)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        step = 2**self.model.depth
+        fitting = max(step * 2, round(self.data.tile_size / step) * step)
+        rule = f"a multiple of 2**model.depth = {step} and at least {2 * step}"
+        fits = self.data.tile_size % step == 0 and self.data.tile_size >= 2 * step
+        remedy = f"try data.tile_size={fitting} or a smaller model.depth"
+        check(fits, "data.tile_size", self.data.tile_size, rule, remedy)
+        warmup = self.schedule.warmup_epochs
+        rule = f"at most training.epochs = {self.training.epochs}"
+        check(warmup <= self.training.epochs, "schedule.warmup_epochs", warmup, rule, "try schedule.warmup_epochs=0")

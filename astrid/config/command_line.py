@@ -1,0 +1,86 @@
+"""Check every job that a command line asks for before the first one starts, and keep the exit codes.
+
+0 done; 1 failed while running; 2 bad input or configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from .checks import ConfigError, DataError, RunError
+from .compose import CHOICES, load, register, schemas
+from .explain import explain
+
+
+GROUPS = (*CHOICES, "experiment")
+
+
+def run_checked(main: Callable[[], Any]) -> None:
+    """Check the command line, run Hydra's `main`, and leave with the exit code that fits."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions through, so that they can be told apart here
+    register()
+    try:
+        check_command_line(sys.argv[1:])
+        main()
+    except (ConfigError, DataError) as error:
+        _leave(str(error), code=2)
+    except (HydraException, OmegaConfBaseException) as error:
+        _leave(explain(error, schemas()), code=2)
+    except RunError as error:
+        _leave(str(error), code=1)
+
+
+def _leave(message: str, *, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Compose and check each job of a command line; help and information about Hydra itself pass through.
+
+    Raises
+    ------
+    ConfigError
+        For the first job that cannot run.
+    """
+    parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.config_dir:
+        return
+    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    for override in overrides:
+        _refuse_odd_choice(override)
+    own = [override for override in overrides if not override.key_or_group.split("/")[0].split(".")[0] == "hydra"]
+    for job in _jobs(own, multirun=parsed.multirun):
+        load(job)
+
+
+def _refuse_odd_choice(override: Override) -> None:
+    """Refuse what makes Hydra itself fall over: an empty key, and a group set to something that is no name."""
+    if not override.key_or_group:
+        raise ConfigError(f"{override.input_line} must have a key before its '='; try group.knob=value")
+    value = override.value()
+    if override.key_or_group in GROUPS and isinstance(value, int | float | dict):
+        raise ConfigError(
+            f"{override.key_or_group} must be the name of a choice, got {value}; see conf/{override.key_or_group}/"
+        )
+
+
+def _jobs(overrides: list[Override], *, multirun: bool) -> list[list[str]]:
+    if not multirun:
+        return [[str(override.input_line) for override in overrides]]
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line} must be a list of values in a plain multirun; try choice(...)")
+    if any(override.key_or_group == "training.resume" for override in overrides):
+        raise ConfigError("training.resume must be given without -m; resume the runs one by one")
+    return list(BasicSweeper.split_arguments(overrides, None)[0])

@@ -1,0 +1,74 @@
+"""Knobs that every data set shares, and those of real frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omegaconf import MISSING
+
+from .checks import check
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training tile, drawn once per sample for image, target and valid together."""
+
+    flips: bool = True
+    """Mirror and turn by quarters, all eight orientations equally likely."""
+
+
+@dataclass
+class DataConfig:
+    """What every data set has."""
+
+    batch_size: int = 16
+    """Tiles per step."""
+    tile_size: int = 128
+    """Edge of a square training tile in pixels; a multiple of 2**model.depth."""
+    workers: int = 0
+    """Loader processes; 0 reads the memory-mapped tiles in the main process, fastest on few cores."""
+    stretch: Literal["arcsinh", "linear"] = "arcsinh"
+    """What the network does to its input, which is in background sigma: arcsinh or nothing."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    cache: str = "outputs/cache"
+    """Folder of the prepared fields, keyed by content and configuration."""
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=16")
+        check(self.tile_size >= 16, "data.tile_size", self.tile_size, "at least 16", "try data.tile_size=128")
+        check(self.workers >= 0, "data.workers", self.workers, "at least 0", "try data.workers=2")
+
+
+@dataclass
+class FramesData(DataConfig):
+    """Real FITS frames listed in a manifest."""
+
+    root: str = MISSING
+    """Folder that the manifest's file names start from."""
+    manifest: str = MISSING
+    """CSV with a row a frame; see the README for its columns."""
+    split_unit: Literal["sky", "exposure", "section"] = "sky"
+    """What may not be shared between splits: a patch of sky; only an exposure; only a section of a frame."""
+    val_fraction: float = 0.2
+    """Share of the fields that validates, where the manifest has no `split` column."""
+    test_fraction: float = 0.2
+    """Share of the fields that tests, where the manifest has no `split` column."""
+    split_seed: int = 0
+    """Seed of the assignment of fields to splits."""
+    crops: Literal["grid", "random"] = "grid"
+    """Training tiles on a grid, or cut at random places with random shifts."""
+    crops_per_epoch: int = 256
+    """Training tiles an epoch when `crops=random`."""
+    background_box: int = 64
+    """Edge in pixels of the cells in which background and its sigma are measured."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            check(0 < value < 1, f"data.{name}", value, "in (0, 1)", f"try data.{name}=0.2")
+        total = self.val_fraction + self.test_fraction
+        check(total < 1, "data.val_fraction + data.test_fraction", total, "below 1", "leave some fields to train on")
+        check(self.crops_per_epoch >= 1, "data.crops_per_epoch", self.crops_per_epoch, "at least 1", "try 256")
+        check(self.background_box >= 8, "data.background_box", self.background_box, "at least 8", "try 64")

@@ -1,0 +1,84 @@
+"""Turn what Hydra and OmegaConf say about a mistake into one message with the key, the value, the rule and a remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+
+NOISE = re.compile(
+    r"full_key:|object_type=|reference_type=|To append to|Set the env|See https|Config search path|provider="
+)
+"""Lines that help Hydra's developers and not the user; the hint to append with `+` would hide a mistyped key."""
+
+
+def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
+    """Condense an error of Hydra or OmegaConf.
+
+    Parameters
+    ----------
+    error : BaseException
+    schemas : dict
+        The dataclasses that each group can be.
+    """
+    lines = _lines(error)
+    text = "\n".join(lines)
+    if choice := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
+        return _explain_choice(*choice.groups(), options=_options(lines))
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        return explain_unknown_key(unknown.group(1), known_keys(schemas))
+    if value := re.search(r"Error merging override \+*([^=\s]+)=(.*)", text):
+        return _explain_value(*value.groups(), reason=lines[-1], schemas=schemas)
+    return ": ".join(lines)
+
+
+def _lines(error: BaseException) -> list[str]:
+    lines: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        lines += [line.strip() for line in str(link).splitlines() if line.strip() and not NOISE.search(line)]
+        link = link.__cause__
+    return list(dict.fromkeys(lines))
+
+
+def _options(lines: Sequence[str]) -> list[str]:
+    """Return the names that Hydra lists, one a line, after it says that a choice doesn't exist."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("Available options")]
+    return [] if not starts else [line for line in lines[starts[0] + 1 :] if re.fullmatch(r"\w+", line)]
+
+
+def _explain_choice(group: str, name: str, *, options: Sequence[str]) -> str:
+    rule = f"one of {', '.join(options)}" if options else f"the name of a file in conf/{group}/"
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"{group} must be {rule}, got {name!r}; " + (f"did you mean {close[0]}?" if close else "choose one of them")
+
+
+def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list[type]]) -> str:
+    group, _, knob = key.partition(".")
+    fields = [field for schema in schemas.get(group, []) for field in dataclasses.fields(schema) if field.name == knob]
+    kind = f" of type {fields[0].type}" if fields else ""
+    remedy = f"; its default is {_default(fields[0])}" if fields else ""
+    return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"
+
+
+def _default(field: dataclasses.Field[object]) -> object:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def explain_unknown_key(name: str, known: Sequence[str]) -> str:
+    """Say that a key doesn't exist and which ones come close, or else which ones its group has."""
+    close = difflib.get_close_matches(name, known, n=3)
+    group = name.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == group]
+    remedy = f"did you mean {' or '.join(close)}?" if close else f"known there: {', '.join(siblings)}"
+    return f"{name} must be a key of the configuration, but there is none of that name; {remedy}"
+
+
+def known_keys(schemas: dict[str, list[type]]) -> list[str]:
+    """Return the names of all groups and of all their knobs, as written on the command line."""
+    keys = list(schemas)
+    for group, choices in schemas.items():
+        keys += [f"{group}.{knob.name}" for choice in choices for knob in dataclasses.fields(choice)]
+    return list(dict.fromkeys(keys))

@@ -1,0 +1,189 @@
+"""Every mistake in a configuration is refused before the first step, by a message that says how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+from astrid.config import Config, ConfigError, FramesData, SGDConfig, SimulatedData
+from astrid.config.command_line import check_command_line
+from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder, schemas
+from astrid.config.explain import explain
+from astrid.config.resume import load_config, save_config
+
+CONF = PROJECT_ROOT / "conf"
+
+WRONG = [
+    ("model.dpeth=3", r"model\.dpeth must be a key .* did you mean model\.depth"),
+    ("+model.dpeth=3", r"model\.dpeth must be a key .* did you mean model\.depth"),
+    ("++optimizer.nesterov=true", r"optimizer\.nesterov must be a key"),
+    ("+foo=1", r"foo must be a key"),
+    ("foo=1", r"foo must be a key"),
+    ("model=unett", r"model must be one of unet, unet_deep, .* got 'unett'; did you mean unet\?"),
+    ("modle=unet", r"modle"),
+    ("experiment=nothing", r"experiment must be .* got 'nothing'"),
+    ("model.depth=deep", r"model\.depth must be a value of type int, got 'deep' .*; its default is 3"),
+    ("model.depth=0", r"model\.depth must be from 1 to 6, got 0; try model\.depth=3"),
+    ("model.norm=layer", r"model\.norm.*layer"),
+    ("training.epochs=2.5", r"training\.epochs.*2\.5"),
+    ("data.tile_size=100", r"data\.tile_size must be a multiple of 2\*\*model\.depth = 8 .* got 100; try data\.tile_size=96"),
+    ("data=frames", r"data\.(root|manifest) must be given"),
+    ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
+    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 10"),
+    ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
+    ("tracking.uri=", r"tracking\.uri must be not empty"),
+    ("model.depth=", r"model\.depth"),
+    ("optimizer.lr=inf", r"optimizer\.lr must be a finite number, got inf"),
+    ("optimizer.betas=[0.9,nan]", r"optimizer\.betas"),
+    ("model.depth=[", r"model\.depth"),
+    ("=3", r"=3 must have a key"),
+    ("model=3", r"model must be the name of a choice, got 3"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), WRONG, ids=[override for override, _ in WRONG])
+def test_a_mistake_is_refused_with_one_message(override: str, message: str) -> None:
+    with pytest.raises((ConfigError, HydraException)) as caught:
+        check_command_line([override])
+    said = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, schemas())
+    assert re.search(message, said), said
+    assert "Traceback" not in said
+    assert "To append to your config" not in said
+
+
+def test_the_defaults_are_those_of_the_schema() -> None:
+    assert load() == Config()
+
+
+def test_a_group_and_a_knob_can_be_chosen_together() -> None:
+    config = load(["model=unet_deep", "data.batch_size=16", "optimizer=sgd", "optimizer.nesterov=true"])
+    assert config.model.depth == 5
+    assert config.data.batch_size == 16
+    assert isinstance(config.optimizer, SGDConfig)
+    assert config.optimizer.nesterov
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"{path.parent.name}={path.stem}"
+        for path in sorted(CONF.glob("*/*.yaml"))
+        if path.parent.name != "experiment" and path.stem != "frames"
+    ],
+)
+def test_every_named_choice_composes(override: str) -> None:
+    load([override])
+
+
+@pytest.mark.parametrize("recipe", [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))])
+def test_every_recipe_composes(recipe: str) -> None:
+    load([f"experiment={recipe}"])
+
+
+def test_every_choice_of_the_schema_has_its_file() -> None:
+    for group, choices in CHOICES.items():
+        for name in choices:
+            assert (CONF / group / f"{name}.yaml").is_file(), f"conf/{group}/{name}.yaml"
+
+
+def all_knobs() -> set[str]:
+    schemas = {schema for choices in CHOICES.values() for schema in choices.values()}
+    return {field.name for schema in schemas for field in dataclasses.fields(schema)}
+
+
+@pytest.mark.parametrize("knob", sorted(all_knobs()))
+def test_every_knob_is_read_somewhere(knob: str) -> None:
+    code = "\n".join(
+        path.read_text() for path in (PROJECT_ROOT / "astrid").rglob("*.py") if path.parent.name != "config"
+    )
+    assert re.search(rf"\.{knob}\b", code), f"nothing reads {knob}"
+
+
+def test_every_combination_of_a_multirun_is_checked_before_the_first_runs() -> None:
+    with pytest.raises(ConfigError, match=r"model\.depth must be from 1 to 6, got 0"):
+        check_command_line(["-m", "model.depth=3,0,2", "model.filters=8,16"])
+    check_command_line(["-m", "model.depth=2,3", "model.filters=8,16"])
+
+
+def test_a_pair_that_contradicts_itself_only_in_one_combination_is_found() -> None:
+    with pytest.raises(ConfigError, match=r"data\.tile_size must be a multiple of 2\*\*model\.depth = 64"):
+        check_command_line(["-m", "model.depth=2,6", "data.tile_size=96"])
+
+
+def test_an_interval_in_a_plain_multirun_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must be a list of values"):
+        check_command_line(["-m", "optimizer.lr=interval(0.001,0.01)"])
+
+
+def test_help_and_shell_completion_pass_through() -> None:
+    for arguments in (["--help"], ["--hydra-help"], ["--info", "searchpath"]):
+        check_command_line(arguments)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["optimizer=sgd", "schedule=plateau", "loss=tversky"], ["data=frames", "data.root=a", "data.manifest=b.csv"]],
+)
+def test_a_saved_configuration_comes_back_equal(tmp_path: Path, overrides: list[str]) -> None:
+    config = load(overrides)
+    save_config(config, tmp_path)
+    assert load_config(tmp_path) == config
+
+
+def saved_run(folder: Path, *overrides: str) -> Path:
+    save_config(load(overrides), folder)
+    return folder
+
+
+def test_resuming_takes_the_saved_configuration_and_the_allowed_changes(tmp_path: Path) -> None:
+    run = saved_run(tmp_path, "model=unet_small", "training.epochs=4")
+    config = load([f"training.resume={run}", "training.epochs=8", "data.workers=2", "tracking=off"])
+    assert config.model == load(["model=unet_small"]).model
+    assert (config.training.epochs, config.data.workers, config.tracking.backend) == (8, 2, "off")
+    assert load([f"training.resume={run}"]).training.epochs == 4
+
+
+@pytest.mark.parametrize("change", ["model.depth=2", "model=unet_deep", "data.batch_size=4", "optimizer.lr=1e-4"])
+def test_resuming_refuses_any_other_change(tmp_path: Path, change: str) -> None:
+    run = saved_run(tmp_path)
+    with pytest.raises(ConfigError, match="must stay as it was when a run is resumed"):
+        load([f"training.resume={run}", change])
+
+
+def test_resuming_names_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.resume must name a run folder"):
+        load([f"training.resume={tmp_path}"])
+
+
+def test_a_resumed_run_stays_in_its_folder_and_a_new_one_gets_its_own() -> None:
+    assert run_folder("outputs/runs/new", None) == "outputs/runs/new"
+    assert run_folder("outputs/runs/new", "outputs/runs/old") == "outputs/runs/old"
+    assert run_folder("outputs/runs/new", "outputs/runs/old/checkpoints/last.pt") == "outputs/runs/old"
+
+
+def test_sample_data_is_found_by_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASTRID_DATA", str(tmp_path))
+    config = load(["data=frames", "data.root=${astrid.data:stars}", "data.manifest=${astrid.project:m.csv}"])
+    assert isinstance(config.data, FramesData)
+    assert config.data.root == str(tmp_path / "stars")
+    assert config.data.manifest == str(PROJECT_ROOT / "m.csv")
+
+
+def test_every_knob_has_a_docstring() -> None:
+    undocumented = []
+    for path in (PROJECT_ROOT / "astrid" / "config").glob("*.py"):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines[:-1]):
+            knob = re.match(r"    (\w+): .* = ", line)
+            inherited = knob and any(f"{knob.group(1)}: " in other and '"""' in after for other, after in zip(lines, lines[1:], strict=False))
+            if knob and '"""' not in lines[number + 1] and not inherited and "Config" not in line:
+                undocumented.append(f"{path.name}:{number + 1} {knob.group(1)}")
+    assert undocumented == []
+
+
+def test_simulated_data_is_the_default() -> None:
+    assert isinstance(load().data, SimulatedData)

@@ -1,0 +1,24 @@
+"""Train, evaluate and record a U-Net: `python train.py model=unet_deep data.batch_size=16`."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from astrid.config.command_line import run_checked
+from astrid.config.compose import to_config
+
+
+@hydra.main(config_path="conf", config_name="config")
+def main(composed: DictConfig) -> float:
+    """Run one experiment and return its objective."""
+    from astrid.experiment import run_experiment
+
+    job = HydraConfig.get()
+    config = to_config(composed, overrides=job.overrides.task)
+    return run_experiment(config, run_dir=Path(job.runtime.output_dir))
+
+
+if __name__ == "__main__":
+    run_checked(main)
