@@ -1,0 +1,1 @@
+"""From files or a simulated sky to batches of tiles."""

@@ -1,0 +1,159 @@
+"""From prepared fields to batches of tiles on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from astrid.config import DataConfig, FramesData
+
+from .store import FieldStore
+from .tiles import cut_tile, tile_origins
+
+Batch = dict[str, Tensor]
+Tile = tuple[int, int, int]
+"""Number of the field, and the corner (y0, x0) of the tile in it."""
+
+
+class TileDataset(Dataset[Batch]):
+    """Tiles of a store, by field and corner; what sticks out of the field is 0 and not valid."""
+
+    def __init__(self, store: FieldStore, *, tile: int) -> None:
+        self.store, self.tile = store, tile
+
+    def __getitem__(self, where: Tile) -> Batch:
+        number, y0, x0 = where
+        image = torch.from_numpy(cut_tile(self.store.image(number), y0, x0, tile=self.tile))
+        planes = torch.from_numpy(cut_tile(self.store.planes(number), y0, x0, tile=self.tile))
+        return {"image": image, "target": planes[:1], "valid": planes[1:]}
+
+
+class TileBatches(Sampler[list[Tile]]):
+    """Which tiles make up each batch of an epoch: a pure function of seed and epoch, so that it can be resumed.
+
+    Parameters
+    ----------
+    store : FieldStore
+    tile, batch_size : int
+    seed : int or None
+        None keeps the order of the grid, for validation.
+    random_crops : int or None
+        Number of tiles cut at random places an epoch, instead of the grid.
+    """
+
+    def __init__(
+        self, store: FieldStore, *, tile: int, batch_size: int, seed: int | None = None, random_crops: int | None = None
+    ) -> None:
+        self.sizes = [(entry.height, entry.width) for entry in store.entries]
+        self.tile, self.batch_size, self.seed, self.random_crops = tile, batch_size, seed, random_crops
+        self.epoch, self.start = 0, 0
+
+    def begin(self, epoch: int, *, start: int = 0) -> None:
+        """Set the epoch, and how many of its batches to leave out because they were done before."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return -(-len(self._tiles()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Tile]]:
+        tiles = self._tiles()
+        for first in range(self.start * self.batch_size, len(tiles), self.batch_size):
+            yield tiles[first : first + self.batch_size]
+
+    def _tiles(self) -> list[Tile]:
+        generator = np.random.default_rng([0 if self.seed is None else self.seed, self.epoch])
+        if self.random_crops is not None:
+            return self._random_tiles(generator, self.random_crops)
+        grid = [
+            (number, y0, x0)
+            for number, (height, width) in enumerate(self.sizes)
+            for y0, x0 in tile_origins(height, width, tile=self.tile)
+        ]
+        return grid if self.seed is None else [grid[index] for index in generator.permutation(len(grid))]
+
+    def _random_tiles(self, generator: np.random.Generator, count: int) -> list[Tile]:
+        """Choose fields by their area and corners anywhere, a quarter of a tile beyond the edges included."""
+        areas = np.array([height * width for height, width in self.sizes], dtype=np.float64)
+        numbers = generator.choice(len(areas), size=count, p=areas / areas.sum())
+        return [(int(number), *self._corner(generator, *self.sizes[number])) for number in numbers]
+
+    def _corner(self, generator: np.random.Generator, height: int, width: int) -> tuple[int, int]:
+        margin = self.tile // 4
+        low = [min(-margin, size - self.tile - margin) for size in (height, width)]
+        high = [max(margin, size - self.tile + margin) for size in (height, width)]
+        y0, x0 = generator.integers(low, high, endpoint=True)
+        return int(y0), int(x0)
+
+
+class TileLoader:
+    """Batches of tiles, epoch after epoch, from this process or from worker processes."""
+
+    def __init__(self, dataset: TileDataset, batches: TileBatches, *, workers: int, pin_memory: bool) -> None:
+        self.batches = batches
+        self._loader: DataLoader[Batch] = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # or each epoch would draw the workers' seed from the global one
+        )
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, from batch number `start` on."""
+        self.batches.begin(epoch, start=start)
+        return iter(self._loader)
+
+
+def training_loader(store: FieldStore, config: DataConfig, *, seed: int, pin_memory: bool) -> TileLoader:
+    """Return the shuffled training tiles, on a grid or at random places as configured."""
+    random_crops = config.crops_per_epoch if isinstance(config, FramesData) and config.crops == "random" else None
+    batches = TileBatches(
+        store, tile=config.tile_size, batch_size=config.batch_size, seed=seed, random_crops=random_crops
+    )
+    dataset = TileDataset(store, tile=config.tile_size)
+    return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
+
+
+def validation_loader(store: FieldStore, config: DataConfig, *, pin_memory: bool) -> TileLoader:
+    """Return the validation tiles in the order of the grid."""
+    batches = TileBatches(store, tile=config.tile_size, batch_size=config.batch_size)
+    dataset = TileDataset(store, tile=config.tile_size)
+    return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
+
+
+def orient(batch: Batch, codes: Tensor) -> Batch:
+    """Give each sample one of the eight orientations of the square.
+
+    Parameters
+    ----------
+    batch : dict of (B, C, T, T) tensors
+    codes : (B,) int64
+        0 to 7: quarter turns in the lower two bits, a mirror in the third.
+
+    Returns
+    -------
+    dict of new tensors, all turned alike.
+    """
+    turned = {name: planes.clone() for name, planes in batch.items()}
+    for code in torch.unique(codes).tolist():
+        chosen = codes == code
+        for name, planes in batch.items():
+            picked = torch.rot90(planes[chosen], code % 4, dims=(-2, -1))
+            turned[name][chosen] = picked.flip(-1) if code >= 4 else picked
+    return turned
+
+
+def augment(batch: Batch, *, flips: bool, seed: Sequence[int]) -> Batch:
+    """Change a training batch at random, drawn from `seed` alone: once per sample, for all its planes together."""
+    if not flips:
+        return batch
+    codes = np.random.default_rng(list(seed)).integers(0, 8, size=batch["image"].shape[0])
+    return orient(batch, torch.from_numpy(codes).to(batch["image"].device))

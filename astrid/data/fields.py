@@ -1,0 +1,149 @@
+"""Prepare the fields of every split, from the simulated sky or from real frames, or find them in the cache.
+
+Nothing here needs torch, so that the processes which prepare fields start fast and stay small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+
+from . import difference, manifest, preprocess, simulate
+from .frames import Field
+from .store import FieldStore, cached_store
+
+SPLITS = ("train", "val", "test")
+SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
+"""Knobs that change how fields are served but not the fields."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Prepared fields of each split, with the fingerprint of what they were made from."""
+
+    train: FieldStore
+    val: FieldStore
+    test: FieldStore
+    fingerprint: str
+    description: str
+
+
+Announce = Callable[[Iterable[Field], str, int], Iterable[Field]]
+"""Shows progress: (fields as they are made, what they are, how many) -> the same fields."""
+
+
+def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> Splits:
+    """Prepare all fields of a data configuration, or find them in the cache.
+
+    Raises
+    ------
+    DataError
+        For input that cannot be used, naming the file or the row of the manifest.
+    """
+    match config:
+        case SimulatedData():
+            makers, key = _simulated(config)
+            description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
+        case FramesData():
+            makers, key = _real(config, receptive_field_pixels)
+            description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
+        case _:
+            raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+    cache = Path(config.cache)
+    stores = {
+        split: cached_store(cache, f"{key[:16]}/{split}", announce(_parallel(work), f"{split} fields", len(work)))
+        for split, work in makers.items()
+    }
+    return Splits(**stores, fingerprint=key, description=description)
+
+
+def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
+    """Make fields on all cores, in order, holding only a few at a time."""
+    yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
+
+
+Makers = dict[str, list[Callable[[], Field]]]
+
+
+def _simulated(config: SimulatedData) -> tuple[Makers, str]:
+    counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
+    makers: Makers = {
+        split: [FieldMaker(simulated_field, config, split, index) for index in range(count)]
+        for split, count in counts.items()
+    }
+    return makers, _fingerprint(config)
+
+
+def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]:
+    rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+    makers: Makers = {
+        split: [FieldMaker(preprocess.prepare_field, row, config) for row in rows if row.split == split]
+        for split in SPLITS
+    }
+    contents = manifest.fingerprint_rows(rows, config)
+    return makers, _fingerprint(config, contents=contents)
+
+
+class FieldMaker:
+    """A call that makes one field, and that a worker process can be sent."""
+
+    def __init__(self, function: Callable[..., Field], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __call__(self) -> Field:
+        return self.function(*self.arguments)
+
+
+def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
+    """Simulate one field and bring it into the network's channels: science, reference, difference.
+
+    The channels are in units of their background sigma; the target is the mask that `config.target` names.
+    """
+    sky = simulate.simulate_field(config, split=split, index=index)
+    residual = difference.matched_difference(
+        sky.science,
+        sky.reference,
+        science_fwhm=sky.science_fwhm,
+        reference_fwhm=sky.reference_fwhm,
+        valid=sky.valid,
+    )
+    image = difference.channels_in_sigma(sky.science, sky.reference, residual, sky.valid)
+    sources = sky.sources if config.target == "transient" else None
+    return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
+
+
+def _fingerprint(config: DataConfig, *, contents: str = "") -> str:
+    """Hash what decides the pixels: the knobs, the code of this package, and the contents of input files."""
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in SERVING_KEYS}
+    code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    text = json.dumps([type(config).__name__, knobs, code, contents], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_splits(splits: Splits, *, monitor: str) -> None:
+    """Refuse splits that cannot be learned from or watched.
+
+    Raises
+    ------
+    DataError
+        Where training has no valid pixel, or validation has nothing that the monitor could measure.
+    """
+    for name in SPLITS:
+        store: FieldStore = getattr(splits, name)
+        if sum(entry.valid_pixels for entry in store.entries) == 0:
+            raise DataError(f"the {name} split must have valid pixels, but all of its {len(store)} fields are masked")
+    if splits.train.prior == 0:
+        raise DataError("the train split must have positive pixels, but none of its fields has any; check the target")
+    if monitor in ("val/auprc", "val/auroc") and splits.val.prior == 0:
+        raise DataError(
+            f"{monitor} needs positive pixels in the val split, which has none; try training.monitor=val/loss"
+        )

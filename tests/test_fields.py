@@ -1,0 +1,89 @@
+"""Splits are prepared once, found again, and refused where nothing could be learned from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from astrid.config import DataError, SimulatedData
+from astrid.data.fields import SERVING_KEYS, Splits, build_splits, check_splits, simulated_field
+from astrid.data.frames import Field
+from astrid.data.store import FieldStore, write_fields
+
+
+def quiet(fields: Iterable[Field], what: str, count: int) -> Iterable[Field]:
+    return fields
+
+
+def small_sky(cache: Path, **knobs: object) -> SimulatedData:
+    sizes = {"train_fields": 3, "val_fields": 2, "test_fields": 2, "field_size": 64, "tile_size": 32}
+    return SimulatedData(cache=str(cache), **(sizes | knobs))  # type: ignore[arg-type]
+
+
+def test_prepared_fields_equal_those_made_one_by_one_in_any_order(tmp_path: Path) -> None:
+    config = small_sky(tmp_path)
+    splits = build_splits(config, receptive_field_pixels=44, announce=quiet)
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [3, 2, 2]
+    for index in (2, 0, 1):
+        alone = simulated_field(config, "train", index)
+        np.testing.assert_array_equal(splits.train.image(index), alone.image)
+        np.testing.assert_array_equal(splits.train.field(index).target, alone.target)
+
+
+def test_serving_knobs_keep_the_fingerprint_and_all_others_change_it(tmp_path: Path) -> None:
+    def fingerprint(**knobs: object) -> str:
+        return build_splits(small_sky(tmp_path, **knobs), receptive_field_pixels=44, announce=quiet).fingerprint
+
+    base = fingerprint()
+    assert fingerprint(batch_size=2, workers=1, stretch="linear") == base
+    assert fingerprint(sky_seed=2) != base
+    assert fingerprint(target="trail", trail_probability=1.0) != base
+    assert set(SERVING_KEYS) & {field.name for field in dataclasses.fields(SimulatedData)}
+
+
+def test_a_second_call_makes_nothing(tmp_path: Path) -> None:
+    config = small_sky(tmp_path)
+    build_splits(config, receptive_field_pixels=44, announce=quiet)
+
+    def refuse(fields: Iterable[Field], what: str, count: int) -> Iterable[Field]:
+        for _ in ():
+            yield
+        raise AssertionError(f"{what} are made again")
+
+    build_splits(config, receptive_field_pixels=44, announce=refuse)
+
+
+@pytest.mark.parametrize("target", ["transient", "cosmic_ray", "trail"])
+def test_any_artefact_can_be_the_target_and_only_transients_have_a_catalogue(tmp_path: Path, target: str) -> None:
+    config = small_sky(tmp_path, target=target, trail_probability=1.0, cosmic_rays=20.0, transients=8.0)
+    field = simulated_field(config, "test", 0)
+    assert field.target.any()
+    assert (field.sources is not None) == (target == "transient")
+
+
+def store_of(folder: Path, *, positive: bool, valid: bool) -> FieldStore:
+    plane = np.zeros((8, 8), bool)
+    write_fields(folder, [Field("a", np.zeros((1, 8, 8), np.float32), plane | positive, plane | valid)])
+    return FieldStore(folder)
+
+
+def test_splits_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
+    good = store_of(tmp_path / "good", positive=True, valid=True)
+    masked = store_of(tmp_path / "masked", positive=True, valid=False)
+    empty = store_of(tmp_path / "empty", positive=False, valid=True)
+
+    def splits(train: FieldStore, val: FieldStore) -> Splits:
+        return Splits(train, val, good, "key", "test")
+
+    check_splits(splits(good, good), monitor="val/auprc")
+    with pytest.raises(DataError, match="train split must have valid pixels"):
+        check_splits(splits(masked, good), monitor="val/auprc")
+    with pytest.raises(DataError, match="train split must have positive pixels"):
+        check_splits(splits(empty, good), monitor="val/auprc")
+    with pytest.raises(DataError, match=r"val/auprc needs positive pixels .* try training\.monitor=val/loss"):
+        check_splits(splits(good, empty), monitor="val/auprc")
+    check_splits(splits(good, empty), monitor="val/loss")
