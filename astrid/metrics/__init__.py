@@ -1,0 +1,1 @@
+"""How a trained network is judged: pixels, calibration, objects, latency."""

@@ -1,0 +1,91 @@
+"""How long a forward pass takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of a forward pass of one batch, from call to finished result.
+
+    Attributes
+    ----------
+    p50_ms, p95_ms : float
+        Median and 95th percentile in milliseconds.
+    mpix_per_s : float
+        Throughput: image pixels (batch × height × width) per second over all passes, in millions.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    mpix_per_s: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers by the names under which they are logged."""
+        return {
+            "latency/p50_ms": self.p50_ms,
+            "latency/p95_ms": self.p95_ms,
+            "throughput/mpix_per_s": self.mpix_per_s,
+        }
+
+
+def measure_latency(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    warmup: int,
+    repeats: int,
+    synchronise: Callable[[], None],
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Latency:
+    """Time forward passes in evaluation mode, each synchronised with the device before and after.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called with `example`; its training mode is restored afterwards.
+    example : (B, C, H, W) Tensor
+        Batch on the model's device, in the memory format in which it will be used.
+    warmup : int
+        Untimed passes first: allocators, autotuners and compilers do their work there.
+    repeats : int
+        Timed passes.
+    synchronise : callable
+        Returns when the device has done all queued work; without it, only the queueing would be timed.
+    autocast : callable
+        Makes the context that sets the precision, a new one for each pass.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            seconds = [_time_pass(model, example, synchronise, autocast) for _ in range(warmup + repeats)][warmup:]
+    finally:
+        model.train(was_training)
+    batch, _, height, width = example.shape
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
+    return Latency(
+        p50_ms=float(p50), p95_ms=float(p95), mpix_per_s=batch * height * width * repeats / sum(seconds) / 1e6
+    )
+
+
+def _time_pass(
+    model: nn.Module,
+    example: Tensor,
+    synchronise: Callable[[], None],
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> float:
+    synchronise()
+    start = time.perf_counter()
+    with autocast():
+        model(example)
+    synchronise()
+    return time.perf_counter() - start
