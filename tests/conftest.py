@@ -17,3 +17,29 @@ def sample_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"sample data not found at {folder}; set ASTRID_DATA to its folder")
     return folder
+
+
+TINY = (
+    "model=unet_small",
+    "data.train_fields=8",
+    "data.val_fields=2",
+    "data.test_fields=2",
+    "data.field_size=128",
+    "data.tile_size=64",
+    "data.transients=8",
+    "data.transient_snr=[30,100]",
+    "optimizer.lr=0.01",
+    "data.batch_size=4",
+    "training.epochs=2",
+    "training.device=cpu",
+    "training.threads=1",
+    "metrics.bins=4096",
+    "metrics.latency_repeats=2",
+)
+"""Overrides under which a whole run takes seconds; the sky is crowded so that few fields hold enough."""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a tiny run, with one cache of prepared fields for all of them."""
+    return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]

@@ -60,7 +60,9 @@ def make_learner(
 ) -> Learner:
     """Build a learner on the CPU; the seed of `config` decides its weights."""
     runtime = prepare_runtime(config)
-    network = build_unet(model or ModelConfig(depth=1, filters=4, dropout=0.1), channels=1, stretch="arcsinh", prior=0.04)
+    network = build_unet(
+        model or ModelConfig(depth=1, filters=4, dropout=0.1), channels=1, stretch="arcsinh", prior=0.04
+    )
     optimizer = build_optimizer(network, AdamWConfig(lr=0.01))
     plan = schedule or CosineSchedule(warmup_epochs=0.5)
     return Learner(

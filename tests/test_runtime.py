@@ -72,7 +72,8 @@ def test_a_first_signal_is_noted_and_a_second_one_interrupts() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[x] can't allocate memory: 9 bytes"), MemoryError()]
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[x] can't allocate memory: 9 bytes"), MemoryError()],
 )
 def test_running_out_of_memory_names_the_knobs(error: Exception) -> None:
     with pytest.raises(RunError, match=r"out of memory: try data\.batch_size"), memory_advice("try data.batch_size"):

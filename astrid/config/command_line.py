@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 from .checks import ConfigError, DataError, RunError
 from .compose import CHOICES, load, register, schemas
 from .explain import explain
-
 
 GROUPS = (*CHOICES, "experiment")
 
@@ -59,7 +59,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
     overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     for override in overrides:
         _refuse_odd_choice(override)
-    own = [override for override in overrides if not override.key_or_group.split("/")[0].split(".")[0] == "hydra"]
+    own = [override for override in overrides if not re.match(r"hydra\b", override.key_or_group)]
     for job in _jobs(own, multirun=parsed.multirun):
         load(job)
 

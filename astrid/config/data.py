@@ -61,7 +61,7 @@ class FramesData(DataConfig):
     crops_per_epoch: int = 256
     """Training tiles an epoch when `crops=random`."""
     background_box: int = 64
-    """Edge in pixels of the cells in which background and its sigma are measured."""
+    """Edge in pixels of the cells in which the background level is measured; as large as the frame makes one level."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ class ConstantSchedule(ScheduleConfig):
 
 @dataclass
 class CosineSchedule(ScheduleConfig):
-    """Warm up, then fall along half a cosine to a fraction of the peak (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    """Warm up, then fall along half a cosine to a fraction of the peak (Loshchilov and Hutter, arXiv:1608.03983)."""
 
     warmup_epochs: float = 0.5
     final_fraction: float = 0.01

@@ -74,7 +74,7 @@ class SimulatedData(DataConfig):
     reference_seeing: list[float] = field(default_factory=lambda: [2.2, 3.2])
     """Range of the reference frame's FWHM in pixels; a reference is made of the better nights."""
     moffat_beta: list[float] = field(default_factory=lambda: [3.0, 4.0])
-    """Range of the Moffat PSF's exponent, own to each frame; 2.5 to 4.8 is seen (Trujillo et al. 2001)."""
+    """Range of the Moffat PSF's exponent, own to each frame; turbulence alone gives 4.8, real optics 2.5 and more."""
     sky_level: list[float] = field(default_factory=lambda: [200.0, 600.0])
     """Range of the sky in electrons per pixel and exposure, from dark to grey."""
     gain: list[float] = field(default_factory=lambda: [1.0, 2.0])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 
 from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
@@ -68,7 +69,10 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
 
 def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
     """Make fields on all cores, in order, holding only a few at a time."""
-    yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
+    try:
+        yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
+    finally:
+        get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
 Makers = dict[str, list[Callable[[], Field]]]

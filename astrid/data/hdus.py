@@ -1,0 +1,94 @@
+"""Find the picture that is wanted in a FITS file, from its headers alone.
+
+HDUs are astropy's, opened so that tile-compressed images show as the tables that they are in the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from astrid.config import DataError
+
+_SHOWN = 10  # HDUs listed in a message
+
+
+def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int, tuple[int, int]]:
+    """Return the number of an HDU and its (height, width).
+
+    Parameters
+    ----------
+    hdus : sequence of HDUs
+        Of the file.
+    wanted : int, str or None
+        Number of the HDU, or its name (`SCI`, or `SCI,2` with its EXTVER); None takes the first with an image.
+    """
+    index = _first_image(hdus) if wanted is None else _named_hdu(hdus, wanted)
+    shape = _declared_shape(hdus[index])
+    if len(shape) != 2 or min(shape) == 0:
+        raise DataError(
+            f"HDU {index} holds {_describe(hdus[index])}, but a picture with two axes is needed; "
+            f"name another among {_contents(hdus)}, or save one plane as an image of its own"
+        )
+    return index, (shape[0], shape[1])
+
+
+def check_complete(hdu: Any, *, file_bytes: int) -> None:
+    """Refuse an HDU that ends beyond its file, or a tile-compressed one that lacks tiles."""
+    end = hdu.fileinfo()["datLoc"] + hdu.size
+    if end > file_bytes:
+        raise DataError(f"the file is cut short, the image ends at byte {end} of {file_bytes}; fetch it again")
+    if hdu.header.get("ZIMAGE", False) and _tiles_declared(hdu.header) != hdu.header["NAXIS2"]:
+        tiles = f"{_tiles_declared(hdu.header)} tiles, its table has {hdu.header['NAXIS2']}"
+        raise DataError(f"the file is damaged, the header declares {tiles}; fetch it again")
+
+
+def _first_image(hdus: Sequence[Any]) -> int:
+    for index, hdu in enumerate(hdus):
+        shape = _declared_shape(hdu)
+        if len(shape) >= 2 and min(shape) > 0:
+            return index
+    raise DataError(f"there is no image in it ({_contents(hdus)}); name a file that has one")
+
+
+def _named_hdu(hdus: Sequence[Any], wanted: int | str) -> int:
+    name, _, version = str(wanted).partition(",")
+    for index, hdu in enumerate(hdus):
+        named = hdu.name == name.strip().upper() and version.strip() in ("", str(hdu.ver))
+        if wanted == index or (isinstance(wanted, str) and named):
+            return index
+    raise DataError(f"there is no HDU {wanted!r}; name one among {_contents(hdus)}")
+
+
+def _declared_shape(hdu: Any) -> tuple[int, ...]:
+    """Return the axes of an image in NumPy's order, without leading axes of length 1; () if it is no image."""
+    compressed = bool(hdu.header.get("ZIMAGE", False))
+    if not (hdu.is_image or compressed):
+        return ()
+    key = "ZNAXIS" if compressed else "NAXIS"
+    axes = [int(hdu.header[f"{key}{number}"]) for number in range(int(hdu.header[key]), 0, -1)]
+    while len(axes) > 2 and axes[0] == 1:
+        del axes[0]
+    return tuple(axes)
+
+
+def _tiles_declared(header: Any) -> int:
+    """Count the tiles of a compressed image; a tile is a row of the image unless the header says otherwise."""
+    axes = range(1, int(header["ZNAXIS"]) + 1)
+    edges = ((int(header[f"ZNAXIS{axis}"]), axis) for axis in axes)
+    return math.prod(
+        math.ceil(edge / int(header.get(f"ZTILE{axis}", edge if axis == 1 else 1))) for edge, axis in edges
+    )
+
+
+def _contents(hdus: Sequence[Any]) -> str:
+    shown = [f"{index} {hdu.name or '(no name)'}: {_describe(hdu)}" for index, hdu in enumerate(hdus[:_SHOWN])]
+    return ", ".join(shown) + (", ..." if len(hdus) > _SHOWN else "")
+
+
+def _describe(hdu: Any) -> str:
+    shape = _declared_shape(hdu)
+    if shape and min(shape) > 0:
+        return f"an image of {'x'.join(str(axis) for axis in reversed(shape))} pixels"
+    return "nothing" if hdu.is_image else "a table"

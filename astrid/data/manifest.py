@@ -1,0 +1,249 @@
+"""Read the manifest of a set of real frames, and refuse, naming the row, what cannot be trained on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from astrid.config import DataError, FramesData
+
+from .frames import ImageInfo, inspect_image
+from .rows import FrameRow, ImageFile, Section
+from .splits import SPLITS, assign_splits, refuse_leaks
+
+IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
+BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
+CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes")
+NUMBER_COLUMNS = {
+    "fwhm": "fwhm_pixels",
+    "reference_fwhm": "reference_fwhm_pixels",
+    "reference_scale": "reference_scale",
+}
+COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", *NUMBER_COLUMNS)
+REQUIRED = ("field", "science")
+
+_SEPARATORS = re.compile(r"[|;,\s]+")
+
+
+def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[FrameRow]:
+    """Read a manifest, look into every file that it names, and put every row into a split.
+
+    Lines that start with # are comments. Several codes or bits are separated by |.
+
+    Parameters
+    ----------
+    config : FramesData
+        Where the manifest and its files are, and how they are split.
+    receptive_field_pixels : int
+        Edge of the square of input pixels that one output pixel sees: the smallest gap between sections of one
+        frame in different splits.
+
+    Raises
+    ------
+    DataError
+        For anything that cannot be used, naming the row by its line in the file.
+    """
+    path = Path(config.manifest)
+    try:
+        rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(path)]
+        _refuse_mixed_references(rows)
+        science = {row.number: _inspect_row(row) for row in rows}
+        rows = assign_splits(
+            rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
+        )
+        _refuse_duplicates(rows, science)
+        refuse_leaks(rows, science, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+    except DataError as error:
+        raise DataError(f"{path.name}, {error}") from error
+    return _with_unique_names(rows)
+
+
+def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
+    """Return the SHA-256 of everything that decides the prepared fields: file contents, rows, preparation knobs.
+
+    Where the files lie doesn't count, so that a copy elsewhere has the same fingerprint.
+    """
+    described = [
+        {
+            name: [value.digest(), value.hdu] if isinstance(value, ImageFile) else str(value)
+            for name, value in vars(row).items()
+        }
+        for row in rows
+    ]
+    text = json.dumps([described, config.background_box], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the line number and the cells by column of each row that isn't empty or a comment."""
+    if not path.is_file():
+        raise DataError(f"data.manifest: there is no file {path}; check the name, relative to the working directory")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"the file must be a comma-separated table in UTF-8 ({error}); save it as one") from error
+    lines = [(number, cells) for number, cells in lines if any(cells) and not cells[0].startswith("#")]
+    if len(lines) < 2:
+        raise DataError(f"the file must have a header and at least a row, got {len(lines)} lines; add a row a frame")
+    (first, header), *rest = lines
+    _check_header(first, header)
+    for number, cells in rest:
+        if len(cells) != len(header):
+            raise DataError(
+                f"row {number}: must have {len(header)} cells like the header, got {len(cells)}; count its commas"
+            )
+    return [(number, dict(zip(header, cells, strict=True))) for number, cells in rest]
+
+
+def _check_header(line: int, header: list[str]) -> None:
+    for column, count in Counter(header).items():
+        if column not in COLUMNS:
+            nearest = difflib.get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.0)[0]
+            raise DataError(
+                f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {', '.join(COLUMNS)}"
+            )
+        if count > 1:
+            raise DataError(f"row {line}: column {column!r} must occur once, got {count}; remove the others")
+    for column in REQUIRED:
+        if column not in header:
+            raise DataError(f"row {line}: column {column!r} must be there, got {', '.join(header)}; add it")
+
+
+def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
+    """Turn the cells of a row into what they mean."""
+    filled = {column: text for column, text in cells.items() if text}
+    for column in REQUIRED:
+        if column not in filled:
+            raise DataError(f"row {line}: {column} must not be empty; fill it")
+    try:
+        _check_company(filled)
+        values: dict[str, Any] = {
+            column: ImageFile.parse(filled[column], root) for column in IMAGE_COLUMNS if column in filled
+        }
+        values |= {column: _bit_mask(column, filled[column]) for column in BIT_COLUMNS if column in filled}
+        values |= {column: _whole_numbers(column, filled[column]) for column in CODE_COLUMNS if column in filled}
+        values |= {
+            name: _positive(column, filled[column]) for column, name in NUMBER_COLUMNS.items() if column in filled
+        }
+        values["section"] = Section.parse(filled["section"]) if "section" in filled else None
+        _check_labels(values)
+        return FrameRow(number=line, name=filled["field"], field=filled["field"], split=_split(filled), **values)
+    except DataError as error:
+        raise DataError(f"row {line}: {error}") from error
+
+
+def _check_company(filled: dict[str, str]) -> None:
+    """Refuse columns that contradict each other or lack the one that they are about."""
+    bits, codes = ([name for name in names if name in filled] for names in (BIT_COLUMNS, CODE_COLUMNS))
+    if bits and codes:
+        raise DataError(f"{bits[0]} and {codes[0]} exclude each other: a plane holds bits or codes; empty one of them")
+    needs = dict.fromkeys((*bits, *codes), "target") | {
+        "reference_fwhm": "reference",
+        "reference_scale": "reference",
+    }
+    for column, needed in needs.items():
+        if column in filled and needed not in filled:
+            raise DataError(f"{column} is about the {needed}, which is empty; name its file in column {needed!r}")
+
+
+def _check_labels(values: dict[str, Any]) -> None:
+    """Refuse a bit or a code that means two things."""
+    for kind in ("bits", "codes"):
+        seen: dict[int, str] = {}
+        for column in (f"target_{kind}", f"ignore_{kind}", f"unlabelled_{kind}"):
+            given = values.get(column, ())
+            for number in (1 << bit for bit in range(64) if given >> bit & 1) if isinstance(given, int) else given:
+                if seen.setdefault(number, column) != column:
+                    raise DataError(f"{number} must not be in both {seen[number]} and {column}; leave it in one")
+
+
+def _split(filled: dict[str, str]) -> Any:
+    split = filled.get("split")
+    if split not in (*SPLITS, None):
+        raise DataError(f"split must be train, val or test, got {split!r}; mend it, or leave the column out")
+    return split
+
+
+def _whole_numbers(column: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number, 0) for number in _SEPARATORS.split(text) if number)
+    except ValueError:
+        raise DataError(f"{column} must be whole numbers separated by |, got {text!r}; try 3|4 or 0x1000") from None
+
+
+def _bit_mask(column: str, text: str) -> int:
+    mask = 0
+    for number in _whole_numbers(column, text):
+        if not 0 < number < 2**64:
+            raise DataError(f"{column} must be values of bits from 1 to 2**63, got {number}; try 4096 or 256|2048")
+        mask |= number
+    return mask
+
+
+def _positive(column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise DataError(f"{column} must be a positive number, got {text!r}; leave it empty to have it measured")
+    return number
+
+
+def _refuse_mixed_references(rows: Sequence[FrameRow]) -> None:
+    """Refuse rows with and without a reference, which make fields of three and of one channel."""
+    paired = [row.number for row in rows if row.reference is not None]
+    single = [row.number for row in rows if row.reference is None]
+    if paired and single:
+        raise DataError(
+            f"row {single[0]}: every row or none must have a reference, row {paired[0]} has one and row {single[0]} "
+            "hasn't; split the manifest in two"
+        )
+
+
+def _inspect_row(row: FrameRow) -> ImageInfo:
+    """Look into every file of a row, compare their shapes, and return what the science frame is."""
+    try:
+        infos = {column: inspect_image(image.path, hdu=image.hdu) for column, image in row.images.items()}
+        science = infos["science"]
+        for column, info in infos.items():
+            if info.shape != science.shape:
+                shapes = f"{_size(info.shape)} where science has {_size(science.shape)}"
+                raise DataError(f"{column} must have the shape of science, got {shapes}; bring them onto one grid")
+        if row.section is not None and not row.section.fits_in(science.shape):
+            raise DataError(f"section {row.section} must lie in the frame of {_size(science.shape)} pixels; shrink it")
+    except DataError as error:
+        raise DataError(f"row {row.number}: {error}") from error
+    return science
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _refuse_duplicates(rows: Sequence[FrameRow], science: dict[int, ImageInfo]) -> None:
+    """Refuse a frame, or a section of it, that is listed twice, under whatever file name."""
+    seen: dict[tuple[str, int, Section | None], int] = {}
+    for row in rows:
+        key = (row.science.digest(), science[row.number].hdu, row.section)
+        first = seen.setdefault(key, row.number)
+        if first != row.number:
+            raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
+
+
+def _with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
+    """Name each row by its field, and by its line as well where the field has several."""
+    frames = Counter(row.field for row in rows)
+    return [
+        row if frames[row.field] == 1 else dataclasses.replace(row, name=f"{row.field}#{row.number}") for row in rows
+    ]

@@ -1,0 +1,150 @@
+"""What a row of a manifest says: which image of which file, which part of it, and what its planes mean."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from astrid.config import DataError
+
+Split = Literal["train", "val", "test"]
+
+_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
+_HDU = re.compile(r"(?P<path>.+)\[(?P<hdu>[^\[\]]+)\]")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rectangle of a frame in the FITS convention: pixels count from 1 and both ends belong to it."""
+
+    x1: int
+    x2: int
+    y1: int
+    y2: int
+
+    @classmethod
+    def parse(cls, text: str) -> Section:
+        """Read `[x1:x2,y1:y2]`."""
+        match = _SECTION.fullmatch(text.strip())
+        if match:
+            x1, x2, y1, y2 = (int(number) for number in match.groups())
+            if 1 <= x1 <= x2 and 1 <= y1 <= y2:
+                return cls(x1, x2, y1, y2)
+        raise DataError(
+            f"section must be [x1:x2,y1:y2] with 1 <= x1 <= x2 and 1 <= y1 <= y2, got {text!r}; try [1:512,1:512]"
+        )
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of a NumPy array."""
+        return slice(self.y1 - 1, self.y2), slice(self.x1 - 1, self.x2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.y2 - self.y1 + 1, self.x2 - self.x1 + 1
+
+    def fits_in(self, shape: tuple[int, int]) -> bool:
+        """Tell whether a frame of `shape` (height, width) contains the section."""
+        return self.y2 <= shape[0] and self.x2 <= shape[1]
+
+    def gap_to(self, other: Section) -> int:
+        """Count the pixels between two sections, along the axis that separates them best; below 0 they overlap."""
+        along_x = max(self.x1, other.x1) - min(self.x2, other.x2) - 1
+        along_y = max(self.y1, other.y1) - min(self.y2, other.y2) - 1
+        return max(along_x, along_y)
+
+    def __str__(self) -> str:
+        return f"[{self.x1}:{self.x2},{self.y1}:{self.y2}]"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image in a FITS file: `frame.fits`, `frame.fits[SCI]`, `frame.fits[SCI,2]` or `frame.fits[1]`."""
+
+    path: Path
+    hdu: int | str | None = None
+
+    @classmethod
+    def parse(cls, text: str, root: Path) -> ImageFile:
+        """Read a file name, relative to `root` unless absolute, with the HDU in brackets if it has one."""
+        match = _HDU.fullmatch(text.strip())
+        if match is None:
+            return cls(root / text.strip())
+        hdu = match["hdu"].strip()
+        return cls(root / match["path"].strip(), int(hdu) if hdu.isdecimal() else hdu)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.hdu is None else f"{self.path}[{self.hdu}]"
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file's content, remembered while size and time of the file stay."""
+        stat = self.path.stat()
+        return _file_digest(self.path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """One frame of a manifest.
+
+    Attributes
+    ----------
+    number : int
+        Line in the manifest, where the header is line 1.
+    name : str
+        Name of the frame, unique in the manifest.
+    field : str
+        Patch of sky; what splits are made of.
+    split : {"train", "val", "test"} or None
+        What the frame is for; None only before splits are assigned.
+    science, reference, target, valid, weight : ImageFile
+        Images of one shape. A pixel is good where `valid` isn't 0 and `weight` is above 0.
+    target_bits, target_codes : int, tuple of int
+        Which bits, or which values, of the target plane make a pixel positive; without either, any but 0.
+    ignore_bits, ignore_codes : int, tuple of int
+        Which make it invalid: not counted and blanked, so that the network can't see it.
+    unlabelled_bits, unlabelled_codes : int, tuple of int
+        Which make it invalid but leave it in sight: what is marked because of the truth would otherwise show it.
+    section : Section
+        Part of the frame that is used; None is all of it.
+    fwhm_pixels, reference_fwhm_pixels : float
+        Full width at half maximum of the point sources; None is measured where it is needed.
+    reference_scale : float
+        Factor that brings the reference to the flux scale of the science frame; None is measured.
+    """
+
+    number: int
+    name: str
+    field: str
+    split: Split | None
+    science: ImageFile
+    reference: ImageFile | None = None
+    target: ImageFile | None = None
+    valid: ImageFile | None = None
+    weight: ImageFile | None = None
+    target_bits: int | None = None
+    ignore_bits: int | None = None
+    unlabelled_bits: int | None = None
+    target_codes: tuple[int, ...] | None = None
+    ignore_codes: tuple[int, ...] | None = None
+    unlabelled_codes: tuple[int, ...] | None = None
+    section: Section | None = None
+    fwhm_pixels: float | None = None
+    reference_fwhm_pixels: float | None = None
+    reference_scale: float | None = None
+
+    @property
+    def images(self) -> dict[str, ImageFile]:
+        """The image files of the row by column."""
+        columns = ("science", "reference", "target", "valid", "weight")
+        return {column: getattr(self, column) for column in columns if getattr(self, column) is not None}

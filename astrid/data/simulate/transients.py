@@ -1,0 +1,114 @@
+"""Transients: where they appear, how bright they are for their signal-to-noise, and which pixels are theirs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from astrid.config import SimulatedData
+
+from ..frames import Sources
+from ..psf import psf_stamp
+from .detector import Conditions
+from .scene import DENSITY_PIXELS, Galaxies, log_uniform
+
+_FILTER_RADIUS_FWHM = 5.0  # beyond it a Moffat's square holds no signal
+_HALF_LIGHT_IN_SIGMA = 1.1774100225154747  # half of a circular normal's light lies within so many sigma
+_HOST_ATTEMPTS = 20
+
+
+def draw_transients(
+    config: SimulatedData,
+    rng: Generator,
+    *,
+    precision: NDArray[np.float64],
+    galaxies: Galaxies,
+    conditions: Conditions,
+) -> Sources:
+    """Draw transients and set each flux from its signal-to-noise.
+
+    Parameters
+    ----------
+    precision : (H, W) float64, 1 / electrons²
+        Inverse of the summed variance of science and reference without transients; 0 where no pixel is valid, and
+        there none is placed: what cannot be seen is no truth.
+    galaxies : Galaxies
+        Possible hosts, chosen in proportion to their light.
+    conditions : Conditions
+        Of the science frame.
+
+    Returns
+    -------
+    Sources
+        Kinds are 'transient' and 'transient_on_galaxy'.
+    """
+    number = rng.poisson(config.transients * precision.size / DENSITY_PIXELS)
+    snr = log_uniform(rng, config.transient_snr, number)
+    hosted = rng.random(number) < config.transients_on_galaxies
+    x, y, flux = np.empty((3, number))
+    kind = []
+    for i in range(number):
+        place = _place_in_galaxy(rng, precision, galaxies) if hosted[i] else None
+        kind.append("transient" if place is None else "transient_on_galaxy")
+        x[i], y[i] = place or _place_anywhere(rng, precision)
+        flux[i] = flux_for_snr(snr[i], x=x[i], y=y[i], precision=precision, conditions=conditions)
+    return Sources(x, y, flux, snr, kind)
+
+
+def _place_anywhere(rng: Generator, precision: NDArray[np.float64]) -> tuple[float, float]:
+    row, column = divmod(int(rng.choice(np.flatnonzero(precision))), precision.shape[1])
+    dx, dy = rng.uniform(-0.5, 0.5, 2)
+    return column + dx, row + dy
+
+
+def _place_in_galaxy(rng: Generator, precision: NDArray[np.float64], galaxies: Galaxies) -> tuple[float, float] | None:
+    """Draw a place that follows the light of a galaxy (as a normal of its shape), or None if none is on the frame."""
+    for _ in range(_HOST_ATTEMPTS if galaxies.x.size else 0):
+        host = rng.choice(galaxies.x.size, p=galaxies.flux / galaxies.flux.sum())
+        major = rng.normal(0.0, galaxies.radius[host] / _HALF_LIGHT_IN_SIGMA)
+        minor = rng.normal(0.0, galaxies.radius[host] / _HALF_LIGHT_IN_SIGMA) * galaxies.axis_ratio[host]
+        cosine, sine = math.cos(galaxies.angle[host]), math.sin(galaxies.angle[host])
+        x = float(galaxies.x[host] + major * cosine - minor * sine)
+        y = float(galaxies.y[host] + major * sine + minor * cosine)
+        if _is_visible(x, y, precision):
+            return x, y
+    return None
+
+
+def _is_visible(x: float, y: float, precision: NDArray[np.float64]) -> bool:
+    row, column = round(y), round(x)
+    inside = 0 <= row < precision.shape[0] and 0 <= column < precision.shape[1]
+    return inside and bool(precision[row, column] > 0)
+
+
+def flux_for_snr(snr: float, *, x: float, y: float, precision: NDArray[np.float64], conditions: Conditions) -> float:
+    """Return the electrons that give a point source this matched-filter signal-to-noise.
+
+    snr = flux * sqrt(sum(psf² / variance)): the optimum of any linear filter when the PSF is known and the source's own
+    photons do not count as noise.
+
+    References
+    ----------
+    Zackay and Ofek 2017, ApJ 836, 187, doi:10.3847/1538-4357/836/2/187.
+    """
+    where, share = psf_stamp(
+        precision.shape,
+        x=x,
+        y=y,
+        radius=_FILTER_RADIUS_FWHM * conditions.fwhm,
+        fwhm=conditions.fwhm,
+        beta=conditions.beta,
+    )
+    return snr / math.sqrt(float(np.sum(share**2 * precision[where])))
+
+
+def target_mask(sources: Sources, shape: tuple[int, int], *, radius: float) -> NDArray[np.bool_]:
+    """Mark the pixels whose centres lie within `radius` pixels of a source; (H, W) bool."""
+    mask = np.zeros(shape, dtype=bool)
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+    for x, y in zip(sources.x, sources.y, strict=True):
+        mask |= (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+    return mask

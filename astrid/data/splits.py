@@ -1,0 +1,181 @@
+"""Put fields into training, validation and test, and refuse what one would tell another."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.config import DataError
+
+from .frames import ImageInfo
+from .rows import FrameRow, Section, Split
+
+logger = logging.getLogger(__name__)
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+_TOUCHING = 1e-9  # radians: footprints that share an edge don't overlap
+
+
+def assign_splits(rows: Sequence[FrameRow], *, val_fraction: float, test_fraction: float, seed: int) -> list[FrameRow]:
+    """Give every row a split: the one in the manifest, or whole fields at random where it names none.
+
+    Parameters
+    ----------
+    rows : sequence of FrameRow
+        All with a split or all without.
+    val_fraction, test_fraction : float
+        Share of the fields, at least one, that validates and tests.
+    seed : int
+        Of the assignment, which doesn't depend on the order of the rows.
+
+    Raises
+    ------
+    DataError
+        If some rows have a split and others don't, or a split stays empty.
+    """
+    without = [row.number for row in rows if row.split is None]
+    if 0 < len(without) < len(rows):
+        raise DataError(f"row {without[0]}: split must be filled in every row or in none; fill it")
+    if without:
+        splits = _draw_splits(sorted({row.field for row in rows}), val_fraction, test_fraction, seed)
+        return [dataclasses.replace(row, split=splits[row.field]) for row in rows]
+    for split in SPLITS:
+        if all(row.split != split for row in rows):
+            raise DataError(f"split {split!r} must have a row, got none among {len(rows)}; give it one")
+    return list(rows)
+
+
+def _draw_splits(fields: list[str], val_fraction: float, test_fraction: float, seed: int) -> dict[str, Split]:
+    val, test = (max(1, round(fraction * len(fields))) for fraction in (val_fraction, test_fraction))
+    if val + test >= len(fields):
+        raise DataError(
+            f"its {len(fields)} fields must fill train, val and test, but val takes {val} and test {test}; "
+            "add fields, lower data.val_fraction and data.test_fraction, or add a split column"
+        )
+    order = np.random.default_rng(seed).permutation(len(fields))
+    shuffled = [fields[index] for index in order]
+    splits: dict[str, Split] = dict.fromkeys(shuffled, "train")
+    return splits | dict.fromkeys(shuffled[:val], "val") | dict.fromkeys(shuffled[val : val + test], "test")
+
+
+def refuse_leaks(
+    rows: Sequence[FrameRow],
+    science: Mapping[int, ImageInfo],
+    *,
+    unit: Literal["sky", "exposure", "section"],
+    receptive_field_pixels: int,
+) -> None:
+    """Refuse rows in different splits that share what the unit forbids, and what weaker units forbid.
+
+    Parameters
+    ----------
+    rows : sequence of FrameRow
+        Each with its split.
+    science : mapping of int to ImageInfo
+        What the science frame of each row is, by row number.
+    unit : {"sky", "exposure", "section"}
+        `section` forbids sections of one frame closer than the receptive field; `exposure` also anything from the
+        same science file; `sky` also the same field, the same reference and overlap on the sky.
+    receptive_field_pixels : int
+        Smallest gap between sections of one frame.
+
+    Raises
+    ------
+    DataError
+        Naming the two rows and what they share.
+    """
+    if unit == "sky":
+        remedy = "put them into one split, or state a weaker data.split_unit"
+        _refuse_shared(rows, lambda row: row.field, what="field", remedy=remedy)
+        _refuse_shared(
+            rows, lambda row: row.reference.digest() if row.reference else None, what="reference", remedy=remedy
+        )
+    if unit != "section":
+        remedy = "put them into one split, or divide the frame with data.split_unit=section"
+        _refuse_shared(rows, lambda row: row.science.digest(), what="science file", remedy=remedy)
+    _refuse_close_sections(rows, science, receptive_field_pixels)
+    if unit == "sky":
+        _refuse_overlaps(rows, science)
+
+
+def _leak(one: FrameRow, two: FrameRow, broken: str, remedy: str) -> DataError:
+    return DataError(f"rows {one.number} ({one.split}) and {two.number} ({two.split}): {broken}; {remedy}")
+
+
+def _refuse_shared(rows: Sequence[FrameRow], key: Callable[[FrameRow], str | None], *, what: str, remedy: str) -> None:
+    """Refuse rows of different splits with the same key; None is shared with nobody."""
+    first: dict[str, FrameRow] = {}
+    for row in rows:
+        shared = key(row)
+        if shared is not None and first.setdefault(shared, row).split != row.split:
+            raise _leak(first[shared], row, f"different splits must not share a {what}", remedy)
+
+
+def _refuse_close_sections(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo], smallest_gap: int) -> None:
+    frames: dict[tuple[str, int], list[FrameRow]] = {}
+    for row in rows:
+        frames.setdefault((row.science.digest(), science[row.number].hdu), []).append(row)
+    for parts in frames.values():
+        for one, two in itertools.combinations(parts, 2):
+            gap = _part(one, science).gap_to(_part(two, science))
+            if one.split != two.split and gap < smallest_gap:
+                rule = f"at least the network's receptive field of {smallest_gap} pixels"
+                broken = f"sections of one frame in different splits must lie apart by {rule}, got {max(gap, 0)}"
+                raise _leak(one, two, broken, "move them apart, or lower model.depth")
+
+
+def _part(row: FrameRow, science: Mapping[int, ImageInfo]) -> Section:
+    """Return the part of the frame that a row uses."""
+    height, width = science[row.number].shape
+    return row.section or Section(1, width, 1, height)
+
+
+def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo]) -> None:
+    """Refuse frames of different splits whose coordinates say that they show the same sky."""
+    seen = [(row, corners) for row in rows if (corners := _footprint(row, science)) is not None]
+    if not seen:
+        return
+    centres = np.stack([corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0)) for _, corners in seen])
+    cosines = [(corners @ centre).min() for (_, corners), centre in zip(seen, centres, strict=True)]
+    radii = np.arccos(np.clip(cosines, -1.0, 1.0))
+    for index, (one, polygon) in enumerate(seen):
+        near = centres @ centres[index] >= np.cos(np.minimum(radii + radii[index], np.pi))
+        for other in np.flatnonzero(near[:index]):
+            two, corners = seen[other]
+            if one.split != two.split and _overlap(polygon, corners):
+                remedy = "put them into one field and split, or state a weaker data.split_unit"
+                raise _leak(two, one, "frames in different splits must not overlap on the sky", remedy)
+
+
+def _footprint(row: FrameRow, science: Mapping[int, ImageInfo]) -> NDArray[np.float64] | None:
+    """Return the (4, 3) unit vectors of a frame's corners in the order of its edge, or None without coordinates."""
+    wcs = science[row.number].wcs
+    if wcs is None:
+        return None
+    part = _part(row, science)
+    x = np.array([part.x1 - 1.5, part.x2 - 0.5, part.x2 - 0.5, part.x1 - 1.5])
+    y = np.array([part.y1 - 1.5, part.y1 - 1.5, part.y2 - 0.5, part.y2 - 0.5])
+    corners = np.asarray(wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T, dtype=np.float64)
+    if not np.isfinite(corners).all():
+        logger.warning("row %d: its coordinates are not finite at the corners, overlap is not checked", row.number)
+        return None
+    anticlockwise = np.dot(np.cross(corners[0], corners[1]), corners.mean(axis=0)) > 0
+    return corners if anticlockwise else corners[::-1]
+
+
+def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
+    """Tell whether two convex polygons on the sphere overlap: unless an edge parts them, they do."""
+    return not (_has_separating_edge(one, two) or _has_separating_edge(two, one))
+
+
+def _has_separating_edge(polygon: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    normals = np.cross(polygon, np.roll(polygon, -1, axis=0))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return bool(((other @ normals.T) < _TOUCHING).all(axis=0).any())

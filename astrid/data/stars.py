@@ -1,0 +1,122 @@
+"""Measure what stars tell about a frame: how wide its point sources are, and how deep it is."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from photutils.aperture import CircularAperture, aperture_photometry
+from photutils.detection import DAOStarFinder
+from photutils.psf import fit_fwhm
+
+from astrid.config import DataError
+
+FEWEST_STARS = 3
+"""Stars that a measurement needs: the median of three survives one that isn't a star."""
+
+_DETECTION_SIGMA = 10.0
+_BRIGHTEST = 40
+_SEARCH_FWHM = 3.0  # of the detection filter, which is forgiving: pixels
+_STAMP = 11  # edge of the square in which a star's profile is fitted: pixels
+_APERTURE_FWHM = 1.5  # radius
+
+
+def find_stars(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: float) -> NDArray[np.float64]:
+    """Return the (x, y) of the brightest point-like sources, (N, 2) float64, by falling brightness.
+
+    Parameters
+    ----------
+    image : (H, W) float32
+        Background-subtracted frame.
+    valid : (H, W) bool
+        True = good pixel; the others' values are never read.
+    sigma : float
+        Noise of the background, in the unit of the frame.
+    """
+    finder = DAOStarFinder(threshold=_DETECTION_SIGMA * sigma, fwhm=_SEARCH_FWHM, n_brightest=_BRIGHTEST)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that none were found is told by the result
+        stars = finder(np.where(valid, image, np.float32(0)), mask=~valid)
+    if stars is None:
+        return np.zeros((0, 2))
+    return np.column_stack([stars["x_centroid"], stars["y_centroid"]]).astype(np.float64)
+
+
+def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars: NDArray[np.float64]) -> float:
+    """Return the full width at half maximum of point sources in pixels: the median of Gaussians fitted to stars.
+
+    Parameters are those of `find_stars`, and the positions that it returns.
+
+    Raises
+    ------
+    DataError
+        If fewer than three stars can be fitted.
+    """
+    widths = np.zeros(0)
+    if len(stars):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a fit that fails gives a width that the median ignores, or NaN
+            blanked = np.where(valid, image, np.float32(0))
+            widths = fit_fwhm(blanked, xypos=stars, mask=~valid, fwhm=_SEARCH_FWHM, fit_shape=_STAMP)
+    good = widths[np.isfinite(widths) & (widths > 0.5) & (widths < 2 * _STAMP)]
+    if good.size < FEWEST_STARS:
+        raise DataError(
+            f"at least {FEWEST_STARS} stars must be bright enough to measure the seeing, got {good.size}; "
+            "give it in pixels in the columns fwhm and reference_fwhm"
+        )
+    return float(np.median(good))
+
+
+def measure_flux_ratio(
+    science: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    *,
+    stars: NDArray[np.float64],
+    science_fwhm: float,
+    reference_fwhm: float,
+) -> float:
+    """Return the factor that brings the reference to the flux scale of the science frame.
+
+    It is the median over stars of the ratio of their aperture fluxes, each aperture in proportion to its frame's
+    seeing so that both hold the same share of the light. A few variable stars don't move the median.
+
+    Parameters
+    ----------
+    science, reference : (H, W) float32
+        Registered, background-subtracted frames.
+    valid : (H, W) bool
+        True = good pixel in both.
+    stars : (N, 2) float64
+        Positions (x, y) of stars.
+    science_fwhm, reference_fwhm : float
+        Pixels.
+
+    Raises
+    ------
+    DataError
+        If fewer than three stars can be measured in both frames.
+    """
+    fluxes = [
+        _aperture_fluxes(image, valid, stars, _APERTURE_FWHM * fwhm)
+        for image, fwhm in ((science, science_fwhm), (reference, reference_fwhm))
+    ]
+    good = (fluxes[0] > 0) & (fluxes[1] > 0)  # False where a pixel of an aperture is bad, whose flux is NaN
+    if good.sum() < FEWEST_STARS:
+        raise DataError(
+            f"at least {FEWEST_STARS} stars must be clean in both frames to compare their fluxes, got {good.sum()}; "
+            "give science flux over reference flux in the column reference_scale"
+        )
+    return float(np.median(fluxes[0][good] / fluxes[1][good]))
+
+
+def _aperture_fluxes(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], stars: NDArray[np.float64], radius: float
+) -> NDArray[np.float64]:
+    if len(stars) == 0:
+        return np.zeros(0)
+    apertures = CircularAperture(stars, r=radius)
+    fluxes = aperture_photometry(np.where(valid, image, np.float32(0)).astype(np.float64), apertures)["aperture_sum"]
+    bad = aperture_photometry((~valid).astype(np.float64), apertures)["aperture_sum"]
+    return np.where(np.asarray(bad) > 0, np.nan, np.asarray(fluxes))

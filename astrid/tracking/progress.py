@@ -1,0 +1,48 @@
+"""How much of a journal each MLflow has, in a small file beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from .places import resolve_uri, without_password
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "shipped.json"
+
+
+class Progress:
+    """Run id and number of journal bytes sent, for one MLflow; losing it costs a replay and nothing else."""
+
+    def __init__(self, run_dir: Path, uri: str) -> None:
+        self._path = run_dir / FILE_NAME
+        self._key = without_password(resolve_uri(uri))
+        entry = self._read().get(self._key, {})
+        self.run_id: str | None = entry.get("run_id")
+        self.offset: int = entry.get("offset", 0)
+
+    def restart(self, run_id: str) -> None:
+        """Begin again with a run that may lack everything."""
+        self.run_id = run_id
+        self.advance(0)
+
+    def advance(self, offset: int) -> None:
+        """Note that the journal is sent up to `offset` bytes; a reader never sees half a file."""
+        self.offset = offset
+        entries = self._read() | {self._key: {"run_id": self.run_id, "offset": offset}}
+        half = self._path.with_suffix(".tmp")
+        half.write_text(json.dumps(entries, indent=1))
+        half.replace(self._path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            log.warning("%s is damaged; everything is sent to MLflow again, which doubles nothing", self._path)
+            return {}
+        return entries if isinstance(entries, dict) else {}

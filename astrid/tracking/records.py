@@ -1,0 +1,157 @@
+"""What a journal holds: one small record per line, as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Who the run is; the first record of every journal."""
+
+    uid: str
+    name: str
+    experiment: str
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A process writes to the run from here on: it is RUNNING, for the first time or again."""
+
+    host: str
+    pid: int
+    process_started: float
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters with the values they had when the run began."""
+
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ParamChanged:
+    """A parameter that a resumed run changed."""
+
+    key: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags; a later value replaces an earlier one."""
+
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of one step."""
+
+    values: dict[str, float]
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the run folder, by its relative path, and the artifact folder that it goes to."""
+
+    path: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Data that the run read: what it is called, a digest of its content, where it came from, what it was for."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, saved as a folder of the run folder."""
+
+    uid: str
+    path: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the run ended: FINISHED, FAILED or KILLED."""
+
+    status: str
+    reason: str | None
+    time_ms: int
+
+
+Record = RunStarted | Attached | Params | ParamChanged | Tags | Metrics | Artifact | Dataset | Model | Ended
+
+KINDS: dict[str, type[Record]] = {
+    "run": RunStarted,
+    "attached": Attached,
+    "params": Params,
+    "param_changed": ParamChanged,
+    "tags": Tags,
+    "metrics": Metrics,
+    "artifact": Artifact,
+    "dataset": Dataset,
+    "model": Model,
+    "ended": Ended,
+}
+NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def encode(record: Record) -> bytes:
+    """Write a record as one line."""
+    fields = {"kind": NAMES[type(record)], **asdict(record)}
+    return json.dumps(fields, allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> Record:
+    """Read a line back.
+
+    Raises
+    ------
+    ValueError
+        If the line is no record, as one that was cut short by a crash isn't.
+    """
+    fields = json.loads(line)
+    try:
+        return KINDS[fields.pop("kind")](**fields)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a journal record: {line[:80]!r}") from error
+
+
+def read_records(path: Path, *, offset: int = 0) -> Iterator[tuple[Record, int]]:
+    """Yield the whole records of a journal from a byte offset on, each with the offset behind it.
+
+    A last line without its newline is still being written, or was cut short, and is left out. A line inside that is
+    no record is what remains of a line cut short before the run was resumed; it is skipped.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                record = decode(line)
+            except ValueError:
+                log.debug("%s: skipped a damaged line before byte %d", path, offset)
+                continue
+            yield record, offset

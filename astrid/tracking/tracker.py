@@ -1,0 +1,172 @@
+"""What a run calls to report itself: into its journal at once, and to MLflow in the background."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+from ..config import RunError, Stopped, TrackingConfig
+from .journal import Journal, Status
+from .shipper import Shipper, connect_sink, ship_pending
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+def open_tracker(
+    config: TrackingConfig,
+    run_dir: Path,
+    *,
+    name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    resume: bool = False,
+) -> Tracker:
+    """Claim the run folder, or go on with the run in it, and start reporting.
+
+    Parameters
+    ----------
+    config : where runs are reported.
+    run_dir : folder of the run.
+    name : what MLflow's table shows the run as; a resumed run keeps its first.
+    params : every leaf of the configuration; one that a resumed run changed becomes the tag ``changed.KEY``.
+    tags : whatever else tells runs apart.
+    resume : go on with the run in `run_dir`.
+
+    Raises
+    ------
+    DataError
+        If the folder is taken (a new run), or holds no run or one that is still going (a resumed one).
+    """
+    if resume:
+        journal = Journal.open(run_dir)
+        journal.attach()
+    else:
+        journal = Journal.create(run_dir, name=name, experiment=config.experiment)
+    journal.write_params(params)
+    journal.write_tags(who_ran() | dict(tags))
+    if config.backend == "off":
+        return Tracker(journal, None)
+    return Tracker(journal, Shipper(connect_sink(run_dir, journal.started, config), run_dir))
+
+
+def sync(run_dir: Path, config: TrackingConfig) -> int:
+    """Send what MLflow lacks of a run that is over, and return the number of records sent.
+
+    A run whose process was killed is ended as KILLED.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no run, or one that is still going: that one sends itself.
+    ShippingError
+        If MLflow could not be reached; run it again later.
+    """
+    journal = Journal.open(run_dir)
+    journal.end_if_killed()
+    return ship_pending(connect_sink(run_dir, journal.started, config), run_dir)
+
+
+def who_ran() -> dict[str, str]:
+    """Return the tags by which MLflow shows who started a run, and with which program."""
+    program = Path(sys.argv[0]).name or "python"
+    return {
+        "mlflow.user": psutil.Process().username(),
+        "mlflow.source.name": program,
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+class Tracker:
+    """Report a run. Nothing here waits for MLflow but `close`, for a bounded time.
+
+    As a context manager it closes itself: FINISHED, KILLED when somebody stopped the run, FAILED for any other error.
+    """
+
+    def __init__(self, journal: Journal, shipper: Shipper | None) -> None:
+        self.journal = journal
+        self._shipper = shipper
+        self._wake()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Report how the block ended: FINISHED, KILLED by a signal, or FAILED."""
+        if kind is None:
+            self.close("FINISHED")
+        else:
+            killed = issubclass(kind, Stopped | KeyboardInterrupt)
+            self.close("KILLED" if killed else "FAILED", reason=f"{kind.__name__}: {error}")
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        """Report the metrics of one step; points that were reported before keep their first value."""
+        self.journal.write_metrics(values, step=step)
+        self._wake()
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Report tags; a later value replaces an earlier one."""
+        self.journal.write_tags(values)
+        self._wake()
+
+    def artifact(self, path: Path, *, folder: str = "") -> None:
+        """Report a file of the run folder."""
+        self.journal.write_artifact(path, folder=folder)
+        self._wake()
+
+    def dataset(self, name: str, *, digest: str, source: str, context: str = "training") -> None:
+        """Report what data the run reads, with a digest of its content."""
+        self.journal.write_dataset(name, digest=digest, source=source, context=context)
+        self._wake()
+
+    def model(self, module: torch.nn.Module, example: torch.Tensor, *, step: int) -> None:
+        """Save the trained network in the run folder and report it; it becomes a new registered version.
+
+        Parameters
+        ----------
+        module : network with its best weights; left as it is.
+        example : (B, C, H, W) float32, of which the first image is kept as input example.
+        step : epoch of the weights; a resumed run that comes to the same ones again reports them once.
+
+        With tracking off nothing is saved, since the format is MLflow's; the weights are in the checkpoint.
+        """
+        if self._shipper is None:
+            return
+        from .registry import save_model
+
+        folder = self.journal.run_dir / f"model-{step}"
+        if self.journal.holds_model(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # half saved, when the run was killed
+        save_model(module, example, folder)
+        self.journal.write_model(folder, step=step)
+        self._wake()
+
+    def close(self, status: Status, *, reason: str | None = None, wait_seconds: float = 30.0) -> bool:
+        """Report how the run ended and wait, for a bounded time, until MLflow has everything; say whether it has.
+
+        What MLflow lacks stays in the journal, and the log says how to send it later. Where the journal can't be
+        written any more the end of a failed run is only logged, so that the first error stays the one that is seen.
+        """
+        try:
+            self.journal.write_end(status, reason=reason)
+        except RunError as error:
+            if status == "FINISHED":
+                raise
+            log.error("%s", error)
+        return self._shipper is None or self._shipper.close(wait_seconds=wait_seconds)
+
+    def _wake(self) -> None:
+        if self._shipper is not None:
+            self._shipper.wake()

@@ -1,0 +1,181 @@
+"""`python train.py`, as a person types it: exit codes, messages, signals, and runs killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from astrid.config.compose import PROJECT_ROOT
+
+TRAIN = [sys.executable, str(PROJECT_ROOT / "train.py")]
+
+
+def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TRAIN, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([*TRAIN, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = (cwd / "outputs/runs").iterdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.dpeth=3"], "did you mean model.depth"),
+        (["+model.dpeth=3"], "did you mean model.depth"),
+        (["--cfg", "job", "model.depth=0"], "model.depth must be from 1 to 6"),
+        (["-m", "model.depth=3,0,2"], "model.depth must be from 1 to 6"),
+    ],
+)
+def test_a_mistake_ends_with_exit_code_2_and_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_bad_data_ends_with_exit_code_2_before_training(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("field,science\na,missing.fits\n")
+    done = run("data=frames", f"data.root={tmp_path}", f"data.manifest={tmp_path}/m.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "missing.fits" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: list[str], tmp_path: Path) -> None:
+    done = run(*tiny, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "completeness" in done.stdout
+    assert "mlflow" in done.stdout.strip().splitlines()[-1]
+    assert "ui --backend-store-uri sqlite:///" in done.stdout.strip().splitlines()[-1]
+    assert (tmp_path / "outputs/mlflow.db").is_file()
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_failure_while_running_ends_with_exit_code_1_on_every_launcher(
+    launcher: str, tiny: list[str], tmp_path: Path
+) -> None:
+    arguments = [
+        "-m",
+        f"hydra/launcher={launcher}",
+        *tiny,
+        "tracking=off",
+        "optimizer.lr=1e30",
+        "training.clip_norm=null",
+    ]
+    done = run(*arguments, "training.seed=1,2", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "the loss must be finite" in done.stderr
+
+
+def test_tracking_off_imports_no_mlflow(tiny: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
+        "sys.exit('mlflow was imported' if 'mlflow' in sys.modules else 0)"
+    )
+    command = [sys.executable, "-c", code, TRAIN[1], *tiny, "tracking=off", "training.epochs=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_for_steps(process: subprocess.Popen[str], cwd: Path, *, checkpoints: int) -> None:
+    """Wait until a run has written `last.pt` at least so often."""
+    seen: set[int] = set()
+    while len(seen) < checkpoints and process.poll() is None:
+        for path in cwd.glob("outputs/runs/*/checkpoints/last.pt"):
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.02)
+
+
+def final_weights(cwd: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(only_run(cwd) / "checkpoints/last.pt", weights_only=True)["model"]
+    return state
+
+
+@pytest.fixture(scope="module")
+def straight(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    cwd = tmp_path_factory.mktemp("straight")
+    assert run(*tiny, "training.epochs=6", "tracking=off", cwd=cwd).returncode == 0
+    return final_weights(cwd)
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    for name, weight in one.items():
+        assert torch.equal(weight, two[name]), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first_and_says_how_to_go_on(
+    number: signal.Signals, tiny: list[str], straight: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    process = start(*tiny, "training.epochs=6", "tracking=off", cwd=tmp_path)
+    wait_for_steps(process, tmp_path, checkpoints=2)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "all is saved, go on with: python train.py training.resume=" in output
+    assert "Traceback" not in output
+    folder = only_run(tmp_path)
+    assert run(f"training.resume={folder}", cwd=tmp_path).returncode == 0
+    assert_same_weights(straight, final_weights(tmp_path))
+
+
+def kill_at_random(arguments: list[str], cwd: Path, *, generator: random.Random) -> None:
+    process = start(*arguments, cwd=cwd)
+    wait_for_steps(process, cwd, checkpoints=1)
+    time.sleep(generator.uniform(0, 0.6))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [(0, 1), pytest.param(0, 5, marks=pytest.mark.slow), pytest.param(2, 5, marks=pytest.mark.slow)],
+)
+def test_a_run_killed_at_random_and_resumed_ends_with_the_same_bits(
+    workers: int, kills: int, tiny: list[str], straight: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    generator = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", 0))
+    arguments = [*tiny, "training.epochs=6", f"data.workers={workers}"]
+    for _ in range(kills):
+        kill_at_random(arguments, tmp_path, generator=generator)
+        arguments = [f"training.resume={only_run(tmp_path)}"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(straight, final_weights(tmp_path))
+    check_tracked_points(tmp_path)
+
+
+def check_tracked_points(cwd: Path) -> None:
+    """Every epoch of the killed run is in MLflow's database, once, and the run is over."""
+    import sqlite3
+
+    with sqlite3.connect(cwd / "outputs/mlflow.db") as database:
+        points = database.execute("select key, step from metrics").fetchall()
+        states = database.execute("select status from runs").fetchall()
+    assert len(points) == len(set(points))
+    assert {step for key, step in points if key == "val/loss"} == {1, 2, 3, 4, 5, 6}
+    assert states == [("FINISHED",)]
+
+
+def test_runs_started_together_never_share_a_folder(tiny: list[str], tmp_path: Path) -> None:
+    processes = [start(*tiny, "training.epochs=1", "tracking=off", cwd=tmp_path) for _ in range(2)]
+    for process in processes:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    assert len(list((tmp_path / "outputs/runs").iterdir())) == 2
