@@ -1,0 +1,186 @@
+"""Judge a trained network: thresholds from validation, then the test fields, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from astrid.config import MetricsConfig
+from astrid.data.frames import Field
+from astrid.data.store import FieldStore
+from astrid.data.tiles import Window, windows
+from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
+from astrid.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+CORE = 512
+"""Edge in pixels of the part of a frame that is predicted at once; a multiple of 2**6."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network and what it needs to run over frames of any size.
+
+    Attributes
+    ----------
+    model : nn.Module
+        (B, C, H, W) in background sigma to logits (B, 1, H, W).
+    halo : int
+        Pixels around each window whose prediction is thrown away: the receptive radius, rounded up to 2**depth.
+    """
+
+    model: nn.Module
+    runtime: Runtime
+    halo: int
+
+    @torch.inference_mode()
+    def logits(self, image: NDArray[np.float32]) -> Tensor:
+        """Return (H, W) float32 logits of a (C, H, W) frame, on the device; windows bound the memory."""
+        self.model.eval()
+        _, height, width = image.shape
+        logits = torch.empty((height, width), device=self.runtime.device)
+        for window in windows(height, width, core=CORE, halo=self.halo):
+            logits[window.inner] = self._window(image, window)
+        return logits
+
+    def _window(self, image: NDArray[np.float32], window: Window) -> Tensor:
+        part = torch.from_numpy(np.array(image[:, *window.outer]))[None]  # (1, C, h, w), a copy of the mapped file
+        part = part.to(self.runtime.device, memory_format=self.runtime.memory_format)
+        with self.runtime.autocast():
+            predicted: Tensor = self.model(part)
+        return predicted.float()[0, 0][window.core]
+
+
+Predicted = Iterator[tuple[Field, Tensor]]
+"""Fields with their (H, W) logits on the device."""
+
+
+def predicted(predictor: Predictor, store: FieldStore) -> Predicted:
+    """Predict field after field; only one is in memory."""
+    for number in range(len(store)):
+        field = store.field(number)
+        yield field, predictor.logits(field.image)
+
+
+@dataclass
+class Scores:
+    """What one pass over a split collects, in constant memory.
+
+    Attributes
+    ----------
+    pixels : PixelHistogram
+        Counts of positive and negative pixels by logit.
+    objects : ObjectTally or None
+        Hits, misses and false alarms; None where the fields have no catalogue.
+    """
+
+    pixels: PixelHistogram
+    objects: ObjectTally | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A test field for the gallery; `probability` is (H, W) float32."""
+
+    field: Field
+    probability: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the test fields showed, at the thresholds that validation chose.
+
+    Attributes
+    ----------
+    metrics : dict
+        By name, `test/...`; the undefined are absent.
+    logit_threshold : float or None
+        Logit from which a pixel is called positive; None where validation has no positives.
+    detection_threshold : float or None
+        Probability from which pixels make a detection; None without a catalogue.
+    """
+
+    metrics: dict[str, float]
+    scores: Scores
+    logit_threshold: float | None
+    detection_threshold: float | None
+    gallery: list[Panel]
+
+
+def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config: MetricsConfig) -> Evaluation:
+    """Choose thresholds on the validation fields, then go over the test fields, once."""
+    device = predictor.runtime.device
+    chosen = score(predicted(predictor, val), thresholds=thresholds_to_try(val, config), config=config, device=device)
+    logit_threshold = best_f1_threshold(chosen.pixels)
+    detection_threshold = chosen.objects.best_threshold() if chosen.objects is not None else None
+    gallery: list[Panel] = []
+    tested = score(
+        keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
+        thresholds=None if detection_threshold is None else [detection_threshold],
+        config=config,
+        device=device,
+    )
+    metrics = metrics_at(tested, logit_threshold=logit_threshold, detection_threshold=detection_threshold)
+    named = {f"test/{name}": value for name, value in metrics.items()}
+    return Evaluation(named, tested, logit_threshold, detection_threshold, gallery)
+
+
+def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
+    """Return detection thresholds, or None where the fields have no catalogue to compare with."""
+    if any(entry.sources is None or entry.fwhm_pixels is None for entry in store.entries):
+        log.info("object metrics are left out: the fields have no catalogue of sources")
+        return None
+    return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
+
+
+def score(
+    fields: Predicted, *, thresholds: Sequence[float] | None, config: MetricsConfig, device: torch.device
+) -> Scores:
+    """Collect the pixel histogram and, where there are thresholds to try, the detections of all fields."""
+    pixels = PixelHistogram(bins=config.bins, limit=config.logit_limit, device=device)
+    objects = None if thresholds is None else ObjectTally(thresholds, min_pixels=config.min_pixels)
+    for field, logits in fields:
+        pixels.update(logits, *(torch.from_numpy(plane).to(device) for plane in (field.target, field.valid)))
+        if objects is not None:
+            tally(objects, field, torch.sigmoid(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
+    return Scores(pixels, objects)
+
+
+def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, radius_fwhm: float) -> None:
+    """Add a field to a tally; `response` is (H, W), a probability or whatever else is thresholded."""
+    assert field.sources is not None and field.fwhm_pixels is not None
+    sources = field.sources
+    objects.add(
+        response,
+        field.valid,
+        sources_x=sources.x,
+        sources_y=sources.y,
+        snr=sources.snr,
+        radius_pixels=radius_fwhm * field.fwhm_pixels,
+    )
+
+
+def keep_first(fields: Predicted, kept: list[Panel], *, count: int) -> Predicted:
+    """Pass fields on, and keep the first few for the gallery."""
+    for field, logits in fields:
+        if len(kept) < count:
+            kept.append(Panel(field, torch.sigmoid(logits).cpu().numpy()))
+        yield field, logits
+
+
+def metrics_at(scores: Scores, *, logit_threshold: float | None, detection_threshold: float | None) -> dict[str, float]:
+    """Return pixel and object metrics at thresholds that were chosen elsewhere."""
+    if logit_threshold is None:
+        log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
+    metrics = pixel_metrics(scores.pixels, logit_threshold=logit_threshold or 0.0)
+    if scores.objects is not None and detection_threshold is not None:
+        metrics |= object_metrics(scores.objects, threshold=detection_threshold)
+    return metrics

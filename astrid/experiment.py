@@ -1,0 +1,229 @@
+"""One run from configuration to objective: build the parts, consume `fit`, evaluate, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from astrid.baselines import difference_threshold
+from astrid.checkpoint import load_checkpoint
+from astrid.config import Config, RunError, TrainingConfig
+from astrid.config.resume import save_config
+from astrid.console import announce, training_view
+from astrid.data.dataset import training_loader, validation_loader
+from astrid.data.fields import Splits, build_splits, check_splits
+from astrid.energy import Meter, build_meter
+from astrid.evaluate import Predictor, evaluate
+from astrid.losses import build_loss
+from astrid.metrics.latency import Latency, measure_latency
+from astrid.optimization import build_optimizer, build_schedule
+from astrid.results import Outcome, describe, report, say_where
+from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
+from astrid.tracking import Tracker, open_tracker
+from astrid.training import BEST, LAST, Learner, Loaders, Progress, fit, prepare, stop_if_asked, take_up
+from astrid.unet import build_unet, parameter_count, receptive_field_pixels
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
+MEMORY_ADVICE = "try a smaller data.batch_size, model.filters or data.tile_size, or model.gradient_checkpointing=true"
+
+
+def run_experiment(config: Config, *, run_dir: Path) -> float:
+    """Train, evaluate and record one network.
+
+    Parameters
+    ----------
+    config : Config
+    run_dir : Path
+        Folder of the run: configuration, journal, checkpoints, figures, metrics.
+
+    Returns
+    -------
+    float
+        The objective: the best value of `training.monitor`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before the first step, for what cannot run.
+    RunError
+        For what had to stop afterwards.
+    """
+    began = time.perf_counter()
+    saved = None if config.training.resume is None else load_checkpoint(run_dir / CHECKPOINTS / LAST)
+    if saved is not None:
+        keep_resolved(config.training, saved["runtime"])
+    runtime = prepare_runtime(config.training)
+    reach = receptive_field_pixels(config.model)
+    splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
+    check_splits(splits, monitor=config.training.monitor)
+    learner = build_learner(config, runtime, splits)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
+        meter = stack.enter_context(open_meter(config, run_dir, runtime))
+        stack.enter_context(memory_advice(MEMORY_ADVICE))
+        progress = Progress() if saved is None else take_up(learner, saved)
+        train(learner, progress, config=config, splits=splits, run_dir=run_dir, tracker=tracker, meter=meter, stop=stop)
+        outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter)
+        stop_if_asked(stop, progress, run_dir=run_dir)
+        report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
+    say_where(config.tracking, run_dir)
+    return outcome.objective
+
+
+def keep_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> None:
+    """Keep what `auto` came to when the run was started, and announce what can't be kept."""
+    if config.precision == "auto":
+        config.precision = runtime["precision"]
+    if config.device == "auto":
+        config.device = runtime["device"]
+    now = {"device": config.device, "threads": config.threads or torch.get_num_threads(), "torch": torch.__version__}
+    for name, value in now.items():
+        if str(value) != str(runtime[name]):
+            log.warning("%s was %s, is %s: the weights may differ in their last bits", name, runtime[name], value)
+
+
+def build_learner(config: Config, runtime: Runtime, splits: Splits) -> Learner:
+    """Build network, optimizer, schedule and loss on the run's device."""
+    model = build_unet(
+        config.model, channels=splits.train.channels, stretch=config.data.stretch, prior=splits.train.prior
+    )
+    model = model.to(device=runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, config.optimizer)
+    batches = len(training_loader(splits.train, config.data, seed=0, pin_memory=False))
+    steps = -(-batches // config.training.accumulate)
+    return Learner(
+        model=model,
+        network=torch.compile(model) if config.training.compile else model,
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, config.schedule, steps_per_epoch=steps, epochs=config.training.epochs),
+        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
+        loss=build_loss(config.loss),
+        runtime=runtime,
+    )
+
+
+def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner) -> Tracker:
+    """Claim the run folder, or go on in it, and report what the run is."""
+    resume = config.training.resume is not None
+    run_dir.mkdir(parents=True, exist_ok=True)
+    facts = describe(config, run_dir, runtime=runtime, splits=splits, parameters=parameter_count(learner.model))
+    tracker = open_tracker(
+        config.tracking, run_dir, name=facts.name, params=facts.params, tags=facts.tags, resume=resume
+    )
+    if not resume:
+        save_config(config, run_dir)
+    tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
+    return tracker
+
+
+def open_meter(config: Config, run_dir: Path, runtime: Runtime) -> Meter:
+    """Open the energy meter on the devices of this run."""
+    return build_meter(
+        config.energy, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=run_dir / LEDGER
+    )
+
+
+def train(
+    learner: Learner,
+    progress: Progress,
+    *,
+    config: Config,
+    splits: Splits,
+    run_dir: Path,
+    tracker: Tracker,
+    meter: Meter,
+    stop: StopSignals,
+) -> None:
+    """Consume `fit`, and report every epoch, those finished before a resume included."""
+    for values in progress.history:  # a killed run may have saved an epoch that it could not report any more
+        report_epoch(tracker, values)
+    pin = learner.runtime.device.type == "cuda"
+    loaders = Loaders(
+        train=training_loader(splits.train, config.data, seed=config.training.seed, pin_memory=pin),
+        val=validation_loader(splits.val, config.data, pin_memory=pin),
+        flips=config.data.augment.flips,
+    )
+    with training_view(config.training.epochs, monitor=config.training.monitor) as view:
+        records = fit(
+            learner,
+            loaders,
+            config=config.training,
+            metrics=config.metrics,
+            meter=meter,
+            folder=run_dir / CHECKPOINTS,
+            stop=stop,
+            show=view.step,
+            progress=progress,
+        )
+        for record in records:
+            view.epoch(record)
+            report_epoch(tracker, progress.history[-1])
+
+
+def report_epoch(tracker: Tracker, values: dict[str, float]) -> None:
+    """Report the values of a finished epoch; `epoch` itself is the step."""
+    metrics = {name: value for name, value in values.items() if name not in ("epoch", "step")}
+    tracker.metrics(metrics, step=int(values["epoch"]))
+
+
+def judge(
+    learner: Learner, progress: Progress, *, config: Config, splits: Splits, run_dir: Path, meter: Meter
+) -> Outcome:
+    """Evaluate the best weights on the test fields, and time them."""
+    if progress.best is None:
+        raise RunError("no epoch was trained: training.epochs is not above the epochs already done")
+    learner.model.load_state_dict(load_checkpoint(run_dir / CHECKPOINTS / BEST)["model"])
+    step = 2**config.model.depth
+    halo = -(-receptive_field_pixels(config.model) // 2 // step) * step
+    predictor = Predictor(learner.model, learner.runtime, halo)
+    with meter.phase("test"):
+        evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
+        baseline = difference_threshold(splits.test, config=config.metrics)
+    with meter.phase("latency"):
+        latency = time_network(learner, splits, config=config)
+    return Outcome(
+        objective=progress.best,
+        epoch=progress.epoch,
+        best_epoch=progress.best_epoch,
+        history=progress.history,
+        evaluation=evaluation,
+        baseline=baseline,
+        latency=latency,
+        energy=meter.summary(),
+        model=learner.model,
+        example=example_batch(learner, splits, config=config)[:1],
+    )
+
+
+def example_batch(learner: Learner, splits: Splits, *, config: Config) -> torch.Tensor:
+    """Return (B, C, T, T) validation tiles on the device."""
+    loader = validation_loader(splits.val, dataclasses.replace(config.data, workers=0), pin_memory=False)
+    return prepare(next(loader.epoch(0)), learner.runtime)["image"]
+
+
+def time_network(learner: Learner, splits: Splits, *, config: Config) -> dict[str, float]:
+    """Measure latency for one tile and throughput for a batch."""
+    batch = example_batch(learner, splits, config=config)
+
+    def measure(example: torch.Tensor) -> Latency:
+        return measure_latency(
+            learner.model,
+            example,
+            warmup=config.metrics.latency_warmup,
+            repeats=config.metrics.latency_repeats,
+            synchronise=learner.runtime.synchronise,
+            autocast=learner.runtime.autocast,
+        )
+
+    single = measure(batch[:1]).metrics()
+    throughput = "throughput/mpix_per_s"
+    return single | {throughput: measure(batch).metrics()[throughput]}

@@ -1,0 +1,130 @@
+"""The figures of a finished run, drawn from what its evaluation collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from astrid.config import MetricsConfig
+from astrid.evaluate import Evaluation, Panel
+from astrid.metrics.calibration import reliability
+from astrid.metrics.confusion import Confusion, confusion
+from astrid.metrics.detections import find_detections, judge
+from astrid.metrics.histogram import PixelHistogram
+from astrid.metrics.objects import completeness_by_snr
+from astrid.metrics.ranking import precision_recall_curve, roc_curve
+from astrid.plots import (
+    GalleryPanel,
+    completeness_figure,
+    confusion_figure,
+    gallery_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    training_curves,
+)
+
+NOTHING = np.empty((0, 2))
+
+
+def draw_figures(
+    history: Sequence[Mapping[str, float]],
+    evaluation: Evaluation,
+    *,
+    best_epoch: int,
+    monitor: str,
+    config: MetricsConfig,
+) -> dict[str, Figure]:
+    """Return every figure of a run by name; one whose quantity is undefined is absent."""
+    pixels = evaluation.scores.pixels
+    counts = confusion(pixels, logit_threshold=evaluation.logit_threshold or 0.0)
+    figures = {
+        "training_curves": training_curves(history, score=monitor, best_epoch=best_epoch),
+        "confusion": confusion_figure(
+            np.array([[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]])
+        ),
+        "reliability": draw_reliability(pixels, ece=evaluation.metrics.get("test/ece")),
+        "gallery": gallery_figure([gallery_panel(panel, evaluation, config) for panel in evaluation.gallery]),
+    }
+    return figures | draw_curves(evaluation, counts) | draw_completeness(evaluation)
+
+
+def draw_reliability(pixels: PixelHistogram, *, ece: float | None) -> Figure:
+    """Draw observed frequency against predicted probability."""
+    bins = reliability(pixels)
+    return reliability_figure(bins.predicted, bins.observed, bins.count, ece=ece)
+
+
+def draw_curves(evaluation: Evaluation, counts: Confusion) -> dict[str, Figure]:
+    """Draw ROC and precision against recall; absent where a class is."""
+    pixels, metrics = evaluation.scores.pixels, evaluation.metrics
+    roc, precision_recall = roc_curve(pixels), precision_recall_curve(pixels)
+    if roc is None or precision_recall is None:
+        return {}
+    positives, negatives = (
+        counts.true_positives + counts.false_negatives,
+        counts.false_positives + counts.true_negatives,
+    )
+    recall = counts.true_positives / positives
+    precision = (
+        counts.true_positives / (counts.true_positives + counts.false_positives)
+        if counts.true_positives + counts.false_positives
+        else None
+    )
+    return {
+        "roc": roc_figure(
+            roc.fpr,
+            roc.tpr,
+            auroc=metrics.get("test/auroc"),
+            operating_point=(counts.false_positives / negatives, recall),
+        ),
+        "precision_recall": precision_recall_figure(
+            precision_recall.recall,
+            precision_recall.precision,
+            auprc=metrics.get("test/auprc"),
+            prevalence=positives / (positives + negatives),
+            operating_point=None if precision is None else (recall, precision),
+        ),
+    }
+
+
+def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
+    """Draw completeness by signal-to-noise; absent without a catalogue."""
+    objects, threshold = evaluation.scores.objects, evaluation.detection_threshold
+    if objects is None or threshold is None:
+        return {}
+    bins = completeness_by_snr(objects, threshold=threshold)
+    if bins is None:
+        return {}
+    snr50 = evaluation.metrics.get("test/snr50")
+    return {"completeness": completeness_figure(bins.edges, bins.found, bins.total, snr50=snr50)}
+
+
+def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -> GalleryPanel:
+    """Tell hits, misses and false alarms of a field apart, where it has a catalogue."""
+    field, threshold = panel.field, evaluation.detection_threshold
+    hits = misses = false_alarms = NOTHING
+    if field.sources is not None and field.fwhm_pixels is not None and threshold is not None:
+        detections = find_detections(panel.probability, field.valid, threshold=threshold, min_pixels=config.min_pixels)
+        positions = np.stack([field.sources.x, field.sources.y], axis=1)
+        verdict = judge(
+            detections,
+            field.valid,
+            sources_x=field.sources.x,
+            sources_y=field.sources.y,
+            radius_pixels=config.match_radius_fwhm * field.fwhm_pixels,
+        )
+        hits = positions[verdict.countable & verdict.found]
+        misses = positions[verdict.countable & ~verdict.found]
+        false_alarms = np.stack([detections.x, detections.y], axis=1)[verdict.false_alarm]
+    return GalleryPanel(
+        name=field.name,
+        science=field.image[0],
+        target=field.target,
+        probability=panel.probability,
+        hits=hits,
+        misses=misses,
+        false_alarms=false_alarms,
+    )

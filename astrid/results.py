@@ -1,0 +1,161 @@
+"""What a run leaves behind: its description, metrics, figures, model, and the table at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from astrid.config import Config, FramesData, TrackingConfig
+from astrid.config.compose import PROJECT_ROOT
+from astrid.console import print_plain, print_table
+from astrid.data.fields import Splits
+from astrid.energy import Component, EnergySummary, energy_labels, energy_metrics
+from astrid.evaluate import Evaluation
+from astrid.figures import draw_figures
+from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
+from astrid.tracking import Tracker, ui_command
+
+log = logging.getLogger(__name__)
+
+METRICS_FILE, ENVIRONMENT_FILE, DIFF_FILE, FIGURES = "metrics.json", "environment.json", "git.diff", "figures"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a run is named and found: name, parameters (every leaf of the configuration) and tags."""
+
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a finished run has to report."""
+
+    objective: float
+    epoch: int
+    best_epoch: int
+    history: list[dict[str, float]]
+    evaluation: Evaluation
+    baseline: dict[str, float]
+    latency: dict[str, float]
+    energy: EnergySummary
+    model: nn.Module
+    example: Tensor
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested values to `group.knob` names; lists stay whole."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= leaves(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits, parameters: int) -> RunFacts:
+    """Collect what identifies a run, and write the facts about code and machine into its folder."""
+    git = git_state(PROJECT_ROOT)
+    hardware, versions = hardware_facts(runtime), package_versions()
+    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps({"hardware": hardware, "versions": versions}, indent=2))
+    (run_dir / DIFF_FILE).write_text(git.diff)
+    data = type(config.data).__name__.removesuffix("Data").lower()
+    tags = {
+        "task": getattr(config.data, "target", "frames"),
+        "data": splits.description,
+        "data.fingerprint": splits.fingerprint,
+        "git.commit": git.commit or "unknown",
+        "git.branch": git.branch or "unknown",
+        "git.dirty": str(bool(git.diff)).lower(),
+        "host": hardware["host"],
+        "device": hardware["device"],
+        "precision": runtime.precision,
+        "threads": str(runtime.threads),
+        "model.parameters": str(parameters),
+    }
+    if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
+        tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
+    name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
+    choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
+    params = leaves(dataclasses.asdict(config)) | {f"choice.{group}": choice for group, choice in choices.items()}
+    return RunFacts(name, params, tags)
+
+
+def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker, seconds: float) -> None:
+    """Write metrics and figures, hand everything to the tracker, and print the table."""
+    metrics = final_metrics(outcome, config)
+    (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
+    tracker.metrics(metrics, step=outcome.epoch)
+    tracker.tags(energy_labels(outcome.energy) | {"best_epoch": str(outcome.best_epoch)})
+    figures = draw_figures(
+        outcome.history,
+        outcome.evaluation,
+        best_epoch=outcome.best_epoch,
+        monitor=config.training.monitor,
+        config=config.metrics,
+    )
+    for name, figure in figures.items():
+        tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
+    for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
+        tracker.artifact(run_dir / name)
+    tracker.model(outcome.model, outcome.example, step=outcome.best_epoch)
+    print_outcome(outcome, metrics, seconds=seconds)
+
+
+def say_where(config: TrackingConfig, run_dir: Path) -> None:
+    """Print where the run is, and last the command that opens MLflow's pages."""
+    print_plain(f"run folder: {run_dir}")
+    command = ui_command(config)
+    if command is not None:
+        print_plain(command)
+
+
+def final_metrics(outcome: Outcome, config: Config) -> dict[str, float]:
+    """Return every final metric by the name under which it is logged; the undefined are absent."""
+    energy = energy_metrics(outcome.energy, config.energy)
+    return outcome.evaluation.metrics | outcome.baseline | outcome.latency | energy | {"objective": outcome.objective}
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and return where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
+
+
+def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
+    """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
+    names = [name.removeprefix("test/") for name in outcome.evaluation.metrics]
+    rows = [(name, f"{metrics[f'test/{name}']:.4g}", _baseline(outcome.baseline, name)) for name in names]
+    print_table(f"test fields, best epoch {outcome.best_epoch}", rows, columns=("metric", "U-Net", "5 sigma"))
+    speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
+    print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
+    print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
+
+
+def _baseline(baseline: Mapping[str, float], name: str) -> str:
+    value = baseline.get(f"difference_5sigma/{name}")
+    return "" if value is None else f"{value:.4g}"
+
+
+def _energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:
+    parts = [f"{name} {_joules(part)}" for name, part in (("GPU", energy.gpu), ("CPU", energy.cpu))]
+    carbon = [f"{metrics['carbon/g_co2e']:.2g} gCO2e"] if "carbon/g_co2e" in metrics else []
+    return "energy: " + ", ".join(parts + carbon)
+
+
+def _joules(part: Component) -> str:
+    if part.joules is None:
+        return f"{part.label} ({part.reason})"
+    return f"{part.joules:.0f} J ({part.label}, {part.source})"
