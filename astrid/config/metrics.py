@@ -19,9 +19,9 @@ LOWEST_COUNTS = {
 class MetricsConfig:
     """How a trained model is judged."""
 
-    bins: int = 2**20
-    """Bins of the logit histogram from which every pixel metric is derived; a power of two, 256 to 2**20 (17 MB)."""
-    logit_limit: float = 20.0
+    bins: int = 2**21
+    """Bins of the logit histogram from which every pixel metric is derived; a power of two, 256 to 2**22 (67 MB)."""
+    logit_limit: float = 40.0
     """The histogram spans -logit_limit to +logit_limit; logits beyond count in the outermost bins."""
     match_radius_fwhm: float = 1.0
     """A detection within this many FWHM of an injected source is a hit."""
@@ -37,8 +37,8 @@ class MetricsConfig:
     """Test fields shown in the prediction gallery."""
 
     def __post_init__(self) -> None:
-        power = 256 <= self.bins <= 2**20 and self.bins & (self.bins - 1) == 0
-        check(power, "metrics.bins", self.bins, "a power of two from 256 to 1048576", "try metrics.bins=65536")
+        power = 256 <= self.bins <= 2**22 and self.bins & (self.bins - 1) == 0
+        check(power, "metrics.bins", self.bins, "a power of two from 256 to 4194304", "try metrics.bins=65536")
         for name in ("logit_limit", "match_radius_fwhm"):
             check(
                 getattr(self, name) > 0, f"metrics.{name}", getattr(self, name), "positive", "leave it at its default"
