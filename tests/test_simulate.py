@@ -178,6 +178,18 @@ def test_hosted_transients_sit_on_the_light_of_galaxies() -> None:
     assert np.median(light["transient"]) < 1.5
 
 
+def test_a_galaxy_hosts_one_transient_at_most() -> None:
+    config, rng = sky(transients=30, transients_on_galaxies=1.0, galaxies=2), np.random.default_rng(0)
+    seen = {"precision": np.full((128, 128), 0.01), "conditions": NIGHT}
+    hosts = 0
+    for _ in range(20):
+        galaxies = draw_galaxies(config, rng)
+        hosted = draw_transients(config, rng, galaxies=galaxies, **seen).kind.count("transient_on_galaxy")
+        assert hosted <= galaxies.x.size
+        hosts += hosted
+    assert hosts > 10
+
+
 # Densities
 
 

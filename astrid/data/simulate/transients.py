@@ -36,7 +36,8 @@ def draw_transients(
         Inverse of the summed variance of science and reference without transients; 0 where no pixel is valid, and
         there none is placed: what cannot be seen is no truth.
     galaxies : Galaxies
-        Possible hosts, chosen in proportion to their light.
+        Possible hosts, chosen in proportion to their light; each hosts one at most, since two supernovae at once in
+        one galaxy are not seen.
     conditions : Conditions
         Of the science frame.
 
@@ -50,8 +51,9 @@ def draw_transients(
     hosted = rng.random(number) < config.transients_on_galaxies
     x, y, flux = np.empty((3, number))
     kind = []
+    light = galaxies.flux.copy()
     for i in range(number):
-        place = _place_in_galaxy(rng, precision, galaxies) if hosted[i] else None
+        place = _place_in_galaxy(rng, precision, galaxies, light) if hosted[i] else None
         kind.append("transient" if place is None else "transient_on_galaxy")
         x[i], y[i] = place or _place_anywhere(rng, precision)
         flux[i] = flux_for_snr(snr[i], x=x[i], y=y[i], precision=precision, conditions=conditions)
@@ -64,16 +66,22 @@ def _place_anywhere(rng: Generator, precision: NDArray[np.float64]) -> tuple[flo
     return column + dx, row + dy
 
 
-def _place_in_galaxy(rng: Generator, precision: NDArray[np.float64], galaxies: Galaxies) -> tuple[float, float] | None:
-    """Draw a place that follows the light of a galaxy (as a normal of its shape), or None if none is on the frame."""
-    for _ in range(_HOST_ATTEMPTS if galaxies.x.size else 0):
-        host = rng.choice(galaxies.x.size, p=galaxies.flux / galaxies.flux.sum())
+def _place_in_galaxy(
+    rng: Generator, precision: NDArray[np.float64], galaxies: Galaxies, light: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Draw a place that follows the light of a galaxy (as a normal of its shape), or None if none is on the frame.
+
+    `light`, (G,), is that of the galaxies that host none yet; the chosen one's is set to 0.
+    """
+    for _ in range(_HOST_ATTEMPTS if light.any() else 0):
+        host = rng.choice(light.size, p=light / light.sum())
         major = rng.normal(0.0, galaxies.radius[host] / _HALF_LIGHT_IN_SIGMA)
         minor = rng.normal(0.0, galaxies.radius[host] / _HALF_LIGHT_IN_SIGMA) * galaxies.axis_ratio[host]
         cosine, sine = math.cos(galaxies.angle[host]), math.sin(galaxies.angle[host])
         x = float(galaxies.x[host] + major * cosine - minor * sine)
         y = float(galaxies.y[host] + major * sine + minor * cosine)
         if _is_visible(x, y, precision):
+            light[host] = 0.0
             return x, y
     return None
 
