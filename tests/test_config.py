@@ -40,7 +40,7 @@ WRONG = [
     ),
     ("data=frames", r"data\.(root|manifest) must be given"),
     ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
-    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 10"),
+    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 8"),
     ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
     ("tracking.uri=", r"tracking\.uri must be not empty"),
     ("model.depth=", r"model\.depth"),

@@ -63,7 +63,7 @@ class Config:
     data: DataConfig = field(default_factory=SimulatedData)
     optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
     schedule: ScheduleConfig = field(default_factory=CosineSchedule)
-    loss: LossConfig = field(default_factory=BCEDiceLoss)
+    loss: LossConfig = field(default_factory=BCELoss)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
