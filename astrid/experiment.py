@@ -20,13 +20,14 @@ from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.energy import Meter, build_meter
 from astrid.evaluate import Predictor, evaluate
+from astrid.learner import BEST, LAST, Learner, Progress, take_up
 from astrid.losses import build_loss
 from astrid.metrics.latency import Latency, measure_latency
 from astrid.optimization import build_optimizer, build_schedule
 from astrid.results import Outcome, describe, report, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.tracking import Tracker, open_tracker
-from astrid.training import BEST, LAST, Learner, Loaders, Progress, fit, prepare, stop_if_asked, take_up
+from astrid.training import Loaders, fit, prepare, stop_if_asked
 from astrid.unet import build_unet, parameter_count, receptive_field_pixels
 
 log = logging.getLogger(__name__)

@@ -25,10 +25,11 @@ from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
 from astrid.energy import build_meter
+from astrid.learner import Learner, Progress
 from astrid.losses import build_loss
 from astrid.optimization import build_optimizer, build_schedule
 from astrid.runtime import StopSignals, prepare_runtime
-from astrid.training import EpochRecord, Learner, Loaders, Progress, StepReport, fit
+from astrid.training import EpochRecord, Loaders, StepReport, fit
 from astrid.unet import build_unet
 
 METRICS = MetricsConfig(bins=1024)

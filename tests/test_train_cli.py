@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,30 @@ def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: li
     assert "completeness" in done.stdout
     assert "mlflow" in done.stdout.strip().splitlines()[-1]
     assert "ui --backend-store-uri sqlite:///" in done.stdout.strip().splitlines()[-1]
-    assert (tmp_path / "outputs/mlflow.db").is_file()
+    check_database(tmp_path)
+
+
+def check_database(cwd: Path) -> None:
+    """What the run was is in MLflow: parameters, metrics, data, artifacts and a version of the model."""
+    with closing(sqlite3.connect(cwd / "outputs/mlflow.db")) as database:
+        params = dict(database.execute("select key, value from params").fetchall())
+        metrics = {key for (key,) in database.execute("select distinct key from metrics")}
+        tags = dict(database.execute("select key, value from tags").fetchall())
+        datasets = database.execute("select digest from datasets").fetchall()
+        models = database.execute("select name, version from model_versions").fetchall()
+        (location,) = database.execute("select artifact_uri from runs").fetchone()
+    folder = only_run(cwd)
+    assert params["model.depth"] == "2"
+    assert params["data.augment.flips"] == "True"
+    assert {"val/auprc", "test/auprc", "latency/p50_ms"} <= metrics
+    assert len(tags["git.commit"]) == 40
+    assert tags["energy.gpu"] == "unavailable"
+    assert len(datasets) == 1
+    assert models == [("astrid-unet", 1)]
+    stored = Path(location.removeprefix("file://"))
+    assert stored.is_absolute()
+    for name in ("config.yaml", "metrics.json", "git.diff", "environment.json", "figures/gallery.png"):
+        assert (stored / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
@@ -140,7 +165,7 @@ def kill_at_random(arguments: list[str], cwd: Path, *, generator: random.Random)
     wait_for_steps(process, cwd, checkpoints=1)
     time.sleep(generator.uniform(0, 0.6))
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=60)  # hangs if a process of the run outlives it with its output open
 
 
 @pytest.mark.parametrize(
@@ -163,9 +188,7 @@ def test_a_run_killed_at_random_and_resumed_ends_with_the_same_bits(
 
 def check_tracked_points(cwd: Path) -> None:
     """Every epoch of the killed run is in MLflow's database, once, and the run is over."""
-    import sqlite3
-
-    with sqlite3.connect(cwd / "outputs/mlflow.db") as database:
+    with closing(sqlite3.connect(cwd / "outputs/mlflow.db")) as database:
         points = database.execute("select key, step from metrics").fetchall()
         states = database.execute("select status from runs").fetchall()
     assert len(points) == len(set(points))

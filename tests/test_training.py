@@ -12,7 +12,8 @@ from learners import METRICS, PLAIN, Bench, make_learner, spots
 from astrid.checkpoint import load_checkpoint
 from astrid.config import RunError, Stopped, TrainingConfig
 from astrid.data.store import FieldStore
-from astrid.training import BEST, LAST, Progress, StepReport, accumulation_windows, step, take_up, validate
+from astrid.learner import BEST, LAST, Progress, take_up
+from astrid.training import StepReport, accumulation_windows, step, validate
 
 CPU = TrainingConfig(device="cpu", precision="fp32", epochs=3, threads=1)
 

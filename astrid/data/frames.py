@@ -37,18 +37,8 @@ _UNPACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd
 _NOT_UNPACKED = {b"PK\x03": "a zip archive", b"\x1f\x9d": "packed by compress"}
 _SPOOL_BYTES = 2**28  # unpacked files beyond this size go through the disk
 _DAMAGE = (
-    *(
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        AssertionError,
-        RuntimeError,
-    ),
-    *(struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
+    *(AssertionError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
 )
 """What astropy was seen to raise for cut and corrupted files."""
 

@@ -23,8 +23,9 @@ from rivals import compare, record
 from astrid.config import Config, EnergyConfig, TrainingConfig
 from astrid.data.dataset import Batch, TileLoader, training_loader
 from astrid.energy import build_meter
+from astrid.learner import Progress
 from astrid.runtime import StopSignals
-from astrid.training import Loaders, Progress, fit, prepare
+from astrid.training import Loaders, fit, prepare
 
 STEPS = 25
 

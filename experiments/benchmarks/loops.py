@@ -6,8 +6,8 @@ from astrid.config import Config
 from astrid.console import announce
 from astrid.data.fields import Splits, build_splits
 from astrid.experiment import build_learner
+from astrid.learner import Learner
 from astrid.runtime import prepare_runtime
-from astrid.training import Learner
 from astrid.unet import receptive_field_pixels
 
 
