@@ -44,6 +44,7 @@ class TrainingView:
 
     def __init__(self, epochs: int, *, monitor: str, bar: Progress | None) -> None:
         self.epochs, self.monitor, self._bar = epochs, monitor, bar
+        self._last: float | None = None
         self._task = bar.add_task("epoch 1", total=None) if bar is not None else None
 
     def step(self, report: StepReport) -> None:
@@ -53,6 +54,8 @@ class TrainingView:
         parts = [f"epoch {report.epoch}/{self.epochs}", f"{report.images_per_second:.0f} img/s"]
         if report.loss is not None:
             parts.insert(1, f"loss {report.loss:.4f}")
+        if self._last is not None:
+            parts.append(f"{self.monitor} {self._last:.4f}")
         if report.watts is not None:
             parts.append(f"{report.watts:.0f} W")
         done = (report.epoch - 1) * report.batches + report.batch
@@ -61,6 +64,7 @@ class TrainingView:
     def epoch(self, record: EpochRecord) -> None:
         """Print what an epoch came to; a star marks the best so far."""
         values = record.values
+        self._last = values[self.monitor]
         shown = {name: values[name] for name in ("train/loss", "val/loss", self.monitor) if name in values}
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         rate = f"{values['train/images_per_second']:.0f} img/s"

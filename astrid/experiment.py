@@ -13,7 +13,7 @@ import torch
 
 from astrid.baselines import difference_threshold
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, RunError, TrainingConfig
+from astrid.config import Config, DataError, RunError, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
@@ -24,7 +24,7 @@ from astrid.learner import BEST, LAST, Learner, Progress, take_up
 from astrid.losses import build_loss
 from astrid.metrics.latency import Latency, measure_latency
 from astrid.optimization import build_optimizer, build_schedule
-from astrid.results import Outcome, describe, report, say_where
+from astrid.results import Outcome, describe, report, save_facts, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.tracking import Tracker, open_tracker
 from astrid.training import Loaders, fit, prepare, stop_if_asked
@@ -58,19 +58,19 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
         For what had to stop afterwards.
     """
     began = time.perf_counter()
-    saved = None if config.training.resume is None else load_checkpoint(run_dir / CHECKPOINTS / LAST)
-    if saved is not None:
-        keep_resolved(config.training, saved["runtime"])
-    runtime = prepare_runtime(config.training)
+    saved = load_saved(config.training, run_dir)
+    runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
     reach = receptive_field_pixels(config.model)
     splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
     check_splits(splits, monitor=config.training.monitor)
-    learner = build_learner(config, runtime, splits)
+    if saved is not None:
+        check_same_data(saved["facts"]["data"], splits)
     with ExitStack() as stack:
+        stack.enter_context(memory_advice(MEMORY_ADVICE))
+        learner = build_learner(config, runtime, splits)
         stop = stack.enter_context(StopSignals())
         tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
         meter = stack.enter_context(open_meter(config, run_dir, runtime))
-        stack.enter_context(memory_advice(MEMORY_ADVICE))
         progress = Progress() if saved is None else take_up(learner, saved)
         train(learner, progress, config=config, splits=splits, run_dir=run_dir, tracker=tracker, meter=meter, stop=stop)
         outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter)
@@ -80,16 +80,41 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
     return outcome.objective
 
 
-def keep_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> None:
-    """Keep what `auto` came to when the run was started, and announce what can't be kept."""
-    if config.precision == "auto":
-        config.precision = runtime["precision"]
-    if config.device == "auto":
-        config.device = runtime["device"]
-    now = {"device": config.device, "threads": config.threads or torch.get_num_threads(), "torch": torch.__version__}
+def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
+    """Return what a resumed run goes on from; None for a new run, or one that was killed before it began to train."""
+    if config.resume is None:
+        return None
+    path = run_dir / CHECKPOINTS / LAST
+    if not path.exists():
+        log.warning("%s was stopped before its first checkpoint: it starts from the beginning", run_dir)
+        return None
+    return load_checkpoint(path)
+
+
+def as_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration with what `auto` came to when the run was started; announce what can't be kept."""
+    precision = runtime["precision"] if config.precision == "auto" else config.precision
+    device = runtime["device"] if config.device == "auto" else config.device
+    now = {"device": device, "threads": config.threads or torch.get_num_threads(), "torch": torch.__version__}
     for name, value in now.items():
         if str(value) != str(runtime[name]):
             log.warning("%s was %s, is %s: the weights may differ in their last bits", name, runtime[name], value)
+    return dataclasses.replace(config, precision=precision, device=device)
+
+
+def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
+    """Refuse to go on with other data than the run was started with.
+
+    Raises
+    ------
+    DataError
+        Where the fingerprints differ.
+    """
+    if saved_fingerprint != splits.fingerprint:
+        raise DataError(
+            f"a resumed run must see the same data, but their fingerprint was {saved_fingerprint[:16]} and is "
+            f"{splits.fingerprint[:16]}: files, versions or preparation changed; start a new run"
+        )
 
 
 def build_learner(config: Config, runtime: Runtime, splits: Splits) -> Learner:
@@ -115,13 +140,12 @@ def build_learner(config: Config, runtime: Runtime, splits: Splits) -> Learner:
 def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner) -> Tracker:
     """Claim the run folder, or go on in it, and report what the run is."""
     resume = config.training.resume is not None
-    run_dir.mkdir(parents=True, exist_ok=True)
     facts = describe(config, run_dir, runtime=runtime, splits=splits, parameters=parameter_count(learner.model))
-    tracker = open_tracker(
-        config.tracking, run_dir, name=facts.name, params=facts.params, tags=facts.tags, resume=resume
-    )
+    tags = {f"resumed.{name}": value for name, value in facts.tags.items()} if resume else facts.tags
+    tracker = open_tracker(config.tracking, run_dir, name=facts.name, params=facts.params, tags=tags, resume=resume)
     if not resume:
         save_config(config, run_dir)
+        save_facts(facts, run_dir)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 
@@ -152,6 +176,7 @@ def train(
         train=training_loader(splits.train, config.data, seed=config.training.seed, pin_memory=pin),
         val=validation_loader(splits.val, config.data, pin_memory=pin),
         flips=config.data.augment.flips,
+        fingerprint=splits.fingerprint,
     )
     with training_view(config.training.epochs, monitor=config.training.monitor) as view:
         records = fit(

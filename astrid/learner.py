@@ -158,9 +158,11 @@ class Clock:
 class Saver:
     """Write checkpoints, and know when the next one is due."""
 
-    def __init__(self, learner: Learner, progress: Progress, folder: Path, *, interval_seconds: float) -> None:
+    def __init__(
+        self, learner: Learner, progress: Progress, folder: Path, *, interval_seconds: float, facts: dict[str, str]
+    ) -> None:
         self.learner, self.progress, self.folder = learner, progress, folder
-        self.interval_seconds = interval_seconds
+        self.interval_seconds, self.facts = interval_seconds, facts
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -172,7 +174,8 @@ class Saver:
         runtime = self.learner.runtime
         facts = {"precision": runtime.precision, "device": runtime.device.type, "threads": runtime.threads}
         state = self.learner.state() | {"progress": dataclasses.asdict(self.progress), "random": random_states()}
-        save_checkpoint(self.folder / LAST, state | {"runtime": facts | {"torch": str(torch.__version__)}})
+        versions = {"torch": str(torch.__version__)}
+        save_checkpoint(self.folder / LAST, state | {"runtime": facts | versions, "facts": self.facts})
         self._last = time.monotonic()
 
     def save_best(self) -> None:

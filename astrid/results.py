@@ -30,11 +30,13 @@ METRICS_FILE, ENVIRONMENT_FILE, DIFF_FILE, FIGURES = "metrics.json", "environmen
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How a run is named and found: name, parameters (every leaf of the configuration) and tags."""
+    """How a run is named and found: name, parameters (every leaf of the configuration), tags, and what it ran on."""
 
     name: str
     params: dict[str, str]
     tags: dict[str, str]
+    environment: dict[str, dict[str, str]]
+    diff: str
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,9 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits, parameters: int) -> RunFacts:
-    """Collect what identifies a run, and write the facts about code and machine into its folder."""
+    """Collect what identifies a run, and the facts about its code and machine."""
     git = git_state(PROJECT_ROOT)
     hardware, versions = hardware_facts(runtime), package_versions()
-    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps({"hardware": hardware, "versions": versions}, indent=2))
-    (run_dir / DIFF_FILE).write_text(git.diff)
     data = type(config.data).__name__.removesuffix("Data").lower()
     tags = {
         "task": getattr(config.data, "target", "frames"),
@@ -77,7 +77,7 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         "data.fingerprint": splits.fingerprint,
         "git.commit": git.commit or "unknown",
         "git.branch": git.branch or "unknown",
-        "git.dirty": str(bool(git.diff)).lower(),
+        "git.dirty": str(git.is_dirty).lower(),
         "host": hardware["host"],
         "device": hardware["device"],
         "precision": runtime.precision,
@@ -89,7 +89,14 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
     name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
     choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
     params = leaves(dataclasses.asdict(config)) | {f"choice.{group}": choice for group, choice in choices.items()}
-    return RunFacts(name, params, tags)
+    params.pop("training.resume", None)  # how a run is taken up again is no property of it
+    return RunFacts(name, params, tags, {"hardware": hardware, "versions": versions}, git.diff)
+
+
+def save_facts(facts: RunFacts, run_dir: Path) -> None:
+    """Write versions, hardware and uncommitted changes into the folder of a new run."""
+    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps(facts.environment, indent=2))
+    (run_dir / DIFF_FILE).write_text(facts.diff)
 
 
 def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker, seconds: float) -> None:

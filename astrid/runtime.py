@@ -212,11 +212,17 @@ def hardware_facts(runtime: Runtime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class GitState:
-    """Commit, branch and uncommitted changes of a checkout; empty strings outside of one."""
+    """Commit, branch, uncommitted changes and untracked files of a checkout; empty strings outside of one."""
 
     commit: str
     branch: str
     diff: str
+    untracked: str
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the code is not exactly that of the commit."""
+        return bool(self.diff or self.untracked)
 
 
 def git_state(root: Path) -> GitState:
@@ -224,12 +230,17 @@ def git_state(root: Path) -> GitState:
 
     def ask(*arguments: str) -> str:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, errors="replace", timeout=20
+            )
         except (FileNotFoundError, subprocess.TimeoutExpired):
             return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
+        return done.stdout if done.returncode == 0 else ""
 
-    return GitState(ask("rev-parse", "HEAD"), ask("rev-parse", "--abbrev-ref", "HEAD"), ask("diff", "HEAD"))
+    commit, branch = ask("rev-parse", "HEAD").strip(), ask("rev-parse", "--abbrev-ref", "HEAD").strip()
+    return GitState(
+        commit, branch, diff=ask("diff", "HEAD"), untracked=ask("ls-files", "--others", "--exclude-standard")
+    )
 
 
 @contextmanager

@@ -48,11 +48,12 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Loaders:
-    """Where batches come from, and how training batches are augmented."""
+    """Where batches come from, how training batches are augmented, and the fingerprint of the data behind them."""
 
     train: TileLoader
     val: TileLoader
     flips: bool
+    fingerprint: str
 
 
 def fit(
@@ -79,7 +80,10 @@ def fit(
     Stopped
         After a signal, with the state saved.
     """
-    saver = Saver(learner, progress, folder, interval_seconds=60 * config.checkpoint_minutes)
+    facts = {"data": loaders.fingerprint}
+    saver = Saver(learner, progress, folder, interval_seconds=60 * config.checkpoint_minutes, facts=facts)
+    if progress.step == 0:
+        saver.save_last()  # a run killed in its first epoch goes on from here
     losses = LossLog(progress, every=1 if learner.runtime.device.type == "cpu" else CHECK_EVERY)
 
     while progress.epoch < config.epochs and not out_of_patience(progress, config):
@@ -167,7 +171,8 @@ def validate(learner: Learner, loader: TileLoader, *, metrics: MetricsConfig) ->
     learner.model.eval()
     device = learner.runtime.device
     histogram = PixelHistogram(bins=metrics.bins, limit=metrics.logit_limit, device=device)
-    loss_sum, pixels = torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    pixels = torch.zeros((), dtype=torch.int64, device=device)
     for raw in loader.epoch(0):
         batch = prepare(raw, learner.runtime)
         with learner.runtime.autocast():

@@ -87,6 +87,7 @@ class Bench:
             training_loader(store, data, seed=0, pin_memory=False),
             validation_loader(store, data, pin_memory=False),
             flips=True,
+            fingerprint="spots",
         )
         self.stop = StopSignals()
         self.reports: list[StepReport] = []

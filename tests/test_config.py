@@ -40,7 +40,7 @@ WRONG = [
     ),
     ("data=frames", r"data\.(root|manifest) must be given"),
     ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
-    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 8"),
+    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 10"),
     ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
     ("tracking.uri=", r"tracking\.uri must be not empty"),
     ("model.depth=", r"model\.depth"),
@@ -48,6 +48,8 @@ WRONG = [
     ("optimizer.betas=[0.9,nan]", r"optimizer\.betas"),
     ("model.depth=[", r"model\.depth"),
     ("=3", r"=3 must have a key"),
+    ("model=null", r"model must be the name of a choice, got None"),
+    ("data.cache=", r"data\.cache must be the name of a folder"),
     ("model=3", r"model must be the name of a choice, got 3"),
 ]
 
@@ -159,6 +161,31 @@ def test_resuming_refuses_any_other_change(tmp_path: Path, change: str) -> None:
     run = saved_run(tmp_path)
     with pytest.raises(ConfigError, match="must stay as it was when a run is resumed"):
         load([f"training.resume={run}", change])
+
+
+def test_resuming_checks_again_what_depends_on_several_knobs(tmp_path: Path) -> None:
+    run = saved_run(tmp_path, "schedule=onecycle", "training.epochs=5")
+    with pytest.raises(ConfigError, match=r"schedule\.warmup_epochs must be at most training\.epochs = 2"):
+        load([f"training.resume={run}", "training.epochs=2"])
+
+
+def test_resuming_from_another_file_than_the_last_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a run folder or its last\.pt"):
+        load([f"training.resume={tmp_path}/checkpoints/best.pt"])
+
+
+def test_a_damaged_saved_configuration_is_refused_with_its_name(tmp_path: Path) -> None:
+    run = saved_run(tmp_path)
+    (run / "config.yaml").write_text((run / "config.yaml").read_text()[:300] + "\n  broken: [")
+    with pytest.raises(ConfigError, match=r"config\.yaml is not a configuration"):
+        load([f"training.resume={run}"])
+
+
+def test_a_configuration_folder_of_the_users_own_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nmodel:\n  depth: 9\n")
+    with pytest.raises(ConfigError, match=r"model\.depth must be from 1 to 6, got 9"):
+        check_command_line(["--config-dir", str(tmp_path), "experiment=mine"])
 
 
 def test_resuming_names_a_folder_that_is_no_run(tmp_path: Path) -> None:

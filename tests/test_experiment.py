@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from astrid.config import ConfigError, DataError
+from astrid.config import DataError
 from astrid.config.compose import load
 from astrid.config.resume import load_config
-from astrid.experiment import keep_resolved, run_experiment
+from astrid.experiment import as_resolved, run_experiment
 from astrid.results import leaves
 
 AVERAGES = [f"{name}_{kind}" for name in ("precision", "recall", "f1") for kind in ("macro", "micro", "weighted")]
@@ -79,10 +80,11 @@ def test_every_leaf_of_the_configuration_is_a_parameter(finished: Path) -> None:
 
 
 def test_a_taken_folder_is_refused_and_left_as_it_was(finished: Path, tiny: list[str]) -> None:
-    before = (finished / "config.yaml").read_text()
+    files = ("config.yaml", "git.diff", "environment.json", "metrics.json", "journal.jsonl")
+    before = [(finished / name).read_bytes() for name in files]
     with pytest.raises(DataError, match="already holds a run"):
         run_experiment(load([*tiny, "tracking=off", "optimizer.lr=0.1"]), run_dir=finished)
-    assert (finished / "config.yaml").read_text() == before
+    assert [(finished / name).read_bytes() for name in files] == before
 
 
 def test_a_finished_run_can_be_given_more_epochs(tiny: list[str], tmp_path: Path) -> None:
@@ -106,17 +108,29 @@ def test_the_objective_is_the_best_value_of_the_monitor(tiny: list[str], tmp_pat
     assert objective == min(values["val/loss"] for values in history)
 
 
-def test_resuming_without_a_checkpoint_is_refused(tiny: list[str], finished: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
-    with pytest.raises(ConfigError, match="must lead to a checkpoint"):
-        run_experiment(load([f"training.resume={tmp_path}"]), run_dir=tmp_path)
+def test_a_run_killed_before_its_first_checkpoint_starts_from_the_beginning(finished: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "journal.jsonl"):
+        lines = (finished / name).read_text().splitlines(keepends=True)
+        (tmp_path / name).write_text("".join(lines[:1] if name == "journal.jsonl" else lines))
+    run_experiment(load([f"training.resume={tmp_path}"]), run_dir=tmp_path)
+    ours, theirs = (torch.load(folder / "checkpoints/last.pt", weights_only=True) for folder in (tmp_path, finished))
+    assert all(torch.equal(weight, ours["model"][name]) for name, weight in theirs["model"].items())
+
+
+def test_other_data_than_the_run_was_started_with_are_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    text = (tmp_path / "run/config.yaml").read_text()
+    (tmp_path / "run/config.yaml").write_text(text.replace("sky_seed: 1", "sky_seed: 2"))
+    with pytest.raises(DataError, match="must see the same data"):
+        run_experiment(load([f"training.resume={tmp_path}/run"]), run_dir=tmp_path / "run")
 
 
 def test_what_auto_came_to_is_kept_and_a_changed_machine_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     config = load().training
     saved = {"precision": "fp32", "device": "cpu", "threads": 7, "torch": torch.__version__}
-    keep_resolved(config, saved)
-    assert (config.precision, config.device) == ("fp32", "cpu")
+    kept = as_resolved(config, saved)
+    assert (kept.precision, kept.device) == ("fp32", "cpu")
+    assert (config.precision, config.device) == ("auto", "auto")
     assert "threads was 7" in caplog.text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from astrid.config import ConfigError, RunError, TrainingConfig
 from astrid.runtime import (
+    GitState,
     Runtime,
     StopSignals,
     choose_precision,
@@ -96,5 +98,6 @@ def test_the_facts_name_versions_and_machine() -> None:
     assert package_versions()["torch"].startswith(torch.__version__.split("+")[0])
 
 
-def test_a_folder_without_git_has_no_commit(tmp_path: object) -> None:
-    assert git_state(tmp_path) == type(git_state(tmp_path))("", "", "")  # type: ignore[arg-type]
+def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == GitState("", "", "", "")
+    assert not git_state(tmp_path).is_dirty

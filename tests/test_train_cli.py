@@ -118,13 +118,16 @@ def test_tracking_off_imports_no_mlflow(tiny: list[str], tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
+def checkpoint_times(cwd: Path) -> set[int]:
+    return {path.stat().st_mtime_ns for path in cwd.glob("outputs/runs/*/checkpoints/last.pt")}
+
+
 def wait_for_steps(process: subprocess.Popen[str], cwd: Path, *, checkpoints: int) -> None:
-    """Wait until a run has written `last.pt` at least so often."""
-    seen: set[int] = set()
+    """Wait until this process has written `last.pt` at least so often."""
+    before, seen = checkpoint_times(cwd), set[int]()
     while len(seen) < checkpoints and process.poll() is None:
-        for path in cwd.glob("outputs/runs/*/checkpoints/last.pt"):
-            seen.add(path.stat().st_mtime_ns)
-        time.sleep(0.02)
+        seen |= checkpoint_times(cwd) - before
+        time.sleep(0.01)
 
 
 def final_weights(cwd: Path) -> dict[str, torch.Tensor]:
@@ -161,9 +164,11 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
 
 
 def kill_at_random(arguments: list[str], cwd: Path, *, generator: random.Random) -> None:
+    """Kill a run somewhere between its first step and the next few, in training, validation or saving."""
     process = start(*arguments, cwd=cwd)
-    wait_for_steps(process, cwd, checkpoints=1)
-    time.sleep(generator.uniform(0, 0.6))
+    wait_for_steps(process, cwd, checkpoints=generator.randint(1, 9))
+    time.sleep(generator.uniform(0, 0.1))
+    assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)  # hangs if a process of the run outlives it with its output open
 
@@ -176,7 +181,8 @@ def test_a_run_killed_at_random_and_resumed_ends_with_the_same_bits(
     workers: int, kills: int, tiny: list[str], straight: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     generator = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", 0))
-    arguments = [*tiny, "training.epochs=6", f"data.workers={workers}"]
+    often = "training.checkpoint_minutes=0.0001"  # save after nearly every step: kills fall into the midst of epochs
+    arguments = [*tiny, "training.epochs=6", often, f"data.workers={workers}"]
     for _ in range(kills):
         kill_at_random(arguments, tmp_path, generator=generator)
         arguments = [f"training.resume={only_run(tmp_path)}"]

@@ -15,8 +15,8 @@ class RunError(RuntimeError):
     """A run that had to stop after it started (loss not finite, out of memory); exit code 1."""
 
 
-class Stopped(RunError):
-    """A run that a signal asked to stop; what it had done is saved."""
+class Stopped(KeyboardInterrupt):
+    """A run that a signal asked to stop, with all saved; no ordinary error, so that it ends a whole multirun."""
 
 
 def check(holds: bool, key: str, value: object, rule: str, remedy: str) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from .checks import ConfigError, DataError, RunError
+from .checks import ConfigError, DataError, RunError, Stopped
 from .compose import CHOICES, load, register, schemas
 from .explain import explain
 
@@ -36,8 +37,10 @@ def run_checked(main: Callable[[], Any]) -> None:
         _leave(str(error), code=2)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(explain(error, schemas()), code=2)
-    except RunError as error:
+    except (RunError, Stopped) as error:
         _leave(str(error), code=1)
+    except KeyboardInterrupt:
+        _leave("interrupted before there was anything to save", code=1)
 
 
 def _leave(message: str, *, code: int) -> None:
@@ -54,14 +57,15 @@ def check_command_line(arguments: Sequence[str]) -> None:
         For the first job that cannot run.
     """
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
-    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.config_dir:
+    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         return
     overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     for override in overrides:
         _refuse_odd_choice(override)
     own = [override for override in overrides if not re.match(r"hydra\b", override.key_or_group)]
+    searchpath = [] if parsed.config_dir is None else [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
     for job in _jobs(own, multirun=parsed.multirun):
-        load(job)
+        load([*job, *searchpath])
 
 
 def _refuse_odd_choice(override: Override) -> None:
@@ -69,7 +73,8 @@ def _refuse_odd_choice(override: Override) -> None:
     if not override.key_or_group:
         raise ConfigError(f"{override.input_line} must have a key before its '='; try group.knob=value")
     value = override.value()
-    if override.key_or_group in GROUPS and isinstance(value, int | float | dict):
+    nameless = isinstance(value, int | float | dict) or (value is None and override.key_or_group != "experiment")
+    if override.key_or_group in GROUPS and nameless and not override.is_delete():
         raise ConfigError(
             f"{override.key_or_group} must be the name of a choice, got {value}; see conf/{override.key_or_group}/"
         )

@@ -22,7 +22,7 @@ class AugmentConfig:
 class DataConfig:
     """What every data set has."""
 
-    batch_size: int = 8
+    batch_size: int = 4
     """Tiles per step."""
     tile_size: int = 128
     """Edge of a square training tile in pixels; a multiple of 2**model.depth."""
@@ -35,8 +35,11 @@ class DataConfig:
     """Folder of the prepared fields, keyed by content and configuration."""
 
     def __post_init__(self) -> None:
-        check(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=8")
+        check(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=4")
         check(self.tile_size >= 16, "data.tile_size", self.tile_size, "at least 16", "try data.tile_size=128")
+        check(
+            bool(self.cache.strip()), "data.cache", self.cache, "the name of a folder", "try data.cache=outputs/cache"
+        )
         check(self.workers >= 0, "data.workers", self.workers, "at least 0", "try data.workers=2")
 
 

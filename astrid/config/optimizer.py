@@ -11,13 +11,13 @@ from .checks import check
 class OptimizerConfig:
     """What every optimizer has."""
 
-    lr: float = 4e-3
+    lr: float = 3e-3
     """Peak learning rate; the schedule multiplies it."""
     weight_decay: float = 0.0
     """Weight decay (decoupled for AdamW, L2 penalty otherwise); not applied to biases and norms."""
 
     def __post_init__(self) -> None:
-        check(self.lr > 0, "optimizer.lr", self.lr, "positive", "try optimizer.lr=0.004")
+        check(self.lr > 0, "optimizer.lr", self.lr, "positive", "try optimizer.lr=0.003")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0", "try 0.01")
 
 

@@ -22,7 +22,9 @@ def save_config(config: Config, run_dir: Path) -> None:
     """Write the resolved configuration, with the choice of each group, as YAML into the run folder."""
     choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
     text = yaml.safe_dump({"choices": choices} | dataclasses.asdict(config), sort_keys=False)
-    (run_dir / CONFIG_FILE).write_text(text)
+    partial = run_dir / f"{CONFIG_FILE}.partial"
+    partial.write_text(text)
+    partial.replace(run_dir / CONFIG_FILE)
 
 
 def load_config(run_dir: Path) -> Config:
@@ -36,11 +38,11 @@ def load_config(run_dir: Path) -> Config:
     path = run_dir / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"training.resume must name a run folder that holds {CONFIG_FILE}, got {str(run_dir)!r}")
-    saved = yaml.safe_load(path.read_text())
     try:
+        saved = yaml.safe_load(path.read_text())
         sections = {name: _section(choice, saved[name]) for name, choice in saved["choices"].items()}
         return Config(**sections)
-    except (KeyError, TypeError, OmegaConfBaseException) as error:
+    except (KeyError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} is not a configuration of this version of AstrID: {error}") from error
 
 
@@ -62,6 +64,11 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     from .compose import run_folder
 
     assert config.training.resume is not None
+    path = Path(config.training.resume)
+    if path.suffix == ".pt" and path.name != "last.pt":
+        raise ConfigError(
+            f"training.resume must be a run folder or its last.pt, got {str(path)!r}; try {path.parent.parent}"
+        )
     saved = load_config(Path(run_folder("", config.training.resume)))
     saved.training.resume = config.training.resume
     for override in overrides:
@@ -69,8 +76,9 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
         if not any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):
             allowed = ", ".join(CHANGEABLE)
             raise ConfigError(f"{key} must stay as it was when a run is resumed; only {allowed} may change")
-        _carry(key, source=config, target=saved)
-    return saved
+        if key != "training.resume":
+            _carry(key, source=config, target=saved)
+    return dataclasses.replace(saved)  # checks again what depends on several knobs
 
 
 def _carry(key: str, *, source: Config, target: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from astrid.config import DataConfig, FramesData
 
 from .store import FieldStore
 from .tiles import cut_tile, tile_origins
+
+TILE_ORDER, AUGMENTATION = 1, 2
+"""First numbers of the seeds, so that order and augmentation never share a stream."""
 
 Batch = dict[str, Tensor]
 Tile = tuple[int, int, int]
@@ -67,7 +71,7 @@ class TileBatches(Sampler[list[Tile]]):
             yield tiles[first : first + self.batch_size]
 
     def _tiles(self) -> list[Tile]:
-        generator = np.random.default_rng([0 if self.seed is None else self.seed, self.epoch])
+        generator = np.random.default_rng([TILE_ORDER, 0 if self.seed is None else self.seed, self.epoch])
         if self.random_crops is not None:
             return self._random_tiles(generator, self.random_crops)
         grid = [
@@ -103,6 +107,7 @@ class TileLoader:
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # or each epoch would draw the workers' seed from the global one
+            worker_init_fn=_leave_signals_to_the_loop,
         )
 
     def __len__(self) -> int:
@@ -112,6 +117,12 @@ class TileLoader:
         """Iterate over the batches of an epoch, from batch number `start` on."""
         self.batches.begin(epoch, start=start)
         return iter(self._loader)
+
+
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Let a loader process ignore Ctrl-C, which a terminal sends to all, and end on SIGTERM as its parent asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def training_loader(store: FieldStore, config: DataConfig, *, seed: int, pin_memory: bool) -> TileLoader:
@@ -157,5 +168,5 @@ def augment(batch: Batch, *, flips: bool, seed: Sequence[int]) -> Batch:
     """Change a training batch at random, drawn from `seed` alone: once per sample, for all its planes together."""
     if not flips:
         return batch
-    codes = np.random.default_rng(list(seed)).integers(0, 8, size=batch["image"].shape[0])
+    codes = np.random.default_rng([AUGMENTATION, *seed]).integers(0, 8, size=batch["image"].shape[0])
     return orient(batch, torch.from_numpy(codes).to(batch["image"].device))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ from .store import FieldStore, cached_store
 SPLITS = ("train", "val", "test")
 SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
 """Knobs that change how fields are served but not the fields."""
+
+PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
+"""Knobs whose effect is in the manifest's rows and the files' contents, which are hashed themselves."""
+
+MAKERS = ("numpy", "scipy", "astropy", "photutils")
+"""Packages whose versions may change a pixel."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +133,13 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
 
 
 def _fingerprint(config: DataConfig, *, contents: str = "") -> str:
-    """Hash what decides the pixels: the knobs, the code of this package, and the contents of input files."""
-    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in SERVING_KEYS}
+    """Hash what decides the pixels: knobs, the code of this package and what it calls, contents of input files."""
+    knobs = {
+        name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)
+    }
     code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    text = json.dumps([type(config).__name__, knobs, code, contents], sort_keys=True)
+    versions = [importlib.metadata.version(package) for package in MAKERS]
+    text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
