@@ -13,7 +13,7 @@ import torch
 
 from astrid.baselines import difference_threshold
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, DataError, RunError, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, RunError, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
@@ -88,7 +88,12 @@ def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
     if not path.exists():
         log.warning("%s was stopped before its first checkpoint: it starts from the beginning", run_dir)
         return None
-    return load_checkpoint(path)
+    saved = load_checkpoint(path)
+    done = saved["progress"]["epoch"]
+    if done > config.epochs:
+        rule = f"at least the {done} epochs that are done"
+        raise ConfigError(f"training.epochs must be {rule}, got {config.epochs}; try training.epochs={done + 1}")
+    return saved
 
 
 def as_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> TrainingConfig:
@@ -143,8 +148,9 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
     facts = describe(config, run_dir, runtime=runtime, splits=splits, parameters=parameter_count(learner.model))
     tags = {f"resumed.{name}": value for name, value in facts.tags.items()} if resume else facts.tags
     tracker = open_tracker(config.tracking, run_dir, name=facts.name, params=facts.params, tags=tags, resume=resume)
+    fresh = dataclasses.replace(config.training, resume=None)
+    save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
-        save_config(config, run_dir)
         save_facts(facts, run_dir)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,6 +31,7 @@ GROUPS = (*CHOICES, "experiment")
 def run_checked(main: Callable[[], Any]) -> None:
     """Check the command line, run Hydra's `main`, and leave with the exit code that fits."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions through, so that they can be told apart here
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     register()
     try:
         check_command_line(sys.argv[1:])
@@ -40,7 +43,9 @@ def run_checked(main: Callable[[], Any]) -> None:
     except (RunError, Stopped) as error:
         _leave(str(error), code=1)
     except KeyboardInterrupt:
-        _leave("interrupted before there was anything to save", code=1)
+        _leave("interrupted; a run that had begun to train goes on with training.resume=<its folder>", code=1)
+    except yaml.YAMLError as error:
+        _leave(f"a configuration file must be valid YAML: {' '.join(str(error).split())}", code=2)
 
 
 def _leave(message: str, *, code: int) -> None:
@@ -59,6 +64,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         return
+    if parsed.multirun and parsed.cfg:
+        raise ConfigError("--cfg must be given without -m: it shows the configuration of one job")
     overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     for override in overrides:
         _refuse_odd_choice(override)
@@ -73,7 +80,7 @@ def _refuse_odd_choice(override: Override) -> None:
     if not override.key_or_group:
         raise ConfigError(f"{override.input_line} must have a key before its '='; try group.knob=value")
     value = override.value()
-    nameless = isinstance(value, int | float | dict) or (value is None and override.key_or_group != "experiment")
+    nameless = value is None or isinstance(value, int | float | dict)
     if override.key_or_group in GROUPS and nameless and not override.is_delete():
         raise ConfigError(
             f"{override.key_or_group} must be the name of a choice, got {value}; see conf/{override.key_or_group}/"

@@ -27,7 +27,7 @@ def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
     if choice := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
         return _explain_choice(*choice.groups(), options=_options(lines))
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        return explain_unknown_key(unknown.group(1), known_keys(schemas))
+        return _explain_owner(unknown.group(1), schemas) or explain_unknown_key(unknown.group(1), known_keys(schemas))
     if value := re.search(r"Error merging override \+*([^=\s]+)=(.*)", text):
         return _explain_value(*value.groups(), reason=lines[-1], schemas=schemas)
     return ": ".join(lines)
@@ -65,6 +65,17 @@ def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list
 def _default(field: dataclasses.Field[object]) -> object:
     made = field.default_factory
     return field.default if made is dataclasses.MISSING else made()
+
+
+def _explain_owner(key: str, schemas: dict[str, list[type]]) -> str | None:
+    """Say whose knob it is, where another choice of the group has it."""
+    group, _, knob = key.partition(".")
+    owners = [
+        choice for choice in schemas.get(group, []) if knob in {field.name for field in dataclasses.fields(choice)}
+    ]
+    names = ", ".join(choice.__name__ for choice in owners)
+    rule = f"{key} must be a knob of the chosen {group}, but it is one of {names}"
+    return f"{rule}; choose that with {group}=..." if owners else None
 
 
 def explain_unknown_key(name: str, known: Sequence[str]) -> str:

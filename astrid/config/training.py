@@ -18,7 +18,7 @@ LOWER_IS_BETTER = frozenset({"train/loss", "val/loss", "val/brier", "val/ece"})
 class TrainingConfig:
     """How the network is trained."""
 
-    epochs: int = 10
+    epochs: int = 8
     """Passes over the training tiles."""
     seed: int = 0
     """Seed of initial weights, tile order, augmentation and dropout."""
@@ -57,7 +57,8 @@ class TrainingConfig:
             check(
                 value is None or value > 0, f"training.{name}", value, "null or positive", f"try training.{name}=null"
             )
-        check(self.seed >= 0, "training.seed", self.seed, "at least 0", "try training.seed=0")
+        seedable = 0 <= self.seed < 2**63
+        check(seedable, "training.seed", self.seed, "from 0 to 2**63 - 1", "try training.seed=0")
         check(self.min_delta >= 0, "training.min_delta", self.min_delta, "at least 0", "try training.min_delta=0")
         check(self.checkpoint_minutes > 0, "training.checkpoint_minutes", self.checkpoint_minutes, "positive", "try 10")
         known = ", ".join(EPOCH_METRICS)

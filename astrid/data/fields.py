@@ -66,12 +66,20 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
             description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
         case _:
             raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-    cache = Path(config.cache)
+    cache = _open_cache(config.cache)
     stores = {
         split: cached_store(cache, f"{key[:16]}/{split}", announce(_parallel(work), f"{split} fields", len(work)))
         for split, work in makers.items()
     }
     return Splits(**stores, fingerprint=key, description=description)
+
+
+def _open_cache(name: str) -> Path:
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"data.cache must be a folder that can be written, got {name!r}: {error.strerror}") from error
+    return Path(name)
 
 
 def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:

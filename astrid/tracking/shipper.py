@@ -67,7 +67,13 @@ class Shipper:
         left = sum(1 for _ in read_records(self._run_dir / FILE_NAME, offset=self._sink.progress.offset))
         if left:
             reason = self._failure or f"MLflow needs more than {wait_seconds:g} s"
-            log.warning("%s; %d records wait in %s: astrid sync %s", reason, left, FILE_NAME, self._run_dir)
+            log.warning(
+                "%s; %d records wait in %s, to be sent with: python -m astrid.tracking %s",
+                reason,
+                left,
+                FILE_NAME,
+                self._run_dir,
+            )
         return left == 0
 
     def _ship_until_closed(self) -> None:
