@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,13 +151,20 @@ class MlflowSink:
 
 
 def open_store(uri: str) -> MlflowClient:
-    """Connect, creating a SQLite database under a lock: of four processes that create it at once, three crash."""
+    """Connect, creating a SQLite database under a lock: of four processes that create it at once, three crash.
+
+    It is created under another name and appears whole: MLflow can't open one whose creation was cut short by a kill.
+    """
     path = database_path(uri)
     if path is None:
         return MlflowClient(uri, registry_uri=uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        return MlflowClient(uri, registry_uri=uri)  # the constructor creates the tables
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+            MlflowClient(f"sqlite:///{partial}", registry_uri=f"sqlite:///{partial}")  # creates the tables
+            partial.replace(path)
+        return MlflowClient(uri, registry_uri=uri)
 
 
 def open_experiment(client: MlflowClient, config: TrackingConfig) -> str:
