@@ -88,12 +88,14 @@ def test_a_group_and_a_knob_can_be_chosen_together() -> None:
     ],
 )
 def test_every_named_choice_composes(override: str) -> None:
-    load([override])
+    group, _, name = override.partition("=")
+    chosen = type(getattr(load([override]), group))
+    assert chosen is CHOICES[group].get(name, next(iter(CHOICES[group].values())))
 
 
 @pytest.mark.parametrize("recipe", [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))])
 def test_every_recipe_composes(recipe: str) -> None:
-    load([f"experiment={recipe}"])
+    assert load([f"experiment={recipe}"]) != load()
 
 
 def test_every_choice_of_the_schema_has_its_file() -> None:
@@ -133,7 +135,7 @@ def test_an_interval_in_a_plain_multirun_is_refused() -> None:
 
 def test_help_and_shell_completion_pass_through() -> None:
     for arguments in (["--help"], ["--hydra-help"], ["--info", "searchpath"]):
-        check_command_line(arguments)
+        assert check_command_line([*arguments, "model.depth=0"]) is None  # not composed, so not refused
 
 
 @pytest.mark.parametrize(
