@@ -26,8 +26,8 @@ from astrid.metrics.latency import Latency, measure_latency
 from astrid.optimization import build_optimizer, build_schedule
 from astrid.results import Outcome, describe, report, save_facts, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
-from astrid.tracking import Tracker, open_tracker
-from astrid.training import Loaders, fit, prepare, stop_if_asked
+from astrid.tracking import Journal, Tracker, open_tracker
+from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
 from astrid.unet import build_unet, parameter_count, receptive_field_pixels
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
     """
     began = time.perf_counter()
     saved = load_saved(config.training, run_dir)
+    if saved is not None and nothing_is_left(saved, config.training, run_dir):
+        log.info("%s is finished, evaluation included; a larger training.epochs goes on with it", run_dir)
+        return float(saved["progress"]["best"])
     runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
     reach = receptive_field_pixels(config.model)
     splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
@@ -94,6 +97,13 @@ def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
         rule = f"at least the {done} epochs that are done"
         raise ConfigError(f"training.epochs must be {rule}, got {config.epochs}; try training.epochs={done + 1}")
     return saved
+
+
+def nothing_is_left(saved: dict[str, Any], config: TrainingConfig, run_dir: Path) -> bool:
+    """Tell whether a run that is to be resumed came to its end, and has no more epochs to train."""
+    progress = Progress(**saved["progress"])
+    trained = progress.epoch == config.epochs or out_of_patience(progress, config)
+    return trained and Journal.open(run_dir).status == "FINISHED"
 
 
 def as_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> TrainingConfig:

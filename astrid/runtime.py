@@ -95,6 +95,8 @@ def prepare_runtime(config: TrainingConfig) -> Runtime:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
     torch.use_deterministic_algorithms(config.deterministic)
     seed_everything(config.seed)
     return Runtime(device, precision, torch.get_num_threads(), config.channels_last)

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -43,10 +44,17 @@ WRONG = [
     ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 8"),
     ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
     ("tracking.uri=", r"tracking\.uri must be not empty"),
+    ("tracking.uri=sqlite:///", r"tracking\.uri must be sqlite:/// and the path of a file"),
+    ("tracking.uri=http://", r"tracking\.uri must be a URI that names a host"),
+    ("foo", r"overrides like group\.knob=value, got 'foo'"),
+    (
+        "hydra.run.dir=/dev/null/run",
+        r"hydra\.run\.dir must be a folder that can be written, got /dev/null/run; /dev/null",
+    ),
     ("model.depth=", r"model\.depth"),
     ("optimizer.lr=inf", r"optimizer\.lr must be a finite number, got inf"),
     ("optimizer.betas=[0.9,nan]", r"optimizer\.betas"),
-    ("model.depth=[", r"model\.depth"),
+    ("model.depth=[", r"got 'model\.depth=\['.*; quote what holds brackets"),
     ("=3", r"=3 must have a key"),
     ("loss.gamma=2", r"loss\.gamma must be a knob of the chosen loss, but it is one of FocalLoss"),
     ("training.seed=99999999999999999999999", r"training\.seed"),
@@ -193,8 +201,33 @@ def test_a_configuration_folder_of_the_users_own_is_checked_too(tmp_path: Path) 
         check_command_line(["--config-dir", str(tmp_path), "experiment=mine"])
 
 
+def test_resuming_into_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.run\.dir must not be given with training\.resume"):
+        check_command_line([f"training.resume={tmp_path}", f"hydra.run.dir={tmp_path / 'new'}"])
+
+
+def readme_commands() -> list[str]:
+    """Every `python train.py` line of the README, those passed through `make train` too."""
+    text = (PROJECT_ROOT / "README.md").read_text()
+    direct = re.findall(r"^python train\.py(.*?)(?:  #.*)?$", text, flags=re.MULTILINE)
+    through_make = re.findall(r'make train ARGS="([^"]*)"', text)
+    return [command.strip() for command in (*direct, *through_make)]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> None:
+    save_config(load(), tmp_path)
+    command = command.replace("outputs/runs/<run>", str(tmp_path))
+    command = command.replace("data.root=DIR", f"data.root={tmp_path}").replace("FILE.csv", "fields.csv")
+    check_command_line(shlex.split(command))
+
+
+def test_the_readme_has_commands_to_check() -> None:
+    assert len(readme_commands()) >= 8
+
+
 def test_resuming_names_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training\.resume must name a run folder"):
+    with pytest.raises(ConfigError, match=r"a run folder must hold config\.yaml"):
         load([f"training.resume={tmp_path}"])
 
 

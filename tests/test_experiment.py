@@ -101,6 +101,19 @@ def test_a_finished_run_can_be_given_more_epochs(tiny: list[str], tmp_path: Path
     assert {step for name, step in written if name == "val/loss"} == {1, 2, 3}
 
 
+def test_resuming_a_finished_run_changes_nothing(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with caplog.at_level("INFO"):
+        objective = run_experiment(load([f"training.resume={run}"]), run_dir=run)
+    assert objective == json.loads((run / "metrics.json").read_text())["objective"]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert "is finished, evaluation included; a larger training.epochs goes on with it" in caplog.text
+
+
 def test_the_objective_is_the_best_value_of_the_monitor(tiny: list[str], tmp_path: Path) -> None:
     config = load([*tiny, "tracking=off", "training.monitor=val/loss"])
     objective = run_experiment(config, run_dir=tmp_path / "run")
@@ -122,7 +135,7 @@ def test_other_data_than_the_run_was_started_with_are_refused(finished: Path, tm
     text = (tmp_path / "run/config.yaml").read_text()
     (tmp_path / "run/config.yaml").write_text(text.replace("sky_seed: 1", "sky_seed: 2"))
     with pytest.raises(DataError, match="must see the same data"):
-        run_experiment(load([f"training.resume={tmp_path}/run"]), run_dir=tmp_path / "run")
+        run_experiment(load([f"training.resume={tmp_path}/run", "training.epochs=9"]), run_dir=tmp_path / "run")
 
 
 def test_what_auto_came_to_is_kept_and_a_changed_machine_is_announced(caplog: pytest.LogCaptureFixture) -> None:

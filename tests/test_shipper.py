@@ -112,7 +112,7 @@ def test_a_server_in_trouble_never_holds_a_run_up_and_gets_everything_later(
     begin = time.perf_counter()
     assert not tracker.close("FINISHED", wait_seconds=0.5)
     assert time.perf_counter() - begin < 2.5
-    assert f"python -m astrid.tracking {tmp_path / 'run'}" in caplog.text
+    assert f"astrid sync {tmp_path / 'run'}" in caplog.text
     with pytest.raises(ShippingError, match="MLflow at http://127"):
         sync(tmp_path / "run", config)
     weather.kind = "fair"

@@ -26,6 +26,7 @@ from .compose import CHOICES, load, register, schemas
 from .explain import explain
 
 GROUPS = (*CHOICES, "experiment")
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def run_checked(main: Callable[[], Any]) -> None:
@@ -67,8 +68,11 @@ def check_command_line(arguments: Sequence[str]) -> None:
     if parsed.multirun and parsed.cfg:
         raise ConfigError("--cfg must be given without -m: it shows the configuration of one job")
     overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    resumes = any(override.key_or_group == "training.resume" for override in overrides)
     for override in overrides:
         _refuse_odd_choice(override)
+        if override.key_or_group in FOLDERS:
+            _check_folder(override, resumes=resumes)
     own = [override for override in overrides if not re.match(r"hydra\b", override.key_or_group)]
     searchpath = [] if parsed.config_dir is None else [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
     for job in _jobs(own, multirun=parsed.multirun):
@@ -85,6 +89,19 @@ def _refuse_odd_choice(override: Override) -> None:
         raise ConfigError(
             f"{override.key_or_group} must be the name of a choice, got {value}; see conf/{override.key_or_group}/"
         )
+
+
+def _check_folder(override: Override, *, resumes: bool) -> None:
+    """Refuse a folder that cannot be made, or written to: Hydra would end in a traceback."""
+    key, wanted = override.key_or_group, str(override.value())
+    if resumes:
+        raise ConfigError(
+            f"{key} must not be given with training.resume, got {wanted}: a resumed run stays where it is"
+        )
+    folder = Path(wanted.partition("${")[0] or ".").absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key} must be a folder that can be written, got {wanted}; {existing} is none")
 
 
 def _jobs(overrides: list[Override], *, multirun: bool) -> list[list[str]]:

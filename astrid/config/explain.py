@@ -30,6 +30,11 @@ def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
         return _explain_owner(unknown.group(1), schemas) or explain_unknown_key(unknown.group(1), known_keys(schemas))
     if value := re.search(r"Error merging override \+*([^=\s]+)=(.*)", text):
         return _explain_value(*value.groups(), reason=lines[-1], schemas=schemas)
+    if malformed := re.search(r"Error when parsing index: \d+, string: (.*) out of \[", text):
+        written = (
+            f"the command line must consist of options and of overrides like group.knob=value, got {malformed[1]!r}"
+        )
+        return f"{written} ({lines[-1]}); quote what holds brackets, commas or spaces"
     return ": ".join(lines)
 
 
@@ -58,7 +63,8 @@ def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list
     group, _, knob = key.partition(".")
     fields = [field for schema in schemas.get(group, []) for field in dataclasses.fields(schema) if field.name == knob]
     kind = f" of type {fields[0].type}" if fields else ""
-    remedy = f"; its default is {_default(fields[0])}" if fields else ""
+    default = _default(fields[0]) if fields else None
+    remedy = f"; its default is {default}" if fields and not dataclasses.is_dataclass(default) else ""
     return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"
 
 

@@ -37,7 +37,7 @@ def load_config(run_dir: Path) -> Config:
     """
     path = run_dir / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(f"training.resume must name a run folder that holds {CONFIG_FILE}, got {str(run_dir)!r}")
+        raise ConfigError(f"a run folder must hold {CONFIG_FILE}, got {str(run_dir)!r}; try one of outputs/runs")
     try:
         saved = yaml.safe_load(path.read_text())
         sections = {name: _section(choice, saved[name]) for name, choice in saved["choices"].items()}

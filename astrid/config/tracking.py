@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from .checks import check
 
@@ -36,8 +37,11 @@ class TrackingConfig:
         remedy = "try sqlite:///outputs/mlflow.db or http://localhost:9003"
         known = self.scheme in DATABASES + SERVERS and "://" in self.uri
         check(known, "tracking.uri", self.uri, f"a URI of {', '.join(DATABASES + SERVERS)}", remedy)
+        if self.scheme in SERVERS:
+            check(bool(urlsplit(self.uri).netloc), "tracking.uri", self.uri, "a URI that names a host", remedy)
         if self.scheme == "sqlite":
-            check(self.uri.startswith("sqlite:///"), "tracking.uri", self.uri, "sqlite:/// and a path", remedy)
+            named = self.uri.startswith("sqlite:///") and not self.uri.endswith("/")
+            check(named, "tracking.uri", self.uri, "sqlite:/// and the path of a file", remedy)
         elif self.scheme in DATABASES:
             rule = f"a folder or URI when tracking.uri is a {self.scheme} database"
             check(self.artifacts is not None, "tracking.artifacts", self.artifacts, rule, "try outputs/artifacts")

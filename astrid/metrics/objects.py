@@ -191,7 +191,7 @@ def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
     missing = [name for name, score in scores.items() if score is None]
     if missing:
         counts = f"{hits} hits, {misses} misses, {false_alarms} false alarms on {tally.valid_pixels} valid pixels"
-        log.warning("undefined and left out, with %s: %s", counts, ", ".join(missing))
+        log.warning("undefined at threshold %g and left out, with %s: %s", threshold, counts, ", ".join(missing))
     return {name: score for name, score in scores.items() if score is not None}
 
 

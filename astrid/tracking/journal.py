@@ -44,6 +44,10 @@ CUT_SHORT = b" cut short\n"  # ends a torn line so that it stays no record, even
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
+class StillRunning(DataError):
+    """The process that writes to the run lives."""
+
+
 class Journal:
     """Append-only record of one run; use `create` for a new run and `open` for one that exists."""
 
@@ -108,8 +112,8 @@ class Journal:
 
         Raises
         ------
-        DataError
-            If the process that writes to the run still lives.
+        StillRunning
+            If the process that writes to the run lives.
         """
         self.end_if_killed()
         self._append(this_process())
@@ -119,15 +123,15 @@ class Journal:
 
         Raises
         ------
-        DataError
-            If the process still lives.
+        StillRunning
+            If the process lives.
         """
         if self.owner is None:
             return
         where = f"process {self.owner.pid} on {self.owner.host}"
         match is_alive(self.owner):
             case True:
-                raise DataError(f"{self.run_dir} is still being written by {where}; wait for it or stop it")
+                raise StillRunning(f"{self.run_dir} is still being written by {where}; wait for it or stop it")
             case False:
                 last_sign = int(self.path.stat().st_mtime * 1000)
                 self._append(Ended("KILLED", f"{where} ended without a word", last_sign))

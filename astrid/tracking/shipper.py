@@ -68,7 +68,7 @@ class Shipper:
         if left:
             reason = self._failure or f"MLflow needs more than {wait_seconds:g} s"
             log.warning(
-                "%s; %d records wait in %s, to be sent with: python -m astrid.tracking %s",
+                "%s; %d records wait in %s, to be sent with: astrid sync %s",
                 reason,
                 left,
                 FILE_NAME,

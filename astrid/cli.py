@@ -1,0 +1,65 @@
+"""The `astrid` command: `astrid <subcommand>`, each a thin door to a module of `astrid/commands/`.
+
+Exit codes as everywhere: 0 done, 1 failed while running, 2 bad input or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .config import ConfigError, DataError, RunError
+
+COMMANDS = {
+    "sync": "send to MLflow what it lacks of runs that are over",
+}
+"""Each subcommand is the module of `astrid/commands/` of its name, which offers `add_arguments` and `run`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return int(parsed.call(parsed))
+    except (ConfigError, DataError) as error:
+        return _fail(str(error), code=2)
+    except RunError as error:
+        return _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", code=1)
+    except BrokenPipeError:  # somebody reads the first lines only, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands; heavy libraries are imported by the one that runs, not here."""
+    parser = argparse.ArgumentParser(
+        prog="astrid", description="Follow, compare and keep what `python train.py` made.", allow_abbrev=False
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="command")
+    for name, summary in COMMANDS.items():
+        module = import_module(f"astrid.commands.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(call=module.run)
+    return parser
+
+
+def _fail(message: str, *, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Send to MLflow what it lacks of runs that are over; a killed run is ended as KILLED.
+
+Doing it twice changes nothing. Without a RUN every run of outputs/runs and outputs/sweeps is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..config import ConfigError, DataError
+from ..config.compose import PROJECT_ROOT
+from ..config.resume import load_config
+from ..tracking import ShippingError, StillRunning, sync
+
+JOURNAL = "journal.jsonl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("run", nargs="*", type=Path, metavar="RUN", help="run folder, as in outputs/runs/...")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sync the named runs, or all; one that fails doesn't keep the others from being sent."""
+    folders = arguments.run or list(all_runs(PROJECT_ROOT / "outputs"))
+    codes = [_sync_one(folder, named=bool(arguments.run)) for folder in folders]
+    if not folders:
+        print("no runs in outputs/")
+    return max(codes, default=0)
+
+
+def all_runs(outputs: Path) -> Iterator[Path]:
+    """Yield the folders of all runs, those of sweeps too."""
+    for kind in ("runs", "sweeps"):
+        for journal in sorted((outputs / kind).rglob(JOURNAL)):
+            yield journal.parent
+
+
+def _sync_one(folder: Path, *, named: bool) -> int:
+    try:
+        config = load_config(folder).tracking
+        if config.backend == "off":
+            print(f"{folder}: not reported anywhere (tracking=off)")
+            return 0
+        print(f"{folder}: {sync(folder, config)} records sent")
+    except StillRunning as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 2 if named else 0  # it sends itself
+    except (ConfigError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ShippingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,65 @@
+"""The `astrid` command: exit codes, help, and `sync`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mirrored_runs import MLFLOW_WARNINGS
+
+from astrid.cli import COMMANDS, build_parser, main
+from astrid.config.compose import PROJECT_ROOT, load
+from astrid.config.resume import save_config
+from astrid.tracking import Journal
+
+pytestmark = MLFLOW_WARNINGS
+
+
+def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            main([name, "--help"])
+        assert left.value.code == 0
+        assert f"usage: astrid {name}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from astrid.cli import build_parser; build_parser();"
+        "heavy = {'torch', 'mlflow', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_subcommand_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        build_parser().parse_args(["snyc"])
+    assert left.value.code == 2
+    assert "snyc" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_config(load(), tmp_path)
+    Journal.create(tmp_path, name="unet", experiment="astrid")
+    assert main(["sync", str(tmp_path)]) == 2
+    assert "is still being written" in capsys.readouterr().err
+
+
+def test_one_run_that_cannot_be_sent_keeps_no_other_from_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    save_config(load([f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]), good)
+    Journal.create(good, name="unet", experiment="astrid").write_end("FINISHED")
+    assert main(["sync", str(tmp_path), str(good)]) == 2
+    said = capsys.readouterr()
+    assert "3 records sent" in said.out
+    assert f"{tmp_path}" in said.err
