@@ -105,6 +105,10 @@ class Progress:
         return True
 
 
+class LossNotFinite(RunError):
+    """A loss that is infinite or not a number, after which every weight would be too."""
+
+
 class LossLog:
     """Sum up losses on the device and look at them now and then, so that a look doesn't stall every step."""
 
@@ -125,7 +129,7 @@ class LossLog:
         for number, (loss, pixels) in enumerate(self._pending, start=first):
             value = loss.item()
             if not math.isfinite(value):
-                raise RunError(
+                raise LossNotFinite(
                     f"the loss must be finite, got {value} in epoch {self.progress.epoch + 1}, step {number}; "
                     "try a smaller optimizer.lr, training.clip_norm=1 or training.precision=fp32"
                 )

@@ -117,13 +117,29 @@ def open_gpus(uuids: Sequence[str]) -> list[Source]:
     SourceError
         No GPU is in use, or NVML is absent, has no driver, forbids it or doesn't know the device.
     """
+    nvml, handles = open_devices(uuids)
+    names = dict.fromkeys(map(_nvml_uuid, uuids))
+    try:
+        return [_open_gpu(nvml, uuid, handle) for uuid, handle in zip(names, handles, strict=True)]
+    except nvml.NVMLError as error:
+        raise SourceError(f"NVML: {error}") from error
+
+
+def open_devices(uuids: Sequence[str]) -> tuple[Any, list[object]]:
+    """Start NVML, and return its module with a handle of each device, one that is named twice once.
+
+    Raises
+    ------
+    SourceError
+        No GPU is in use, or NVML is absent, has no driver, forbids it or doesn't know the device.
+    """
     if not uuids:
         raise SourceError("no GPU is used by this process")
     import pynvml
 
     try:
         pynvml.nvmlInit()  # never shut down: NVML is shared with whatever else in this process uses it
-        return [_open_gpu(pynvml, uuid) for uuid in dict.fromkeys(map(_nvml_uuid, uuids))]
+        return pynvml, [_handle_of(pynvml, uuid) for uuid in dict.fromkeys(map(_nvml_uuid, uuids))]
     except pynvml.NVMLError as error:
         raise SourceError(f"NVML: {error}") from error
 
@@ -132,11 +148,15 @@ def _nvml_uuid(uuid: str) -> str:
     return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
-def _open_gpu(nvml: Any, uuid: str) -> Source:
+def _handle_of(nvml: Any, uuid: str) -> object:
     try:
-        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        handle: object = nvml.nvmlDeviceGetHandleByUUID(uuid)
     except nvml.NVMLError_NotFound as error:
         raise SourceError(f"NVML knows no device {uuid}") from error
+    return handle
+
+
+def _open_gpu(nvml: Any, uuid: str, handle: object) -> Source:
     try:
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):  # older than Volta, or an old driver
