@@ -1,0 +1,143 @@
+"""A trained model taken into use: loaded from the registry or from a run folder, computing as its run did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from astrid.checkpoint import load_checkpoint
+from astrid.config import DataError
+from astrid.config.resume import load_config
+from astrid.evaluate import Predictor
+from astrid.model_card import FACTS_FILE, ModelFacts
+from astrid.runtime import Runtime, choose_device
+from astrid.unet import build_unet
+
+BEST = Path("checkpoints") / "best.pt"
+
+
+class AsRun(nn.Module):
+    """A network that computes in the precision of the run it is from, whoever calls it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (B, C, H, W) float32 to logits (B, 1, H, W).
+    precision : 'fp32', 'bf16' or 'fp16'
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.network = network
+        self.precision = precision
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return float32 logits (B, 1, H, W) of an image (B, C, H, W)."""
+        runtime = Runtime(image.device, self.precision, torch.get_num_threads(), channels_last=False)
+        with runtime.autocast():
+            logits: Tensor = self.network(image)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A model with all that belongs to it.
+
+    Attributes
+    ----------
+    facts : ModelFacts
+        Operating point, preprocessing, metrics and more.
+    predictor : Predictor
+        Runs the network over frames of any size.
+    """
+
+    facts: ModelFacts
+    predictor: Predictor
+
+    @property
+    def logit_threshold(self) -> float | None:
+        """Logit from which a pixel is called positive, chosen on validation."""
+        return self.facts.logit_threshold
+
+    @property
+    def detection_threshold(self) -> float | None:
+        """Probability from which pixels make a detection, chosen on validation."""
+        return self.facts.detection_threshold
+
+    def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each pixel, (H, W) float32.
+
+        Parameters
+        ----------
+        image : (C, H, W) float32
+            Channels in units of background sigma, prepared as `facts.preprocessing` says; 0 where not valid.
+
+        Raises
+        ------
+        DataError
+            For another number of channels.
+        """
+        channels = self.facts.network["channels"]
+        if image.ndim != 3 or image.shape[0] != channels:
+            rule, remedy = f"({channels}, height, width)", "prepare it as facts.preprocessing says"
+            raise DataError(f"image must have the shape {rule}, got {image.shape}; {remedy}")
+        logits = self.predictor.logits(np.asarray(image, dtype=np.float32))
+        return np.asarray(torch.sigmoid(logits).cpu().numpy(), dtype=np.float32)
+
+
+def load(source: str | Path, *, uri: str | None = None, device: str = "auto") -> Deployed:
+    """Load a model.
+
+    Parameters
+    ----------
+    source : str or Path
+        Registered model, as in ``models:/astrid-unet@champion`` or ``models:/astrid-unet/3``, or the folder of a run.
+    uri : str or None
+        MLflow tracking URI of the registry; None is ``sqlite:///outputs/mlflow.db``.
+    device : 'auto', 'cpu' or 'cuda'
+
+    Raises
+    ------
+    DataError
+        Where there is no such model.
+    ConfigError
+        For a device that this machine lacks.
+
+    Examples
+    --------
+    >>> model = load("models:/astrid-unet@champion")
+    >>> probability = model.probabilities(image)
+    """
+    chosen = choose_device(device)
+    if str(source).startswith("models:/"):
+        network, facts = _from_registry(str(source), uri)
+    else:
+        network, facts = _from_run(Path(source))
+    runtime = Runtime(chosen, facts.precision, torch.get_num_threads(), facts.channels_last)
+    network = network.to(device=chosen, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    predictor = Predictor(network.eval(), runtime, facts.network["halo"], whole=facts.whole)
+    return Deployed(facts, predictor)
+
+
+def _from_registry(source: str, uri: str | None) -> tuple[nn.Module, ModelFacts]:
+    from astrid.tracking.versions import fetch_model
+
+    with fetch_model(source, uri) as model:
+        return model.network, ModelFacts.load(model.folder / FACTS_FILE)
+
+
+def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
+    facts, config = ModelFacts.load(run_dir / FACTS_FILE), load_config(run_dir)
+    saved = load_checkpoint(run_dir / BEST)
+    if saved["epoch"] != facts.best_epoch:
+        found = f"its best weights are of epoch {saved['epoch']}, but {FACTS_FILE} tells of epoch {facts.best_epoch}"
+        remedy = f"finish it with training.resume={run_dir}"
+        raise DataError(f"{run_dir} was resumed and not evaluated since: {found}; {remedy}")
+    network = build_unet(config.model, channels=facts.network["channels"], stretch=config.data.stretch, prior=0.5)
+    network.load_state_dict(saved["model"])
+    return network, facts

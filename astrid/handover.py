@@ -1,0 +1,114 @@
+"""What a finished run hands on beside its metrics: the model with all that belongs to it, tables, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from astrid.config import Config
+from astrid.deployed import AsRun
+from astrid.evaluate import Evaluation, Predictor
+from astrid.metrics.bootstrap import Resampled, save_fields
+from astrid.metrics.per_field import FieldCounts
+from astrid.model_card import CARD_FILE, FACTS_FILE, ModelFacts, model_card
+from astrid.runtime import hardware_facts
+from astrid.tracking import Table, Tracker
+from astrid.unet import parameter_count
+
+FIELDS_FILE, CHECKPOINTS, LEDGER = "test_fields.npz", "checkpoints", "energy.jsonl"
+
+
+def model_facts(
+    predictor: Predictor,
+    evaluation: Evaluation,
+    metrics: Mapping[str, float],
+    *,
+    config: Config,
+    channels: int,
+    description: str,
+    fingerprint: str,
+    best_epoch: int,
+) -> ModelFacts:
+    """Collect what somebody who loads the model must know."""
+    runtime, size = predictor.runtime, {"depth": config.model.depth, "filters": config.model.filters}
+    hardware = hardware_facts(runtime)
+    return ModelFacts(
+        network=size | {"channels": channels, "parameters": parameter_count(predictor.model), "halo": predictor.halo},
+        precision=runtime.precision,
+        channels_last=runtime.channels_last,
+        whole=predictor.whole,
+        logit_threshold=evaluation.logit_threshold,
+        detection_threshold=evaluation.detection_threshold,
+        min_pixels=config.metrics.min_pixels,
+        preprocessing={"choice": type(config.data).__name__} | dataclasses.asdict(config.data),
+        description=description,
+        fingerprint=fingerprint,
+        test_fingerprint=evaluation.fields.fingerprint,
+        test_fields=len(evaluation.fields.names),
+        metrics=dict(metrics),
+        machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
+        best_epoch=best_epoch,
+    )
+
+
+def hand_over_model(
+    facts: ModelFacts,
+    predictor: Predictor,
+    example: Tensor,
+    *,
+    fields: FieldCounts,
+    resampled: Resampled | None,
+    energy: str,
+    run_dir: Path,
+    tracker: Tracker,
+) -> None:
+    """Write facts, card and per-field results into the run folder, and report them, checkpoints and the model."""
+    extras = [facts.save(run_dir / FACTS_FILE), run_dir / CARD_FILE, run_dir / FIELDS_FILE]
+    (run_dir / CARD_FILE).write_text(model_card(facts, run=tracker.journal.started.name, energy=energy))
+    save_fields(run_dir / FIELDS_FILE, fields, resampled)
+    for path in (*extras, run_dir / LEDGER):
+        tracker.artifact(path)
+    for path in sorted((run_dir / CHECKPOINTS).glob("*.pt")):
+        tracker.artifact(path, folder=CHECKPOINTS)
+    tracker.tags({"test.fingerprint": facts.test_fingerprint})
+    tracker.model(AsRun(predictor.model, facts.precision), example, step=facts.best_epoch, extras=extras)
+
+
+def run_tables(
+    history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], fields: FieldCounts
+) -> dict[str, Table]:
+    """Return the tables of a run: its epochs, its final metrics with intervals, its test fields."""
+    return {"epochs": _epochs(history), "metrics": _metrics(metrics), "test_fields": _fields(fields)}
+
+
+def _epochs(history: Sequence[Mapping[str, float]]) -> Table:
+    columns = list(dict.fromkeys(name for values in history for name in values))
+    return Table(columns, [[_finite(values.get(name)) for name in columns] for values in history])
+
+
+def _metrics(metrics: Mapping[str, float]) -> Table:
+    ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
+    rows: list[list[str | float | None]] = [
+        [name, *(_finite(metrics.get(key)) for key in (name, f"{name}_low", f"{name}_high"))]
+        for name in metrics
+        if name not in ends
+    ]
+    return Table(["metric", "value", "low", "high"], rows)
+
+
+def _fields(fields: FieldCounts) -> Table:
+    objects = ["hits", "misses", "false_alarms"] if fields.objects is not None else []
+    rows: list[list[str | float | None]] = []
+    for number, name in enumerate(fields.names):
+        pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
+        found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
+        rows.append([name, *pixels, *found])
+    return Table(["field", "positive_pixels", "negative_pixels", *objects], rows)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

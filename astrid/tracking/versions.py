@@ -1,0 +1,129 @@
+"""What is done with registered models by hand: promote, roll back, load. MLflow is imported on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import DataError, TrackingConfig
+from .gate import CHAMPION
+from .places import database_path, resolve_uri, without_password
+from .shipper import ShippingError, prepare_mlflow
+
+if TYPE_CHECKING:
+    import torch
+
+    from .champion import Registered
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What moved: the version that was champion before, None where there was none, and the one that is now."""
+
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """A registered model on this machine: its network, on the CPU, and the folder of its files."""
+
+    network: torch.nn.Module
+    folder: Path
+
+
+def promote(version: str, *, name: str, uri: str | None = None) -> Moved:
+    """Make a version the champion by hand.
+
+    Raises
+    ------
+    DataError
+        Where there is no such model or version; the known ones are listed.
+    ShippingError
+        If MLflow could not be reached.
+    """
+    with _open(name, uri) as model, model.lock():
+        model.check_known(version)
+        before = model.holder(CHAMPION)
+        model.move_champion(version)
+        return Moved(before, version)
+
+
+def rollback(*, name: str, uri: str | None = None) -> Moved:
+    """Make the version champion that was it before.
+
+    Raises
+    ------
+    DataError
+        Where there is no such model, or no champion before.
+    ShippingError
+        If MLflow could not be reached.
+    """
+    with _open(name, uri) as model, model.lock():
+        before = model.holder(CHAMPION)
+        return Moved(before, model.take_champion_back())
+
+
+@contextmanager
+def fetch_model(source: str, uri: str | None = None) -> Iterator[FetchedModel]:
+    """Fetch a registered model, named as in ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``, and load its network.
+
+    The folder exists within the block only.
+
+    Raises
+    ------
+    DataError
+        Where there is no such model.
+    ShippingError
+        If MLflow could not be reached.
+    """
+    name = source.removeprefix("models:/").partition("@")[0].partition("/")[0]
+    with tempfile.TemporaryDirectory() as folder, _open(name, uri) as model:
+        yield _download(model, _version_of(model, source), folder)
+
+
+def _download(model: Registered, version: str, folder: str) -> FetchedModel:
+    import mlflow.pytorch
+
+    location = model.client.get_model_version(model.name, version).source
+    files = mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=folder, tracking_uri=model.uri)
+    return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files))
+
+
+def _version_of(model: Registered, source: str) -> str:
+    """Return the version that a ``models:/`` address means."""
+    chosen = source.removeprefix(f"models:/{model.name}")
+    version = model.holder(chosen[1:]) if chosen.startswith("@") else chosen.removeprefix("/")
+    if version is None:
+        aliases = model.client.get_registered_model(model.name).aliases
+        known = ", ".join(f"{alias} ({version})" for alias, version in aliases.items()) or "none"
+        raise DataError(f"{source} must have an alias that exists, which are {known}; choose one of them")
+    model.check_known(version)
+    return version
+
+
+@contextmanager
+def _open(name: str, uri: str | None) -> Iterator[Registered]:
+    """Open a registered model that exists; failures of MLflow are named by its place."""
+    uri = resolve_uri(uri or TrackingConfig().uri)
+    path = database_path(uri)
+    if path is not None and not path.is_file():
+        raise DataError(f"--uri must be an MLflow that exists, got {uri}: there is no such file; finish a run first")
+    prepare_mlflow(TrackingConfig())
+    from .champion import Registered
+    from .mlflow_sink import FAILURES, open_store
+
+    try:
+        client = open_store(uri)
+        known = [str(model.name) for model in client.search_registered_models()]
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise DataError(f"--model must be a registered model, which are {listed}, got {name!r}; choose one of them")
+        yield Registered(client, uri, name)
+    except FAILURES as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ShippingError(f"MLflow at {without_password(uri)}: {first_line}") from error
