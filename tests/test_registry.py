@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from mirrored_runs import MLFLOW_WARNINGS, client_of, patient_mlflow, run_of
+from mlflow_servers import STORE, MlflowServer
 
 from astrid.cli import main
 from astrid.config import DataError, ModelConfig, TrackingConfig
@@ -174,8 +176,19 @@ def test_a_crash_between_moving_the_alias_and_noting_it_is_mended_by_sending_aga
 
 
 def test_runs_that_finish_together_leave_the_best_as_champion(
-    config: TrackingConfig, tmp_path: Path, saved_network: Path
+    config: TrackingConfig, tmp_path: Path, saved_network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from astrid.tracking.champion import Registered
+
+    move = Registered.move_champion
+
+    def move_late(model: Registered, version: str) -> None:
+        """Give the worse ones the last word, unless they take turns."""
+        run = model.client.get_run(model.client.get_model_version(NAME, version).run_id)
+        time.sleep(0.0 if run.info.run_name == "b" else 0.5)
+        move(model, version)
+
+    monkeypatch.setattr(Registered, "move_champion", move_late)
     qualities = {"a": 10.0, "b": 30.0, "c": 18.0}
     for name, quality in qualities.items():
         finish_run(config, tmp_path / name, saved_network, quality=quality, ship=False)
@@ -191,6 +204,29 @@ def test_runs_that_finish_together_leave_the_best_as_champion(
     )
     assert now["challenger"] == 3
     assert len(decisions(config)) == 3
+
+
+def test_a_champion_that_another_host_moves_meanwhile_is_the_one_to_beat(
+    config: TrackingConfig, tmp_path: Path, saved_network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from astrid.tracking import champion
+
+    for number, quality in ((1, 12.0), (2, 20.0)):
+        finish_run(config, tmp_path / f"run-{number}", saved_network, quality=quality)
+    client_of(config).set_registered_model_alias(NAME, "champion", "1")
+    asked = []
+
+    def decide(new: champion.Candidate, rival: champion.Candidate, gate: GateConfig) -> champion.Decision:
+        asked.append(rival.version)
+        client_of(config).set_registered_model_alias(NAME, "champion", "2")
+        return champion_decide(new, rival, gate)
+
+    champion_decide = champion.decide
+    monkeypatch.setattr(champion, "decide", decide)
+    finish_run(config, tmp_path / "run-3", saved_network, quality=16.0)
+    assert asked == ["1", "2"]
+    assert decisions(config)[3] == "refused"
+    assert aliases(config)["champion"] == 2
 
 
 def test_a_model_without_test_results_challenges_but_takes_no_title(
@@ -218,6 +254,9 @@ def test_promote_and_rollback_say_what_moved(
         assert main(["rollback", "--uri", config.uri]) == 0
         assert aliases(config)["champion"] == champion
         assert f"champion is version {champion} again (it was version {former})" in capsys.readouterr().out
+    assert main(["rollback", "--uri", config.uri]) == 2
+    assert "had no champion before version 1" in capsys.readouterr().err
+    client_of(config).set_registered_model_tag(NAME, "astrid.former_champions", '["1"]')  # a move that was cut short
     assert main(["rollback", "--uri", config.uri]) == 2
     assert "had no champion before version 1" in capsys.readouterr().err
     assert main(["promote", "9", "--uri", config.uri]) == 2
@@ -324,6 +363,21 @@ def test_the_card_says_how_sure_and_what_is_not_known() -> None:
     assert "Energy: GPU unavailable (no GPU)." in card
     assert "Too few test fields" not in card
     assert "Too few test fields" in model_card(facts(), run="unet-1", energy="energy: none")
+
+
+@pytest.mark.slow
+def test_a_server_that_keeps_the_artifacts_gives_the_gate_the_champions(tmp_path: Path, saved_network: Path) -> None:
+    server = MlflowServer(tmp_path, store=STORE)
+    server.start()
+    try:
+        config = TrackingConfig(uri=server.uri)
+        for number, quality in enumerate([12.0, 20.0, 6.0], start=1):
+            finish_run(config, tmp_path / f"run-{number}", saved_network, quality=quality)
+        assert decisions(config) == {1: "promoted", 2: "promoted", 3: "refused"}
+        assert aliases(config) == {"challenger": 3, "champion": 2}
+        assert load(f"models:/{NAME}@champion", uri=server.uri).facts.test_fields == FIELDS
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow
