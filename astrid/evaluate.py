@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astrid.config import MetricsConfig
+from astrid.config import MetricsConfig, ModelConfig
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
 from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
 from astrid.runtime import Runtime
+from astrid.unet import receptive_field_pixels
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +38,14 @@ class Predictor:
         (B, C, H, W) in background sigma to logits (B, 1, H, W).
     halo : int
         Pixels around each window whose prediction is thrown away: the receptive radius, rounded up to 2**depth.
+    whole : bool
+        Predict frames in one piece, whatever memory that takes: group and instance norm look at the whole image.
     """
 
     model: nn.Module
     runtime: Runtime
     halo: int
+    whole: bool = False
 
     @torch.inference_mode()
     def logits(self, image: NDArray[np.float32]) -> Tensor:
@@ -47,7 +53,8 @@ class Predictor:
         self.model.eval()
         _, height, width = image.shape
         logits = torch.empty((height, width), device=self.runtime.device)
-        for window in windows(height, width, core=CORE, halo=self.halo):
+        core = max(height, width) if self.whole else CORE
+        for window in windows(height, width, core=core, halo=self.halo):
             logits[window.inner] = self._window(image, window)
         return logits
 
@@ -57,6 +64,13 @@ class Predictor:
         with self.runtime.autocast():
             predicted: Tensor = self.model(part)
         return predicted.float()[0, 0][window.core]
+
+
+def build_predictor(model: nn.Module, runtime: Runtime, config: ModelConfig) -> Predictor:
+    """Return what runs a U-Net of this shape over frames of any size, as if over each in one piece."""
+    step = 2**config.depth
+    halo = -(-receptive_field_pixels(config) // 2 // step) * step
+    return Predictor(model, runtime, halo, whole=config.norm in ("group", "instance"))
 
 
 Predicted = Iterator[tuple[Field, Tensor]]
@@ -106,6 +120,8 @@ class Evaluation:
         Logit from which a pixel is called positive; None where validation has no positives.
     detection_threshold : float or None
         Probability from which pixels make a detection; None without a catalogue.
+    fields : FieldCounts
+        What each test field showed by itself.
     """
 
     metrics: dict[str, float]
@@ -113,6 +129,7 @@ class Evaluation:
     logit_threshold: float | None
     detection_threshold: float | None
     gallery: list[Panel]
+    fields: FieldCounts
 
 
 def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config: MetricsConfig) -> Evaluation:
@@ -122,15 +139,18 @@ def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config:
     logit_threshold = best_f1_threshold(chosen.pixels)
     detection_threshold = chosen.objects.best_threshold() if chosen.objects is not None else None
     gallery: list[Panel] = []
+    rules = f"min_pixels {config.min_pixels}, match_radius_fwhm {config.match_radius_fwhm}"
+    counter = FieldCounter(bins=config.bins, limit=config.logit_limit, device=device, rules=rules)
     tested = score(
         keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
         thresholds=None if detection_threshold is None else [detection_threshold],
         config=config,
         device=device,
+        counter=counter,
     )
     metrics = metrics_at(tested, logit_threshold=logit_threshold, detection_threshold=detection_threshold)
     named = {f"test/{name}": value for name, value in metrics.items()}
-    return Evaluation(named, tested, logit_threshold, detection_threshold, gallery)
+    return Evaluation(named, tested, logit_threshold, detection_threshold, gallery, counter.counts())
 
 
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
@@ -142,15 +162,26 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
 
 
 def score(
-    fields: Predicted, *, thresholds: Sequence[float] | None, config: MetricsConfig, device: torch.device
+    fields: Predicted,
+    *,
+    thresholds: Sequence[float] | None,
+    config: MetricsConfig,
+    device: torch.device,
+    counter: FieldCounter | None = None,
 ) -> Scores:
-    """Collect the pixel histogram and, where there are thresholds to try, the detections of all fields."""
+    """Collect the pixel histogram and, where there are thresholds to try, the detections of all fields.
+
+    A counter, where there is one, keeps what each field showed by itself.
+    """
     pixels = PixelHistogram(bins=config.bins, limit=config.logit_limit, device=device)
     objects = None if thresholds is None else ObjectTally(thresholds, min_pixels=config.min_pixels)
     for field, logits in fields:
-        pixels.update(logits, *(torch.from_numpy(plane).to(device) for plane in (field.target, field.valid)))
+        planes = [torch.from_numpy(plane).to(device) for plane in (field.target, field.valid)]
+        pixels.update(logits, *planes)
         if objects is not None:
             tally(objects, field, torch.sigmoid(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
+        if counter is not None:
+            counter.add(field.name, logits, *planes, tally=objects, contents=contents(field))
     return Scores(pixels, objects)
 
 
@@ -166,6 +197,14 @@ def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, 
         snr=sources.snr,
         radius_pixels=radius_fwhm * field.fwhm_pixels,
     )
+
+
+def contents(field: Field) -> list[NDArray[Any]]:
+    """Return the arrays that a field consists of: pixels, truth and, where there is one, its catalogue."""
+    planes = [field.image, field.target, field.valid]
+    if field.sources is None:
+        return planes
+    return [*planes, field.sources.x, field.sources.y, np.array(field.fwhm_pixels or np.nan)]
 
 
 def keep_first(fields: Predicted, kept: list[Panel], *, count: int) -> Predicted:

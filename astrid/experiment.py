@@ -11,22 +11,24 @@ from typing import Any
 
 import torch
 
+from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import difference_threshold
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, RunError, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.energy import Meter, build_meter
-from astrid.evaluate import Predictor, evaluate
+from astrid.evaluate import build_predictor, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, take_up
 from astrid.losses import build_loss
 from astrid.metrics.latency import Latency, measure_latency
+from astrid.monitor import open_monitor, report_errors
 from astrid.optimization import build_optimizer, build_schedule
 from astrid.results import Outcome, describe, report, save_facts, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
-from astrid.tracking import Journal, Tracker, open_tracker
+from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
 from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
 from astrid.unet import build_unet, parameter_count, receptive_field_pixels
 
@@ -61,7 +63,10 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
     saved = load_saved(config.training, run_dir)
     if saved is not None and nothing_is_left(saved, config.training, run_dir):
         log.info("%s is finished, evaluation included; a larger training.epochs goes on with it", run_dir)
+        send_rest(run_dir, config.tracking)
         return float(saved["progress"]["best"])
+    check_artifacts(config.tracking)
+    find_webhook_url(config.tracking.alerts)
     runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
     reach = receptive_field_pixels(config.model)
     splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
@@ -74,11 +79,24 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
         stop = stack.enter_context(StopSignals())
         tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
         meter = stack.enter_context(open_meter(config, run_dir, runtime))
+        alerts = stack.enter_context(open_alerts(config, tracker, meter))
+        stack.enter_context(open_monitor(config.tracking, tracker, gpu_uuids=runtime.gpu_uuids, listen=alerts.sample))
         progress = Progress() if saved is None else take_up(learner, saved)
-        train(learner, progress, config=config, splits=splits, run_dir=run_dir, tracker=tracker, meter=meter, stop=stop)
+        train(
+            learner,
+            progress,
+            config=config,
+            splits=splits,
+            run_dir=run_dir,
+            tracker=tracker,
+            meter=meter,
+            alerts=alerts,
+            stop=stop,
+        )
         outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter)
         stop_if_asked(stop, progress, run_dir=run_dir)
         report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
+        report_errors(tracker, step=outcome.epoch)
     say_where(config.tracking, run_dir)
     return outcome.objective
 
@@ -104,6 +122,16 @@ def nothing_is_left(saved: dict[str, Any], config: TrainingConfig, run_dir: Path
     progress = Progress(**saved["progress"])
     trained = progress.epoch == config.epochs or out_of_patience(progress, config)
     return trained and Journal.open(run_dir).status == "FINISHED"
+
+
+def send_rest(run_dir: Path, config: TrackingConfig) -> None:
+    """Send what MLflow lacks of a finished run, which may have been killed while it waited for MLflow."""
+    if config.backend == "off":
+        return
+    try:
+        sync(run_dir, config)
+    except ShippingError as error:
+        log.warning("%s; send it later with: astrid sync %s", error, run_dir)
 
 
 def as_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> TrainingConfig:
@@ -182,11 +210,13 @@ def train(
     run_dir: Path,
     tracker: Tracker,
     meter: Meter,
+    alerts: Alerts,
     stop: StopSignals,
 ) -> None:
     """Consume `fit`, and report every epoch, those finished before a resume included."""
     for values in progress.history:  # a killed run may have saved an epoch that it could not report any more
         report_epoch(tracker, values)
+    alerts.remember(progress.history)
     pin = learner.runtime.device.type == "cuda"
     loaders = Loaders(
         train=training_loader(splits.train, config.data, seed=config.training.seed, pin_memory=pin),
@@ -194,7 +224,7 @@ def train(
         flips=config.data.augment.flips,
         fingerprint=splits.fingerprint,
     )
-    with training_view(config.training.epochs, monitor=config.training.monitor) as view:
+    with alerts.training(), training_view(config.training.epochs, monitor=config.training.monitor) as view:
         records = fit(
             learner,
             loaders,
@@ -209,6 +239,7 @@ def train(
         for record in records:
             view.epoch(record)
             report_epoch(tracker, progress.history[-1])
+            alerts.epoch(progress.history[-1])
 
 
 def report_epoch(tracker: Tracker, values: dict[str, float]) -> None:
@@ -224,9 +255,7 @@ def judge(
     if progress.best is None:
         raise RunError("no epoch was trained: training.epochs is not above the epochs already done")
     learner.model.load_state_dict(load_checkpoint(run_dir / CHECKPOINTS / BEST)["model"])
-    step = 2**config.model.depth
-    halo = -(-receptive_field_pixels(config.model) // 2 // step) * step
-    predictor = Predictor(learner.model, learner.runtime, halo)
+    predictor = build_predictor(learner.model, learner.runtime, config.model)
     with meter.phase("test"):
         evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
         baseline = difference_threshold(splits.test, config=config.metrics)
@@ -241,7 +270,9 @@ def judge(
         baseline=baseline,
         latency=latency,
         energy=meter.summary(),
-        model=learner.model,
+        predictor=predictor,
+        description=splits.description,
+        fingerprint=splits.fingerprint,
         example=example_batch(learner, splits, config=config)[:1],
     )
 

@@ -71,8 +71,10 @@ class Progress:
         Finished epochs, finished batches of the next one, optimizer steps in all.
     loss_sum, pixels, images, seconds : float
         Sums over the finished batches of the unfinished epoch.
-    best, best_epoch, stale_epochs
-        Best value of the monitor, where it was reached, and epochs since then.
+    best, best_epoch
+        Best value of the monitor, and where it was reached.
+    reference, stale_epochs
+        Value that the monitor has to beat by `min_delta`, and epochs since it last did.
     history : list of dict
         The values of each finished epoch.
     """
@@ -86,23 +88,27 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
+    reference: float | None = None
     stale_epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def improves(self, value: float, config: TrainingConfig) -> bool:
-        """Tell whether a value of the monitor beats the best so far by more than `min_delta`."""
-        if self.best is None:
-            return True
-        gain = self.best - value if config.monitor_mode == "min" else value - self.best
-        return gain > config.min_delta
-
     def judge(self, value: float, config: TrainingConfig) -> bool:
-        """Take in an epoch's value of the monitor; return whether it is the best so far."""
-        if not self.improves(value, config):
+        """Take in an epoch's value of the monitor; return whether it is the best so far.
+
+        Every improvement is kept, however small; patience starts anew only with one of more than `min_delta`.
+        """
+        if self.reference is None or _gain(value, self.reference, config) > config.min_delta:
+            self.reference, self.stale_epochs = value, 0
+        else:
             self.stale_epochs += 1
+        if self.best is not None and _gain(value, self.best, config) <= 0:
             return False
-        self.best, self.best_epoch, self.stale_epochs = value, self.epoch, 0
+        self.best, self.best_epoch = value, self.epoch
         return True
+
+
+def _gain(value: float, reference: float, config: TrainingConfig) -> float:
+    return reference - value if config.monitor_mode == "min" else value - reference
 
 
 class LossNotFinite(RunError):

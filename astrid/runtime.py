@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from astrid.config import ConfigError, RunError, TrainingConfig
+from astrid.config.secrets import scrub
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ PACKAGES = (
     "photutils",
 )
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+LARGEST_UNTRACKED_BYTES = 100_000
+"""Untracked files up to this size are kept with a run, as if they had been added."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +219,11 @@ def hardware_facts(runtime: Runtime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class GitState:
-    """Commit, branch, uncommitted changes and untracked files of a checkout; empty strings outside of one."""
+    """Commit, branch, remote, uncommitted changes and untracked files of a checkout; empty strings outside of one."""
 
     commit: str
     branch: str
+    remote: str
     diff: str
     untracked: str
 
@@ -228,7 +234,7 @@ class GitState:
 
 
 def git_state(root: Path) -> GitState:
-    """Ask git about the checkout at `root`."""
+    """Ask git about the checkout at `root`; secrets in its remote and its changes come back as `***`."""
 
     def ask(*arguments: str) -> str:
         try:
@@ -239,10 +245,34 @@ def git_state(root: Path) -> GitState:
             return ""
         return done.stdout if done.returncode == 0 else ""
 
+    untracked = ask("ls-files", "--others", "--exclude-standard")
     commit, branch = ask("rev-parse", "HEAD").strip(), ask("rev-parse", "--abbrev-ref", "HEAD").strip()
     return GitState(
-        commit, branch, diff=ask("diff", "HEAD"), untracked=ask("ls-files", "--others", "--exclude-standard")
+        commit,
+        branch,
+        remote=scrub(ask("remote", "get-url", "origin").strip()),
+        diff=scrub(ask("diff", "HEAD") + _as_diff(root, untracked)),
+        untracked=untracked,
     )
+
+
+def _as_diff(root: Path, untracked: str) -> str:
+    """Return the content of untracked text files as additions; what is large or no text is only named."""
+    parts = []
+    for name in untracked.splitlines():
+        path = root / name
+        header = f"diff --git a/{name} b/{name}\nnew file mode 100644\n"
+        if not path.is_file() or path.stat().st_size > LARGEST_UNTRACKED_BYTES:
+            parts.append(f"{header}(not kept: no regular file, or larger than {LARGEST_UNTRACKED_BYTES} bytes)\n")
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            parts.append(f"{header}(not kept: no text)\n")
+            continue
+        added = "".join(f"+{line}\n" for line in lines)
+        parts.append(f"{header}--- /dev/null\n+++ b/{name}\n@@ -0,0 +1,{len(lines)} @@\n{added}")
+    return "".join(parts)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def fit(
                 stop_if_asked(stop, progress, run_dir=folder.parent)
         losses.settle()
         meter.stop(span)
-        values = training_values(learner, progress, span.reading)
+        values = training_values(learner, progress, energy=meter.spent("train", epoch=epoch))
 
         # evaluate
         span = meter.start("validation", epoch=epoch)
@@ -199,8 +199,11 @@ def accumulation_windows(batches: Iterable[Batch], length: int) -> Iterator[list
         yield window
 
 
-def training_values(learner: Learner, progress: Progress, energy: PhaseEnergy) -> dict[str, float]:
-    """Return what the training half of the epoch came to; the loss is weighted by valid pixels."""
+def training_values(learner: Learner, progress: Progress, *, energy: PhaseEnergy) -> dict[str, float]:
+    """Return what the training half of the epoch came to; the loss is weighted by valid pixels.
+
+    The joules include those of steps that a killed process took and lost.
+    """
     values = {
         "train/loss": progress.loss_sum / max(progress.pixels, 1.0),
         "train/learning_rate": learner.schedule.rate,

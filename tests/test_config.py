@@ -18,7 +18,7 @@ from astrid.config import Config, ConfigError, FramesData, SGDConfig, SimulatedD
 from astrid.config.command_line import check_command_line
 from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder, schemas
 from astrid.config.explain import explain
-from astrid.config.resume import load_config, save_config
+from astrid.config.resume import load_config, resumed, save_config
 
 CONF = PROJECT_ROOT / "conf"
 
@@ -41,7 +41,7 @@ WRONG = [
     ),
     ("data=frames", r"data\.(root|manifest) must be given"),
     ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
-    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 8"),
+    ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 4"),
     ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
     ("tracking.uri=", r"tracking\.uri must be not empty"),
     ("tracking.uri=sqlite:///", r"tracking\.uri must be sqlite:/// and the path of a file"),
@@ -176,8 +176,26 @@ def test_resuming_refuses_any_other_change(tmp_path: Path, change: str) -> None:
         load([f"training.resume={run}", change])
 
 
+def test_resuming_lets_only_epochs_device_workers_and_tracking_change(tmp_path: Path) -> None:
+    config = load([f"training.resume={saved_run(tmp_path)}"])
+    allowed = {"training.epochs", "training.device", "training.resume", "data.workers"}
+    for group in CHOICES:
+        for knob in dataclasses.fields(getattr(config, group)):
+            key = f"{group}.{knob.name}"
+            if group == "tracking" or key in allowed:
+                resumed(config, [f"{key}=whatever"])
+            else:
+                with pytest.raises(ConfigError, match=f"{key} must stay as it was"):
+                    resumed(config, [f"{key}=whatever"])
+
+
+def test_hydras_own_settings_are_no_change_of_a_resumed_run(tmp_path: Path) -> None:
+    run = saved_run(tmp_path)
+    check_command_line(["--config-dir", str(tmp_path), f"training.resume={run}", "hydra.verbose=true"])
+
+
 def test_resuming_checks_again_what_depends_on_several_knobs(tmp_path: Path) -> None:
-    run = saved_run(tmp_path, "schedule=onecycle", "training.epochs=5")
+    run = saved_run(tmp_path, "schedule=onecycle", "schedule.warmup_epochs=3", "training.epochs=5")
     with pytest.raises(ConfigError, match=r"schedule\.warmup_epochs must be at most training\.epochs = 2"):
         load([f"training.resume={run}", "training.epochs=2"])
 

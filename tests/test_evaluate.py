@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from astrid import evaluate as module
 from astrid.config import MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Predictor, evaluate, score, tally
+from astrid.evaluate import Predictor, build_predictor, evaluate, score, tally
 from astrid.metrics.objects import ObjectTally
 from astrid.runtime import Runtime
-from astrid.unet import build_unet, receptive_field_pixels
+from astrid.unet import build_unet
 
 CPU = Runtime(torch.device("cpu"), "fp32", threads=1, channels_last=False)
 CONFIG = MetricsConfig(bins=4096)
@@ -62,6 +63,8 @@ def test_thresholds_that_validation_chose_are_applied_to_test(tmp_path_factory: 
     missed = evaluate(predictor, val=val, test=fainter, config=CONFIG)
     assert missed.logit_threshold == good.logit_threshold
     assert missed.metrics["test/completeness"] == 0.0
+    assert missed.metrics["test/threshold"] == good.metrics["test/threshold"]
+    assert missed.metrics["test/recall_macro"] == 0.5  # all negatives, and no positive, below validation's threshold
 
 
 def test_a_source_on_bad_pixels_counts_for_nobody() -> None:
@@ -93,18 +96,23 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
     assert found.gallery[1].probability.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
 
 
-@pytest.mark.parametrize("size", [(40, 56), (100, 37), (64, 64)])
-def test_windows_predict_what_the_whole_frame_does(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize("size", [(140, 156), (100, 37), (64, 64)])
+def test_windows_predict_what_the_whole_frame_does(
+    size: tuple[int, int], norm: Literal["batch", "group", "instance", "none"], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CORE", 32)
-    config = ModelConfig(depth=2, filters=4)
+    config = ModelConfig(depth=2, filters=4, norm=norm)
     torch.manual_seed(0)
     network = build_unet(config, channels=1, stretch="linear", prior=0.1)
-    halo = -(-receptive_field_pixels(config) // 2 // 4) * 4
+    network.heads[0].weight.data *= 100.0  # or the bias would hide what the windows do
     image = np.random.default_rng(0).normal(size=(1, *size)).astype(np.float32)
-    predicted = Predictor(network, CPU, halo=halo).logits(image)
+    image[:, :20, :20] += 50.0
+    predicted = build_predictor(network, CPU, config).logits(image)
     with torch.inference_mode():
         whole = network.eval()(torch.from_numpy(image)[None])[0, 0]
-    torch.testing.assert_close(predicted, whole, atol=1e-5, rtol=1e-5)
+    assert whole.std() > 0.2
+    torch.testing.assert_close(predicted, whole, atol=1e-4, rtol=1e-4)
 
 
 def peak_of_scoring(count: int) -> int:

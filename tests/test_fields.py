@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from astrid.config import DataError, SimulatedData
-from astrid.data.fields import SERVING_KEYS, Splits, build_splits, check_splits, simulated_field
+from astrid.config import AugmentConfig, DataError, SimulatedData
+from astrid.data.difference import channels_in_sigma, matched_difference
+from astrid.data.fields import SERVING_KEYS, Splits, build_splits, check_splits, fingerprint, simulated_field
 from astrid.data.frames import Field
+from astrid.data.simulate import simulate_field
 from astrid.data.store import FieldStore, write_fields
 
 
@@ -34,15 +37,45 @@ def test_prepared_fields_equal_those_made_one_by_one_in_any_order(tmp_path: Path
         np.testing.assert_array_equal(splits.train.field(index).target, alone.target)
 
 
-def test_serving_knobs_keep_the_fingerprint_and_all_others_change_it(tmp_path: Path) -> None:
-    def fingerprint(**knobs: object) -> str:
-        return build_splits(small_sky(tmp_path, **knobs), receptive_field_pixels=44, announce=quiet).fingerprint
+SERVED_WITH = {
+    "cache": "elsewhere",
+    "batch_size": 2,
+    "tile_size": 16,
+    "workers": 1,
+    "stretch": "linear",
+    "augment": AugmentConfig(flips=False),
+}
+CHANGED = {"target": "trail", "cosmic_ray_worms": 0.3, "trail_probability": 0.9, "full_well": 5e4}
 
-    base = fingerprint()
-    assert fingerprint(batch_size=2, workers=1, stretch="linear") == base
-    assert fingerprint(sky_seed=2) != base
-    assert fingerprint(target="trail", trail_probability=1.0) != base
-    assert set(SERVING_KEYS) & {field.name for field in dataclasses.fields(SimulatedData)}
+
+def test_serving_knobs_keep_the_fingerprint_and_all_others_change_it() -> None:
+    base = SimulatedData()
+    for field in dataclasses.fields(SimulatedData):
+        other = SERVED_WITH | CHANGED
+        value = other[field.name] if field.name in other else changed(getattr(base, field.name))
+        knobs = dataclasses.asdict(base) | {
+            field.name: value,
+            "augment": value if field.name == "augment" else base.augment,
+        }
+        same = fingerprint(SimulatedData(**knobs)) == fingerprint(base)
+        assert same == (field.name in SERVING_KEYS), field.name
+
+
+def changed(value: Any) -> Any:
+    """Return another value that is allowed too."""
+    if isinstance(value, list):
+        return [value[0], value[1] * 0.99]
+    return value * 0.9 if isinstance(value, float) else value + 1
+
+
+def test_the_difference_is_matched_from_the_science_frames_seeing_to_the_references(tmp_path: Path) -> None:
+    config = small_sky(tmp_path, science_seeing=[3.8, 4.0], reference_seeing=[2.2, 2.4], stars=20.0)
+    sky = simulate_field(config, split="test", index=0)
+    seeing = {"science_fwhm": sky.science_fwhm, "reference_fwhm": sky.reference_fwhm}
+    assert sky.science_fwhm > sky.reference_fwhm + 1
+    difference = matched_difference(sky.science, sky.reference, **seeing, valid=sky.valid)
+    expected = channels_in_sigma(sky.science, sky.reference, difference, sky.valid)
+    np.testing.assert_array_equal(simulated_field(config, "test", 0).image, expected)
 
 
 def test_a_second_call_makes_nothing(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: li
     assert "ui --backend-store-uri sqlite:///" in done.stdout.strip().splitlines()[-1]
     check_database(tmp_path)
     synced = subprocess.run(
-        [sys.executable, "-m", "astrid.tracking", str(only_run(tmp_path)), str(tmp_path)],
+        [sys.executable, "-m", "astrid.cli", "sync", str(only_run(tmp_path)), str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -75,7 +75,7 @@ def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: li
     )
     assert "0 records sent" in synced.stdout
     assert synced.returncode == 2  # the second folder holds no run
-    assert "must name a run folder" in synced.stderr
+    assert "a run folder must hold config.yaml" in synced.stderr
 
 
 def check_database(cwd: Path) -> None:

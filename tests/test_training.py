@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from learners import METRICS, PLAIN, Bench, make_learner, spots
 
 from astrid.checkpoint import load_checkpoint
-from astrid.config import RunError, Stopped, TrainingConfig
+from astrid.config import ConstantSchedule, CosineSchedule, RunError, Stopped, TrainingConfig
+from astrid.data.dataset import Batch, augment
 from astrid.data.store import FieldStore
-from astrid.learner import BEST, LAST, Progress, take_up
-from astrid.training import StepReport, accumulation_windows, step, validate
+from astrid.energy import Component, PhaseEnergy
+from astrid.learner import BEST, LAST, Learner, Progress, take_up
+from astrid.training import StepReport, accumulation_windows, step, training_values, validate
 
 CPU = TrainingConfig(device="cpu", precision="fp32", epochs=3, threads=1)
 
@@ -113,14 +116,98 @@ def test_training_stops_early_and_keeps_the_best_weights(store: FieldStore, tmp_
     assert validate(learner, bench.loaders.val, metrics=METRICS)["val/loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
-def test_min_delta_and_direction_decide_what_is_an_improvement() -> None:
-    rising = dataclasses.replace(CPU, monitor="val/auprc", min_delta=0.1)
-    falling = dataclasses.replace(CPU, monitor="val/loss")
-    progress = Progress(best=0.5)
-    assert not progress.improves(0.59, rising)
-    assert progress.improves(0.61, rising)
-    assert progress.improves(0.49, falling)
-    assert not progress.improves(0.5, falling)
+def test_patience_bears_as_many_epochs_as_it_says(store: FieldStore, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path)
+    config = dataclasses.replace(CPU, epochs=50, patience=2, monitor="val/loss")
+    learner = bench.learner(config, schedule=ConstantSchedule())
+    for group in learner.optimizer.param_groups:
+        group["lr"] = 0.0  # nothing changes after the first epoch, but for the statistics of batch norm
+    learner.model.eval()
+    learner.model.train = lambda mode=True: learner.model  # type: ignore[method-assign]
+    learner.schedule.step = lambda: None  # type: ignore[method-assign]
+    progress = Progress()
+    bench.fit(learner, config, progress)
+    assert (progress.epoch, progress.best_epoch, progress.stale_epochs) == (3, 1, 2)
+
+
+def test_min_delta_moves_patience_and_never_the_best() -> None:
+    config = dataclasses.replace(CPU, monitor="val/auprc", min_delta=0.1)
+    progress = Progress()
+    seen = []
+    for epoch, value in enumerate((0.5, 0.55, 0.59, 0.61, 0.6), start=1):
+        progress.epoch = epoch
+        seen.append((progress.judge(value, config), progress.stale_epochs))
+    assert seen == [(True, 0), (True, 1), (True, 2), (True, 0), (False, 1)]
+    assert (progress.best, progress.best_epoch) == (0.61, 4)
+
+
+@pytest.mark.parametrize(("monitor", "better", "worse"), [("val/auprc", 0.6, 0.4), ("val/loss", 0.4, 0.6)])
+def test_the_monitor_has_a_direction(monitor: str, better: float, worse: float) -> None:
+    config = dataclasses.replace(CPU, monitor=monitor)
+    progress = Progress(best=0.5, reference=0.5)
+    assert not progress.judge(worse, config)
+    assert not progress.judge(0.5, config)
+    assert progress.judge(better, config)
+
+
+def test_the_rate_follows_the_schedule_step_by_step(store: FieldStore, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path)
+    learner = bench.learner(CPU, schedule=CosineSchedule(warmup_epochs=0.0, final_fraction=0.0))
+    records = bench.fit(learner, CPU)
+    rates = [record.values["train/learning_rate"] for record in records]
+    steps = len(bench.loaders.train)
+    # After the last step of epoch e the schedule stands at step e * steps of 3 * steps - 1.
+    expected = [0.005 * (1 + math.cos(math.pi * min(1.0, e * steps / (3 * steps - 1)))) for e in (1, 2, 3)]
+    assert rates == pytest.approx(expected, abs=1e-9)
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_asked_for(store: FieldStore) -> None:
+    image = torch.randn(2, 1, 16, 16)
+    batch = {"image": image, "target": image > 1, "valid": torch.ones_like(image, dtype=torch.bool)}
+    norms = {}
+    for clip in (None, 1e-4):
+        learner = make_learner(CPU, steps_per_epoch=3, **PLAIN)
+        seen: list[float] = []
+
+        def note(_: object, learner: Learner = learner, seen: list[float] = seen) -> None:
+            grads = [parameter.grad.norm() for parameter in learner.model.parameters() if parameter.grad is not None]
+            seen.append(torch.stack(grads).norm().item())
+
+        learner.optimizer.register_step_pre_hook(lambda optimizer, args, kwargs, note=note: note(optimizer))
+        step(learner, [batch], clip_norm=clip)
+        norms[clip] = seen[0]
+    assert norms[1e-4] == pytest.approx(1e-4, rel=1e-2)
+    assert norms[None] > 1e-3
+
+
+def test_every_batch_of_every_epoch_is_augmented_by_a_seed_of_its_own(
+    store: FieldStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[tuple[int, ...]] = []
+
+    def watching(batch: Batch, *, flips: bool, seed: tuple[int, int, int]) -> Batch:
+        seeds.append(seed)
+        return augment(batch, flips=flips, seed=seed)
+
+    monkeypatch.setattr("astrid.training.augment", watching)
+    bench = Bench(store, tmp_path)
+    bench.fit(bench.learner(CPU), CPU)
+    assert len(seeds) == len(set(seeds)) == 3 * len(bench.loaders.train)
+
+
+def test_images_per_second_are_those_of_the_epoch(store: FieldStore, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path)
+    for record in bench.fit(bench.learner(CPU), CPU):
+        images = record.values["train/images_per_second"] * record.values["train/seconds"]
+        assert images == pytest.approx(27)  # three fields of nine tiles, in every epoch
+
+
+def test_an_epoch_says_what_its_own_components_took(store: FieldStore, tmp_path: Path) -> None:
+    learner = make_learner(CPU, steps_per_epoch=3, **PLAIN)
+    gpu, cpu = Component(7.0, "measured", "nvml"), Component(3.0, "measured", "rapl")
+    progress = Progress(images=4, seconds=2.0, pixels=1.0)
+    values = training_values(learner, progress, energy=PhaseEnergy("train", 1, 2.0, gpu, cpu))
+    assert (values["train/gpu_joules"], values["train/cpu_joules"]) == (7.0, 3.0)
 
 
 class StopAfter:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,24 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import Config, ConfigError
+from . import Config, ConfigError, TrackingConfig
+from .secrets import MASK, scrub_named, scrub_values, without_mask
 
 CONFIG_FILE = "config.yaml"
 CHANGEABLE = ("training.epochs", "training.device", "training.resume", "data.workers", "tracking")
 """Keys (or whole groups) that may differ when a run is resumed."""
+PASSWORDS = {
+    "postgresql": ("PGPASSWORD", "PGPASSFILE"),
+    "http": ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    "https": ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+}
+"""Environment variables from which the driver of each kind of backend takes a password that its URI lacks."""
 
 
 def save_config(config: Config, run_dir: Path) -> None:
-    """Write the resolved configuration, with the choice of each group, as YAML into the run folder."""
+    """Write the resolved configuration, without secrets, with the choice of each group, as YAML into the run folder."""
     choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
-    text = yaml.safe_dump({"choices": choices} | dataclasses.asdict(config), sort_keys=False)
+    text = yaml.safe_dump({"choices": choices} | scrub_values(dataclasses.asdict(config)), sort_keys=False)
     partial = run_dir / f"{CONFIG_FILE}.partial"
     partial.write_text(text)
     partial.replace(run_dir / CONFIG_FILE)
@@ -59,7 +67,8 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     Raises
     ------
     ConfigError
-        For a change of anything but the epochs, the device, the workers or the tracking.
+        For a change of anything but the epochs, the device, the workers or the tracking, and for a secret that was
+        left out when the configuration was saved and is given nowhere now.
     """
     from .compose import run_folder
 
@@ -69,21 +78,81 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
         raise ConfigError(
             f"training.resume must be a run folder or its last.pt, got {str(path)!r}; try {path.parent.parent}"
         )
-    saved = load_config(Path(run_folder("", config.training.resume)))
+    folder = Path(run_folder("", config.training.resume))
+    saved = load_config(folder)
     saved.training.resume = config.training.resume
+    masked = masked_leaves(dataclasses.asdict(saved))
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):
+        if key.startswith("hydra."):
+            continue  # where Hydra looks for files and writes its own
+        changeable = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+        if key in masked and not changeable:
+            _check_same(key, config, saved=masked[key])
+        elif not changeable:
             allowed = ", ".join(CHANGEABLE)
             raise ConfigError(f"{key} must stay as it was when a run is resumed; only {allowed} may change")
         if key != "training.resume":
             _carry(key, source=config, target=saved)
+    saved.tracking = reachable(saved.tracking, folder)
+    for key, text in masked_leaves(dataclasses.asdict(saved)).items():
+        raise ConfigError(f"{key} of {folder} was saved without its secret, as {text}; give it again: {key}=...")
     return dataclasses.replace(saved)  # checks again what depends on several knobs
 
 
-def _carry(key: str, *, source: Config, target: Config) -> None:
-    group, _, knob = key.partition(".")
-    if not knob:
-        setattr(target, group, getattr(source, group))
-    else:
-        setattr(getattr(target, group), knob, getattr(getattr(source, group), knob))
+def _carry(key: str, *, source: Any, target: Any) -> None:
+    *groups, knob = key.split(".")
+    for group in groups:
+        source, target = getattr(source, group), getattr(target, group)
+    setattr(target, knob, getattr(source, knob))
+
+
+def reachable(tracking: TrackingConfig, run_dir: Path, *, uri: str | None = None) -> TrackingConfig:
+    """Return where a saved run is reported, with a way to the password that was left out when it was saved.
+
+    Parameters
+    ----------
+    tracking : TrackingConfig
+        As loaded from the folder of the run.
+    run_dir : Path
+        That folder.
+    uri : str | None
+        What the user gives as `tracking.uri` now; it goes before anything saved.
+
+    Raises
+    ------
+    ConfigError
+        Where a password was left out, and neither `uri` nor the environment holds one.
+    """
+    if uri is not None or MASK not in tracking.uri:
+        return tracking if uri is None else dataclasses.replace(tracking, uri=uri)
+    variables = PASSWORDS.get(tracking.scheme, ())
+    if tracking.backend == "off" or any(os.environ.get(name) for name in variables):
+        return dataclasses.replace(tracking, uri=without_mask(tracking.uri))
+    remedy = f"set {variables[0]} in the environment, or give it" if variables else "give it"
+    raise ConfigError(
+        f"tracking.uri of {run_dir} was saved without its password, as {tracking.uri}; "
+        f"{remedy} again: tracking.uri=... to resume, --uri ... to sync"
+    )
+
+
+def masked_leaves(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return every `group.knob` whose text was scrubbed before it was saved, with what is left of it."""
+    return {key: text for key, text in _texts(values) if MASK in text}
+
+
+def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", text) for inner, text in _texts(value))
+        elif isinstance(value, str):
+            yield key, value
+
+
+def _check_same(key: str, config: Config, *, saved: str) -> None:
+    """Refuse a value that differs from the saved one in more than the secret."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    if scrub_named(key, value) != saved:
+        raise ConfigError(f"{key} must stay {saved} when a run is resumed, but for the secret; give the same again")

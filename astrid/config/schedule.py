@@ -40,7 +40,7 @@ class CosineSchedule(ScheduleConfig):
 class OneCycleSchedule(ScheduleConfig):
     """Rise and fall once along cosines (Smith and Topin 2018, arXiv:1708.07120); its rise is the warm-up."""
 
-    warmup_epochs: float = 3.0
+    warmup_epochs: float = 1.0
     """Epochs over which the rate rises."""
     start_fraction: float = 0.04
     """Rate at the first step as a fraction of the peak."""
@@ -60,10 +60,10 @@ class PlateauSchedule(ScheduleConfig):
     warmup_epochs: float = 0.5
     factor: float = 0.5
     """The rate is multiplied by this at each cut, in (0, 1)."""
-    patience: int = 3
+    patience: int = 1
     """Epochs without improvement that are borne; one more cuts the rate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 < self.factor < 1, "schedule.factor", self.factor, "in (0, 1)", "try schedule.factor=0.5")
-        check(self.patience >= 0, "schedule.patience", self.patience, "at least 0", "try schedule.patience=3")
+        check(self.patience >= 0, "schedule.patience", self.patience, "at least 0", "try schedule.patience=1")

@@ -18,7 +18,7 @@ LOWER_IS_BETTER = frozenset({"train/loss", "val/loss", "val/brier", "val/ece"})
 class TrainingConfig:
     """How the network is trained."""
 
-    epochs: int = 8
+    epochs: int = 4
     """Passes over the training tiles."""
     seed: int = 0
     """Seed of initial weights, tile order, augmentation and dropout."""

@@ -99,7 +99,7 @@ def _simulated(config: SimulatedData) -> tuple[Makers, str]:
         split: [FieldMaker(simulated_field, config, split, index) for index in range(count)]
         for split, count in counts.items()
     }
-    return makers, _fingerprint(config)
+    return makers, fingerprint(config)
 
 
 def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]:
@@ -109,7 +109,7 @@ def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]
         for split in SPLITS
     }
     contents = manifest.fingerprint_rows(rows, config)
-    return makers, _fingerprint(config, contents=contents)
+    return makers, fingerprint(config, contents=contents)
 
 
 class FieldMaker:
@@ -140,7 +140,7 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
     return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
 
 
-def _fingerprint(config: DataConfig, *, contents: str = "") -> str:
+def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     """Hash what decides the pixels: knobs, the code of this package and what it calls, contents of input files."""
     knobs = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)

@@ -140,6 +140,12 @@ def _part(row: FrameRow, science: Mapping[int, ImageInfo]) -> Section:
 def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo]) -> None:
     """Refuse frames of different splits whose coordinates say that they show the same sky."""
     seen = [(row, corners) for row in rows if (corners := _footprint(row, science)) is not None]
+    if len(seen) < len(rows):
+        logger.warning(
+            "%d of %d frames have no celestial coordinates: whether they overlap other splits on the sky is not checked",
+            len(rows) - len(seen),
+            len(rows),
+        )
     if not seen:
         return
     centres = np.stack([corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0)) for _, corners in seen])

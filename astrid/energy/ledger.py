@@ -68,11 +68,12 @@ class EnergySummary:
 def summarise(readings: Sequence[PhaseEnergy]) -> EnergySummary:
     """Sum readings by phase and altogether."""
     names = dict.fromkeys(reading.phase for reading in readings)
-    phases = {name: _add_phases(name, [reading for reading in readings if reading.phase == name]) for name in names}
-    return EnergySummary(phases, _add_phases("total", readings))
+    phases = {name: add_phases(name, [reading for reading in readings if reading.phase == name]) for name in names}
+    return EnergySummary(phases, add_phases("total", readings))
 
 
-def _add_phases(name: str, readings: Sequence[PhaseEnergy]) -> PhaseEnergy:
+def add_phases(name: str, readings: Sequence[PhaseEnergy]) -> PhaseEnergy:
+    """Sum readings under one name."""
     gpu = add_components([reading.gpu for reading in readings])
     cpu = add_components([reading.cpu for reading in readings])
     return PhaseEnergy(name, None, sum(reading.seconds for reading in readings), gpu, cpu)

@@ -15,7 +15,7 @@ from typing import Self
 
 from astrid.config import EnergyConfig
 
-from .ledger import Component, EnergySummary, Ledger, PhaseEnergy, summarise
+from .ledger import Component, EnergySummary, Ledger, PhaseEnergy, add_phases, summarise
 from .sources import LABELS, POWERCAP, Source, SourceError, open_gpus, open_rapl
 
 logger = logging.getLogger(__name__)
@@ -220,6 +220,11 @@ class Meter:
     def summary(self) -> EnergySummary:
         """Sum all finished phases, those of the run before it was resumed included."""
         return summarise(self._ledger.readings)
+
+    def spent(self, phase: str, *, epoch: int) -> PhaseEnergy:
+        """Sum what a phase of one epoch took, in this process and in those that a resumed run had before."""
+        readings = [part for part in self._ledger.readings if (part.phase, part.epoch) == (phase, epoch)]
+        return add_phases(phase, readings)
 
     def _read(self) -> Boundary:
         now = self._clock()
