@@ -294,6 +294,9 @@ def test_a_registered_model_has_the_probabilities_of_its_run(config: TrackingCon
     wanted, image = registered_network(config, tmp_path), np.load(tmp_path / "image.npy")
     model = load(f"models:/{NAME}@challenger", uri=config.uri, device="cpu")
     np.testing.assert_allclose(model.probabilities(image), wanted, rtol=0, atol=1e-6)
+    with torch.inference_mode():  # as who loads the network alone does, in no precision of its own
+        alone = torch.sigmoid(model.predictor.model(torch.from_numpy(image[None])))[0, 0].numpy()
+    np.testing.assert_allclose(alone, wanted, rtol=0, atol=1e-6)
     assert (model.logit_threshold, model.detection_threshold) == (0.25, 0.6)
 
 
