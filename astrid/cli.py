@@ -15,6 +15,7 @@ from .config import ConfigError, DataError, RunError
 
 COMMANDS = {
     "sync": "send to MLflow what it lacks of runs that are over",
+    "watch": "follow a run live in the terminal",
 }
 """Each subcommand is the module of `astrid/commands/` of its name, which offers `add_arguments` and `run`."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,15 @@ TINY = (
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a tiny run, with one cache of prepared fields for all of them."""
     return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a libnvidia-ml.so.1 that plays the GPUs which the environment describes."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is needed to compile the fake NVML library")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).with_name("fake_nvml.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
+    return folder

@@ -8,6 +8,8 @@
  *   FAKE_NVML_INIT_ERROR    code that nvmlInit returns, such as 9, driver not loaded
  *   FAKE_NVML_READ_ERROR    code that every reading returns, such as 4, no permission
  *   FAKE_NVML_FAIL_AFTER    seconds after nvmlInit from which every reading says that the GPU is lost
+ *   FAKE_NVML_BUSY          use of the first GPU in percent, default 60; each further one is 20 busier
+ *   FAKE_NVML_MIG           set: use of the GPU is not supported, as of a slice of one
  *   FAKE_NVML_RESET_AFTER   seconds after nvmlInit at which the energy counter starts again from zero */
 #include <stdint.h>
 #include <stdio.h>
@@ -101,6 +103,22 @@ nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned *milliwatts) 
     (void)device;
     if (reading_state() != OK) return reading_state();
     *milliwatts = (unsigned)(watts(now() - fake_nvml_born) * 1000);
+    return OK;
+}
+
+nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, struct { unsigned gpu, memory; } *rates) {
+    if (reading_state() != OK) return reading_state();
+    if (getenv("FAKE_NVML_MIG")) return NOT_SUPPORTED;
+    rates->gpu = (unsigned)number("FAKE_NVML_BUSY", 60) + 20 * index_of(device);
+    rates->memory = 1;
+    return OK;
+}
+/* 16 GiB each, of which the first uses 4, the second 8 */
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, struct { unsigned long long total, free, used; } *memory) {
+    if (reading_state() != OK) return reading_state();
+    memory->total = 16ULL << 30;
+    memory->used = (4ULL << 30) * (index_of(device) + 1);
+    memory->free = memory->total - memory->used;
     return OK;
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -102,18 +101,6 @@ def fail_after(readings: int, value: Callable[[], float]) -> Callable[[], float]
         return value()
 
     return read
-
-
-@pytest.fixture(scope="session")
-def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a libnvidia-ml.so.1 that plays the GPUs which the environment describes."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("gcc is needed to compile the fake NVML library")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
-    return folder
 
 
 def measure(

@@ -158,7 +158,7 @@ class SampleRules:
         self._retries.add(now, count)
         rate = self._retries.rise / RETRY_WINDOW_MINUTES
         if self._failing.crossed(rate):
-            what = f"sending to MLflow failed {self._retries.rise:.0f} times in {RETRY_WINDOW_MINUTES:g} minutes"
+            what = f"failed attempts to send to MLflow in {RETRY_WINDOW_MINUTES:g} minutes: {self._retries.rise:.0f}"
             limit = self._config.retries_per_minute
             remedy = "see `astrid doctor`; the journal keeps everything, and `astrid sync` sends it later"
             yield Alert("retried_uploads", f"{what}, more than {limit:g} a minute; {remedy}", rate, limit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .alerts import AlertsConfig
 from .checks import ConfigError, DataError, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
@@ -24,6 +25,7 @@ __all__ = [
     "LOWER_IS_BETTER",
     "AdamConfig",
     "AdamWConfig",
+    "AlertsConfig",
     "AugmentConfig",
     "BCEDiceLoss",
     "BCELoss",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 NOISE = re.compile(
     r"full_key:|object_type=|reference_type=|To append to|Set the env|See https|Config search path|provider="
@@ -97,5 +97,14 @@ def known_keys(schemas: dict[str, list[type]]) -> list[str]:
     """Return the names of all groups and of all their knobs, as written on the command line."""
     keys = list(schemas)
     for group, choices in schemas.items():
-        keys += [f"{group}.{knob.name}" for choice in choices for knob in dataclasses.fields(choice)]
+        keys += [key for choice in choices for key in _knobs(choice, group)]
     return list(dict.fromkeys(keys))
+
+
+def _knobs(schema: type, prefix: str) -> Iterator[str]:
+    """Yield the names of all knobs of a dataclass, those of the dataclasses inside too."""
+    for knob in dataclasses.fields(schema):
+        yield f"{prefix}.{knob.name}"
+        default = _default(knob)
+        if dataclasses.is_dataclass(default):
+            yield from _knobs(type(default), f"{prefix}.{knob.name}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from .alerts import AlertsConfig
 from .checks import check
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -29,8 +30,15 @@ class TrackingConfig:
     """Name of the MLflow experiment."""
     registered_model: str = "astrid-unet"
     """Name under which each finished model becomes a new version."""
+    system_seconds: float | None = 10.0
+    """Interval at which use of CPU, GPU, memory, disk and network is recorded as `system/...`; null records none."""
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    """Rules that warn in the log, in the run and by a webhook."""
 
     def __post_init__(self) -> None:
+        seconds = self.system_seconds
+        sane = seconds is None or 0.05 <= seconds <= 3600
+        check(sane, "tracking.system_seconds", seconds, "null or 0.05 to 3600 s", "try tracking.system_seconds=10")
         for name in ("uri", "experiment", "registered_model"):
             value = getattr(self, name)
             check(bool(value.strip()), f"tracking.{name}", value, "not empty", "leave it at its default")

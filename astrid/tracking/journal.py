@@ -11,6 +11,7 @@ import math
 import os
 import posixpath
 import re
+import threading
 import uuid
 from collections.abc import Mapping
 from io import FileIO
@@ -49,7 +50,10 @@ class StillRunning(DataError):
 
 
 class Journal:
-    """Append-only record of one run; use `create` for a new run and `open` for one that exists."""
+    """Append-only record of one run; use `create` for a new run and `open` for one that exists.
+
+    Several threads of the process may write to it.
+    """
 
     def __init__(self, run_dir: Path, started: RunStarted) -> None:
         self.run_dir = run_dir
@@ -60,6 +64,7 @@ class Journal:
         self._points: set[tuple[str, int]] = set()
         self._models: set[str] = set()
         self._torn = False
+        self._lock = threading.RLock()
 
     @classmethod
     def create(cls, run_dir: Path, *, name: str, experiment: str) -> Journal:
@@ -162,9 +167,15 @@ class Journal:
         A point whose name and step are known is left out, so that an epoch which a resumed run repeats isn't doubled.
         A value that is not finite is left out too, with a warning: MLflow would turn infinity into 1.8e308.
         """
-        fresh = {name: float(value) for name, value in values.items() if self._is_fresh(name, float(value), step)}
-        if fresh:
-            self._append(Metrics(fresh, step, now_ms()), durable=True)
+        with self._lock:  # or two threads could both find a point fresh
+            fresh = {name: float(value) for name, value in values.items() if self._is_fresh(name, float(value), step)}
+            if fresh:
+                self._append(Metrics(fresh, step, now_ms()), durable=True)
+
+    def last_step(self, prefix: str) -> int:
+        """Return the last step of the metrics whose name starts so; 0 where there are none."""
+        with self._lock:
+            return max((step for name, step in self._points if name.startswith(prefix)), default=0)
 
     def write_artifact(self, path: Path, *, folder: str = "") -> None:
         """Record a file of the run folder, which goes to an artifact folder of the same or another name."""
@@ -199,6 +210,10 @@ class Journal:
         return inside.resolve().relative_to(self.run_dir.resolve()).as_posix()
 
     def _append(self, record: Record, *, durable: bool = False) -> None:
+        with self._lock:
+            self._write(record, durable=durable)
+
+    def _write(self, record: Record, *, durable: bool) -> None:
         line = encode(record)
         data = CUT_SHORT + line if self._torn else line
         self._torn = True  # until the whole line is written, whatever interrupts it

@@ -47,6 +47,7 @@ class Shipper:
     def __init__(self, sink: MlflowSink, run_dir: Path) -> None:
         self._sink = sink
         self._run_dir = run_dir
+        self.failed_attempts = 0
         self._failure: Exception | None = None
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -98,6 +99,7 @@ class Shipper:
             if self._failure is None:
                 log.warning("%s; the run goes on and keeps everything in %s", failure, self._run_dir / FILE_NAME)
             self._failure = failure
+            self.failed_attempts += 1
             return False
         if self._failure is not None:
             log.info("MLflow answers again")

@@ -153,6 +153,11 @@ class Tracker:
         self.journal.write_model(folder, step=step)
         self._wake()
 
+    @property
+    def retried_uploads(self) -> int | None:
+        """How often this process could not send to MLflow and had to try again; None where nothing is sent."""
+        return None if self._shipper is None else self._shipper.failed_attempts
+
     def close(self, status: Status, *, reason: str | None = None, wait_seconds: float = 30.0) -> bool:
         """Report how the run ended and wait, for a bounded time, until MLflow has everything; say whether it has.
 
