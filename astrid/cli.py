@@ -14,6 +14,7 @@ from importlib import import_module
 from .config import ConfigError, DataError, RunError
 
 COMMANDS = {
+    "compare": "rank runs, say how sure the order is, what it cost and what differs",
     "sync": "send to MLflow what it lacks of runs that are over",
     "watch": "follow a run live in the terminal",
 }
