@@ -57,6 +57,8 @@ def _refuse_damage(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-        raise ConfigError(f"{path} must be a whole checkpoint, but it is damaged or foreign: {error}") from error
+        raise ConfigError(
+            f"{path} must be a whole checkpoint, but it is damaged or foreign: {error}; start a new run"
+        ) from error
     if damaged is not None:
         raise ConfigError(f"{path} must be a whole checkpoint, but its part {damaged} has a wrong checksum")

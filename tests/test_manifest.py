@@ -57,8 +57,8 @@ def test_a_row_means_what_its_cells_say(folder: Path) -> None:
         "field,science,target,target_codes,ignore_codes,unlabelled_codes,section,split,fwhm\n"
         'A, a.fits ,mask.fits[0],3|4,"1,2",0x10,"[3:20,5:30]",train,2.5\n'
         "\n"
-        "B,b.fits,,,,,,val,\n"
-        "C,c.fits,,,,,,test,\n"
+        "B,b.fits,mask.fits,,,,,val,\n"
+        "C,c.fits,mask.fits,,,,,test,\n"
     )
     first, second, _ = rows_of(folder, text)
     assert first.number == 3 and second.number == 5
@@ -66,12 +66,17 @@ def test_a_row_means_what_its_cells_say(folder: Path) -> None:
     assert first.science == ImageFile(folder / "a.fits") and first.target == ImageFile(folder / "mask.fits", 0)
     assert (first.target_codes, first.ignore_codes, first.unlabelled_codes) == ((3, 4), (1, 2), (16,))
     assert first.section == Section(3, 20, 5, 30) and first.section.shape == (26, 18)
-    assert (first.fwhm_pixels, second.fwhm_pixels, second.target, second.section) == (2.5, None, None, None)
+    assert (first.fwhm_pixels, second.fwhm_pixels, second.target, second.section) == (
+        2.5,
+        None,
+        ImageFile(folder / "mask.fits"),
+        None,
+    )
 
 
 def test_bits_are_joined_into_one_mask(folder: Path) -> None:
     text = "field,science,target,target_bits,ignore_bits,split\nA,a.fits,mask.fits,256|0x800,1,train\n"
-    text += "B,b.fits,,,,val\nC,c.fits,,,,test\n"
+    text += "B,b.fits,mask.fits,,,val\nC,c.fits,mask.fits,,,test\n"
     row = rows_of(folder, text)[0]
     assert (row.target_bits, row.ignore_bits, row.unlabelled_bits) == (256 | 2048, 1, None)
 
@@ -109,8 +114,9 @@ REST = "B,b.fits,,,,,,,,,val,,\nC,c.fits,,,,,,,,,test,,\n"
         ("A,a.fits,mask.fits,,four,,,,,,train,,", r"target_bits must be whole numbers separated by \|, got 'four'"),
         ("A,a.fits,mask.fits,,0,,,,,,train,,", r"values of bits from 1 to 2\*\*63, got 0"),
         ("A,a.fits,mask.fits,,-4,,,,,,train,,", "values of bits .* got -4"),
-        ("A,a.fits,,,,,,,,,train,zero,", "fwhm must be a positive number, got 'zero'"),
-        ("A,a.fits,,,,,,,,,train,nan,", "fwhm must be a positive number, got 'nan'"),
+        ("A,a.fits,,,,,,,,,train,zero,", "fwhm must be a number from 0.5 to 100, got 'zero'"),
+        ("A,a.fits,,,,,,,,,train,nan,", "fwhm must be a number from 0.5 to 100, got 'nan'"),
+        ("A,a.fits,,,,,,,,,train,200,", "fwhm must be a number from 0.5 to 100, got '200'"),
         ("A,a.fits,,,,,,,,,train,,3", "reference_fwhm is about the reference"),
         ("A,a.fits,,,,,,,,,training,,", "split must be train, val or test, got 'training'"),
         (",a.fits,,,,,,,,,train,,", "field must not be empty"),
@@ -170,6 +176,43 @@ def test_a_frame_listed_twice_is_refused_even_under_another_name(folder: Path) -
     for second in ("a.fits", "./a.fits", "a.fits[0]", "copy.fits"):
         with pytest.raises(DataError, match="row 5: science must occur once, row 2 has the same frame"):
             rows_of(folder, THREE + f"A,{second},train\n")
+
+
+COPIES = {
+    "packed": lambda hdu, path: hdu.writeto(path),
+    "with another header": lambda hdu, path: fits.PrimaryHDU(hdu.data, fits.Header({"OBJECT": "M 31"})).writeto(path),
+    "in double precision": lambda hdu, path: fits.PrimaryHDU(hdu.data.astype(np.float64)).writeto(path),
+    "as an extension": lambda hdu, path: fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(hdu.data, name="SCI")]).writeto(
+        path
+    ),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_a_frame_is_known_however_it_is_stored(folder: Path, how: str) -> None:
+    name = "copy.fits.gz" if how == "packed" else "copy.fits"
+    with fits.open(folder / "a.fits") as hdus:
+        COPIES[how](hdus[0], folder / name)
+    with pytest.raises(DataError, match=r"row 5: science must occur once, row 2 has the same frame"):
+        rows_of(folder, f"{THREE}D,{name},test\n")
+
+
+def test_a_frame_cannot_be_its_own_reference(folder: Path) -> None:
+    text = "field,science,reference,split\nA,a.fits,a.fits,train\nB,b.fits,d.fits,val\nC,c.fits,e.fits,test\n"
+    with pytest.raises(DataError, match="row 2: reference must be another exposure than science"):
+        rows_of(folder, text)
+
+
+def test_a_target_is_given_in_every_row_or_in_none(folder: Path) -> None:
+    text = "field,science,target,split\nA,a.fits,mask.fits,train\nB,b.fits,,val\nC,c.fits,mask.fits,test\n"
+    with pytest.raises(DataError, match=r"row 3: every row or none must have a target.*name a plane of zeros"):
+        rows_of(folder, text)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_another_separator_is_named(folder: Path, separator: str, name: str) -> None:
+    with pytest.raises(DataError, match=f"row 1: cells must be separated by commas, got {name}"):
+        rows_of(folder, THREE.replace(",", separator))
 
 
 def test_every_split_needs_a_row(folder: Path) -> None:
@@ -300,8 +343,8 @@ def test_the_fingerprint_follows_contents_and_meaning_but_not_the_place(folder: 
     text = (
         THREE.replace("split", "split,target")
         .replace("train", "train,mask.fits")
-        .replace(",val", ",val,")
-        .replace(",test", ",test,")
+        .replace(",val", ",val,mask.fits")
+        .replace(",test", ",test,mask.fits")
     )
     settings = config(folder, text)
 

@@ -164,7 +164,12 @@ def check_splits(splits: Splits, *, monitor: str) -> None:
         if sum(entry.valid_pixels for entry in store.entries) == 0:
             raise DataError(f"the {name} split must have valid pixels, but all of its {len(store)} fields are masked")
     if splits.train.prior == 0:
-        raise DataError("the train split must have positive pixels, but none of its fields has any; check the target")
+        raise DataError(
+            "the train split must have positive pixels, but none of its fields has any; check data.target, or the "
+            "manifest's columns target, target_bits (values of bits, as 4096) and target_codes"
+        )
+    if splits.train.prior == 1:
+        raise DataError("the train split must have negative pixels too, but every valid pixel of it is positive")
     if monitor in ("val/auprc", "val/auroc") and splits.val.prior == 0:
         raise DataError(
             f"{monitor} needs positive pixels in the val split, which has none; try training.monitor=val/loss"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import logging
 import lzma
 import shutil
@@ -161,6 +162,16 @@ def read_plane(
         if plane is None:
             raise DataError("a plane must hold whole numbers, got undefined or fractional ones; store it as integers")
         return plane
+
+
+def digest_image(path: str | Path, *, hdu: int | str | None = None) -> str:
+    """Return the SHA-256 of an image's shape and physical values: that of each lossless copy, however it is stored.
+
+    Values are compared as float32; pixels that are not finite count as equal. Errors are those of `read_image`.
+    """
+    values = np.asarray(read_image(path, hdu=hdu).data, dtype=np.float32)
+    values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
+    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 
 
 def inspect_image(path: str | Path, *, hdu: int | str | None = None) -> ImageInfo:

@@ -9,14 +9,14 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from astrid.config import DataError, FramesData
 
-from .frames import ImageInfo, inspect_image
-from .rows import FrameRow, ImageFile, Section
+from .frames import ImageInfo, digest_image, inspect_image
+from .rows import FrameRow, ImageFile, Pictures, Section
 from .splits import SPLITS, assign_splits, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
@@ -27,6 +27,8 @@ NUMBER_COLUMNS = {
     "reference_fwhm": "reference_fwhm_pixels",
     "reference_scale": "reference_scale",
 }
+POSSIBLE = {"fwhm": (0.5, 100.0), "reference_fwhm": (0.5, 100.0), "reference_scale": (1e-6, 1e6)}
+"""Lowest and highest value of these columns: seeing in pixels, and a ratio of fluxes."""
 COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", *NUMBER_COLUMNS)
 REQUIRED = ("field", "science")
 
@@ -54,13 +56,15 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
     path = Path(config.manifest)
     try:
         rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(path)]
-        _refuse_mixed_references(rows)
         science = {row.number: _inspect_row(row) for row in rows}
+        for column in ("reference", "target"):
+            _refuse_mixed(rows, column)
+        pictures = {row.number: _digest_pictures(row) for row in rows}
         rows = assign_splits(
             rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
         )
-        _refuse_duplicates(rows, science)
-        refuse_leaks(rows, science, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+        _refuse_duplicates(rows, pictures)
+        refuse_leaks(rows, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
     except DataError as error:
         raise DataError(f"{path.name}, {error}") from error
     return _with_unique_names(rows)
@@ -93,6 +97,7 @@ def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"the file must be a comma-separated table in UTF-8 ({error}); save it as one") from error
     lines = [(number, cells) for number, cells in lines if any(cells) and not cells[0].startswith("#")]
+    _refuse_other_separators(lines)
     if len(lines) < 2:
         raise DataError(f"the file must have a header and at least a row, got {len(lines)} lines; add a row a frame")
     (first, header), *rest = lines
@@ -103,6 +108,12 @@ def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
                 f"row {number}: must have {len(header)} cells like the header, got {len(cells)}; count its commas"
             )
     return [(number, dict(zip(header, cells, strict=True))) for number, cells in rest]
+
+
+def _refuse_other_separators(lines: list[tuple[int, list[str]]]) -> None:
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if lines and len(lines[0][1]) == 1 and separator in lines[0][1][0]:
+            raise DataError(f"row {lines[0][0]}: cells must be separated by commas, got {name}; save it with commas")
 
 
 def _check_header(line: int, header: list[str]) -> None:
@@ -133,7 +144,7 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
         values |= {column: _bit_mask(column, filled[column]) for column in BIT_COLUMNS if column in filled}
         values |= {column: _whole_numbers(column, filled[column]) for column in CODE_COLUMNS if column in filled}
         values |= {
-            name: _positive(column, filled[column]) for column, name in NUMBER_COLUMNS.items() if column in filled
+            name: _possible(column, filled[column]) for column, name in NUMBER_COLUMNS.items() if column in filled
         }
         values["section"] = Section.parse(filled["section"]) if "section" in filled else None
         _check_labels(values)
@@ -190,24 +201,31 @@ def _bit_mask(column: str, text: str) -> int:
     return mask
 
 
-def _positive(column: str, text: str) -> float:
+def _possible(column: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 < number < float("inf"):
-        raise DataError(f"{column} must be a positive number, got {text!r}; leave it empty to have it measured")
+    low, high = POSSIBLE[column]
+    if not low <= number <= high:
+        raise DataError(
+            f"{column} must be a number from {low:g} to {high:g}, got {text!r}; leave it empty to have it measured"
+        )
     return number
 
 
-def _refuse_mixed_references(rows: Sequence[FrameRow]) -> None:
-    """Refuse rows with and without a reference, which make fields of three and of one channel."""
-    paired = [row.number for row in rows if row.reference is not None]
-    single = [row.number for row in rows if row.reference is None]
-    if paired and single:
+def _refuse_mixed(rows: Sequence[FrameRow], column: str) -> None:
+    """Refuse rows with and without an image that all must have: fields of other channels, or without any truth."""
+    given = [row.number for row in rows if getattr(row, column) is not None]
+    empty = [row.number for row in rows if getattr(row, column) is None]
+    remedies = {
+        "reference": "split the manifest in two",
+        "target": "where nothing is to be found, name a plane of zeros",
+    }
+    if given and empty:
         raise DataError(
-            f"row {single[0]}: every row or none must have a reference, row {paired[0]} has one and row {single[0]} "
-            "hasn't; split the manifest in two"
+            f"row {empty[0]}: every row or none must have a {column}, row {given[0]} has one and row {empty[0]} "
+            f"hasn't; {remedies[column]}"
         )
 
 
@@ -231,12 +249,22 @@ def _size(shape: tuple[int, int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _refuse_duplicates(rows: Sequence[FrameRow], science: dict[int, ImageInfo]) -> None:
-    """Refuse a frame, or a section of it, that is listed twice, under whatever file name."""
-    seen: dict[tuple[str, int, Section | None], int] = {}
+def _digest_pictures(row: FrameRow) -> Pictures:
+    """Return what tells the pictures of a row from all others, and refuse a frame that is its own reference."""
+    science = digest_image(row.science.path, hdu=row.science.hdu)
+    if row.reference is None:
+        return Pictures(science, None)
+    reference = digest_image(row.reference.path, hdu=row.reference.hdu)
+    if reference == science:
+        raise DataError(f"row {row.number}: reference must be another exposure than science, got the same pixels")
+    return Pictures(science, reference)
+
+
+def _refuse_duplicates(rows: Sequence[FrameRow], pictures: Mapping[int, Pictures]) -> None:
+    """Refuse a frame, or a section of it, that is listed twice, under whatever file name and however it is packed."""
+    seen: dict[tuple[str, Section | None], int] = {}
     for row in rows:
-        key = (row.science.digest(), science[row.number].hdu, row.section)
-        first = seen.setdefault(key, row.number)
+        first = seen.setdefault((pictures[row.number].science, row.section), row.number)
         if first != row.number:
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy.nddata import CCDData
@@ -63,13 +66,14 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
         labels = read_labels(row, shape=science.shape)
         shown = ~science.mask & ~labels.ignored & _good_pixels(row, shape=science.shape)
         if row.reference is None:
-            image, fwhm = _single_channel(science, shown, config.background_box), row.fwhm_pixels
+            with _named("science", row.science):
+                image, fwhm = _single_channel(science, shown, config.background_box), row.fwhm_pixels
         else:
             reference = _read(row.reference)
             shown &= ~reference.mask
             image, fwhm = _paired_channels(row, (science, reference), shown, config.background_box)
     except DataError as error:
-        raise DataError(f"row {row.number} ({row.field}): {error}") from error
+        raise DataError(f"{Path(config.manifest).name}, row {row.number} ({row.field}): {error}") from error
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
     part = (slice(None), slice(None)) if row.section is None else row.section.slices
@@ -123,9 +127,19 @@ def subtract_background(image: NDArray[np.floating], valid: NDArray[np.bool_], *
     except ValueError as error:
         share = f"{100 * float(valid.mean()):.1f} % of {valid.size}"
         raise DataError(
-            f"a tenth of the pixels of a background cell must be good, got {share}; check the masks"
+            f"a tenth of the pixels of a background cell must be good in all of science, reference, target, valid and "
+            f"weight together, got {share}; check for NaN, masks and weights of 0"
         ) from error
     return np.where(valid, image - background, 0.0).astype(np.float32)
+
+
+@contextmanager
+def _named(column: str, file: ImageFile) -> Iterator[None]:
+    """Say of which column and file an error is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{column} {file.path.name}: {error}") from error
 
 
 def _read(image: ImageFile) -> CCDData:
@@ -159,7 +173,13 @@ def _paired_channels(
     row: FrameRow, frames: tuple[CCDData, CCDData], shown: NDArray[np.bool_], box: int
 ) -> tuple[NDArray[np.float32], float]:
     """Return science, reference and difference as channels, and the science frame's seeing in pixels."""
-    new, old = (subtract_background(frame.data, shown, box=box) for frame in frames)
+    assert row.reference is not None
+    flat = []
+    for column, file, frame in zip(("science", "reference"), (row.science, row.reference), frames, strict=True):
+        with _named(column, file):
+            flat.append(subtract_background(frame.data, shown, box=box))
+            in_sigma(flat[-1], shown)  # refuses a frame without noise while its name is known
+    new, old = flat
     scaled, new_fwhm, old_fwhm = _match(row, new, old, shown)
     residual = matched_difference(new, scaled, science_fwhm=new_fwhm, reference_fwhm=old_fwhm, valid=shown)
     return channels_in_sigma(new, scaled, residual, shown), new_fwhm

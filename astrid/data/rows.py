@@ -94,6 +94,14 @@ def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Digests of the pixels of a row's science and reference frame, the same for every lossless copy."""
+
+    science: str
+    reference: str | None
+
+
+@dataclass(frozen=True)
 class FrameRow:
     """One frame of a manifest.
 

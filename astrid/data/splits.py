@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from .frames import ImageInfo
-from .rows import FrameRow, Section, Split
+from .rows import FrameRow, Pictures, Section, Split
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ def _draw_splits(fields: list[str], val_fraction: float, test_fraction: float, s
 def refuse_leaks(
     rows: Sequence[FrameRow],
     science: Mapping[int, ImageInfo],
+    pictures: Mapping[int, Pictures],
     *,
     unit: Literal["sky", "exposure", "section"],
     receptive_field_pixels: int,
@@ -80,6 +81,8 @@ def refuse_leaks(
         Each with its split.
     science : mapping of int to ImageInfo
         What the science frame of each row is, by row number.
+    pictures : mapping of int to Pictures
+        What tells its frames from others, by row number.
     unit : {"sky", "exposure", "section"}
         `section` forbids sections of one frame closer than the receptive field; `exposure` also anything from the
         same science file; `sky` also the same field, the same reference and overlap on the sky.
@@ -94,13 +97,12 @@ def refuse_leaks(
     if unit == "sky":
         remedy = "put them into one split, or state a weaker data.split_unit"
         _refuse_shared(rows, lambda row: row.field, what="field", remedy=remedy)
-        _refuse_shared(
-            rows, lambda row: row.reference.digest() if row.reference else None, what="reference", remedy=remedy
-        )
+        _refuse_shared(rows, lambda row: pictures[row.number].reference, what="reference", remedy=remedy)
     if unit != "section":
         remedy = "put them into one split, or divide the frame with data.split_unit=section"
         _refuse_shared(rows, lambda row: row.science.digest(), what="science file", remedy=remedy)
-    _refuse_close_sections(rows, science, receptive_field_pixels)
+        _refuse_shared(rows, lambda row: pictures[row.number].science, what="science frame", remedy=remedy)
+    _refuse_close_sections(rows, science, pictures, smallest_gap=receptive_field_pixels)
     if unit == "sky":
         _refuse_overlaps(rows, science)
 
@@ -118,10 +120,16 @@ def _refuse_shared(rows: Sequence[FrameRow], key: Callable[[FrameRow], str | Non
             raise _leak(first[shared], row, f"different splits must not share a {what}", remedy)
 
 
-def _refuse_close_sections(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo], smallest_gap: int) -> None:
-    frames: dict[tuple[str, int], list[FrameRow]] = {}
+def _refuse_close_sections(
+    rows: Sequence[FrameRow],
+    science: Mapping[int, ImageInfo],
+    pictures: Mapping[int, Pictures],
+    *,
+    smallest_gap: int,
+) -> None:
+    frames: dict[str, list[FrameRow]] = {}
     for row in rows:
-        frames.setdefault((row.science.digest(), science[row.number].hdu), []).append(row)
+        frames.setdefault(pictures[row.number].science, []).append(row)
     for parts in frames.values():
         for one, two in itertools.combinations(parts, 2):
             gap = _part(one, science).gap_to(_part(two, science))
@@ -142,7 +150,7 @@ def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo])
     seen = [(row, corners) for row in rows if (corners := _footprint(row, science)) is not None]
     if len(seen) < len(rows):
         logger.warning(
-            "%d of %d frames have no celestial coordinates: whether they overlap other splits on the sky is not checked",
+            "%d of %d frames have no celestial coordinates: whether they overlap others on the sky is not checked",
             len(rows) - len(seen),
             len(rows),
         )
