@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import inspect
 import itertools
@@ -169,7 +170,7 @@ def test_resuming_takes_the_saved_configuration_and_the_allowed_changes(tmp_path
     assert load([f"training.resume={run}"]).training.epochs == 4
 
 
-@pytest.mark.parametrize("change", ["model.depth=2", "model=unet_deep", "data.batch_size=4", "optimizer.lr=1e-4"])
+@pytest.mark.parametrize("change", ["model.depth=2", "model=unet_deep", "data.batch_size=8", "optimizer.lr=1e-4"])
 def test_resuming_refuses_any_other_change(tmp_path: Path, change: str) -> None:
     run = saved_run(tmp_path)
     with pytest.raises(ConfigError, match="must stay as it was when a run is resumed"):
@@ -182,11 +183,19 @@ def test_resuming_lets_only_epochs_device_workers_and_tracking_change(tmp_path: 
     for group in CHOICES:
         for knob in dataclasses.fields(getattr(config, group)):
             key = f"{group}.{knob.name}"
+            resumed(config, [f"{key}=as it was"])
+            other = copy.deepcopy(config)
+            setattr(getattr(other, group), knob.name, "another")
             if group == "tracking" or key in allowed:
-                resumed(config, [f"{key}=whatever"])
-            else:
-                with pytest.raises(ConfigError, match=f"{key} must stay as it was"):
-                    resumed(config, [f"{key}=whatever"])
+                continue
+            with pytest.raises(ConfigError, match=f"{key} must stay as it was"):
+                resumed(other, [f"{key}=another"])
+
+
+def test_a_knob_of_another_choice_must_stay_too(tmp_path: Path) -> None:
+    run = saved_run(tmp_path, "data=frames", "data.root=a", "data.manifest=b.csv")
+    with pytest.raises(ConfigError, match=r"data\.root must stay as it was when a run is resumed"):
+        check_command_line([f"training.resume={run}", "data.root=c"])
 
 
 def test_hydras_own_settings_are_no_change_of_a_resumed_run(tmp_path: Path) -> None:

@@ -16,14 +16,19 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from .checks import ConfigError, DataError, RunError, Stopped
 from .compose import CHOICES, load, register, schemas
 from .explain import explain
+from .guarded_output import guard_output
+from .resume import may_change, must_stay
+from .secrets import scrub, scrub_values
 
 GROUPS = (*CHOICES, "experiment")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
@@ -33,6 +38,7 @@ def run_checked(main: Callable[[], Any]) -> None:
     """Check the command line, run Hydra's `main`, and leave with the exit code that fits."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions through, so that they can be told apart here
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
+    guard_output()
     register()
     try:
         check_command_line(sys.argv[1:])
@@ -50,8 +56,29 @@ def run_checked(main: Callable[[], Any]) -> None:
 
 
 def _leave(message: str, *, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(scrub(f"error: {message}"), file=sys.stderr)
     sys.exit(code)
+
+
+def hide_secrets(job: HydraConf) -> None:
+    """Keep secrets out of what a job prints, in a worker of its own too, and out of what Hydra noted of it."""
+    guard_output()
+    noted: list[Path] = []
+    if job.output_subdir is not None:
+        noted += Path(job.runtime.output_dir, job.output_subdir).glob("*.yaml")
+    if job.mode is RunMode.MULTIRUN:
+        noted += Path(job.sweep.dir).glob("multirun.yaml")
+    for path in noted:
+        _scrub_file(path)
+
+
+def _scrub_file(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+    without = scrub_values(values)
+    if without != values:
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        partial.write_text(yaml.safe_dump(without, sort_keys=False))
+        partial.replace(path)
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -76,7 +103,13 @@ def check_command_line(arguments: Sequence[str]) -> None:
     own = [override for override in overrides if not re.match(r"hydra\b", override.key_or_group)]
     searchpath = [] if parsed.config_dir is None else [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
     for job in _jobs(own, multirun=parsed.multirun):
-        load([*job, *searchpath])
+        try:
+            load([*job, *searchpath])
+        except ConfigError as error:
+            changed = [override.key_or_group for override in own if not may_change(override.key_or_group)]
+            if resumes and changed:  # what is wrong with it beside doesn't matter
+                raise must_stay(changed[0]) from error
+            raise
 
 
 def _refuse_odd_choice(override: Override) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import Config, ConfigError, TrackingConfig
-from .secrets import MASK, scrub_named, scrub_values, without_mask
+from .secrets import MASK, scrub_values, without_mask
 
 CONFIG_FILE = "config.yaml"
 CHANGEABLE = ("training.epochs", "training.device", "training.resume", "data.workers", "tracking")
@@ -81,23 +82,43 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     folder = Path(run_folder("", config.training.resume))
     saved = load_config(folder)
     saved.training.resume = config.training.resume
-    masked = masked_leaves(dataclasses.asdict(saved))
+    masked_groups = {key.partition(".")[0] for key in masked_leaves(dataclasses.asdict(saved))}
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]
         if key.startswith("hydra."):
             continue  # where Hydra looks for files and writes its own
-        changeable = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
-        if key in masked and not changeable:
-            _check_same(key, config, saved=masked[key])
+        changeable = may_change(key)
+        if not changeable and key.partition(".")[0] in masked_groups:
+            _check_same(key, config, saved=saved)
         elif not changeable:
-            allowed = ", ".join(CHANGEABLE)
-            raise ConfigError(f"{key} must stay as it was when a run is resumed; only {allowed} may change")
-        if key != "training.resume":
+            _refuse_change(key, config, saved=saved)
+        if key != "training.resume" and (changeable or "." in key):
             _carry(key, source=config, target=saved)
     saved.tracking = reachable(saved.tracking, folder)
     for key, text in masked_leaves(dataclasses.asdict(saved)).items():
         raise ConfigError(f"{key} of {folder} was saved without its secret, as {text}; give it again: {key}=...")
     return dataclasses.replace(saved)  # checks again what depends on several knobs
+
+
+def may_change(key: str) -> bool:
+    """Tell whether a key may differ when a run is resumed."""
+    return any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+
+
+def must_stay(key: str) -> ConfigError:
+    """Return the error for a key that a resumed run can't change."""
+    allowed = ", ".join(CHANGEABLE)
+    return ConfigError(f"{key} must stay as it was when a run is resumed; only {allowed} may change")
+
+
+def _refuse_change(key: str, config: Config, *, saved: Config) -> None:
+    """Refuse a key unless it says what the run was started with."""
+    try:
+        value, kept = (functools.reduce(getattr, key.split("."), whole) for whole in (config, saved))
+    except AttributeError:  # a knob of another choice of the group
+        raise must_stay(key) from None
+    if type(value) is not type(kept) or value != kept:
+        raise must_stay(key)
 
 
 def _carry(key: str, *, source: Any, target: Any) -> None:
@@ -130,9 +151,10 @@ def reachable(tracking: TrackingConfig, run_dir: Path, *, uri: str | None = None
     if tracking.backend == "off" or any(os.environ.get(name) for name in variables):
         return dataclasses.replace(tracking, uri=without_mask(tracking.uri))
     remedy = f"set {variables[0]} in the environment, or give it" if variables else "give it"
+    resume = "tracking.uri=..." if tracking.artifacts is None else "tracking.uri=... tracking.artifacts=..."
     raise ConfigError(
         f"tracking.uri of {run_dir} was saved without its password, as {tracking.uri}; "
-        f"{remedy} again: tracking.uri=... to resume, --uri ... to sync"
+        f"{remedy} again: {resume} to resume, --uri ... to sync"
     )
 
 
@@ -149,10 +171,10 @@ def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, value
 
 
-def _check_same(key: str, config: Config, *, saved: str) -> None:
-    """Refuse a value that differs from the saved one in more than the secret."""
-    value: Any = config
-    for name in key.split("."):
-        value = getattr(value, name)
-    if scrub_named(key, value) != saved:
-        raise ConfigError(f"{key} must stay {saved} when a run is resumed, but for the secret; give the same again")
+def _check_same(key: str, config: Config, *, saved: Config) -> None:
+    """Refuse a value that differs from the saved one in more than the secret, and another choice of the group."""
+    value, kept = (functools.reduce(getattr, key.split("."), whole) for whole in (config, saved))
+    whole_group = dataclasses.is_dataclass(kept)
+    if type(value) is not type(kept) or not (whole_group or scrub_values(value, key) == scrub_values(kept, key)):
+        shown = "the same choice" if whole_group else scrub_values(kept, key)
+        raise ConfigError(f"{key} must stay {shown} when a run is resumed, but for the secret; give the same again")
