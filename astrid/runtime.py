@@ -219,13 +219,13 @@ def hardware_facts(runtime: Runtime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class GitState:
-    """Commit, branch, remote, uncommitted changes and untracked files of a checkout; empty strings outside of one."""
+    """Commit, branch, uncommitted changes, untracked files and remote of a checkout; empty strings outside of one."""
 
     commit: str
     branch: str
-    remote: str
     diff: str
     untracked: str
+    remote: str = ""
 
     @property
     def is_dirty(self) -> bool:
@@ -250,9 +250,9 @@ def git_state(root: Path) -> GitState:
     return GitState(
         commit,
         branch,
-        remote=scrub(ask("remote", "get-url", "origin").strip()),
         diff=scrub(ask("diff", "HEAD") + _as_diff(root, untracked)),
         untracked=untracked,
+        remote=scrub(ask("remote", "get-url", "origin").strip()),
     )
 
 

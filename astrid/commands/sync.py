@@ -1,6 +1,14 @@
 """Send to MLflow what it lacks of runs that are over; a killed run is ended as KILLED.
 
 Doing it twice changes nothing. Without a RUN every run of outputs/runs and outputs/sweeps is looked at.
+
+  astrid sync                                                   all that is missing
+  astrid sync outputs/runs/A                                    of one run
+  MLFLOW_TRACKING_PASSWORD=... astrid sync outputs/runs/A       to a server that asks for one
+  astrid sync --uri postgresql://me:...@host/db outputs/runs/A  the same with the password in the URI
+
+A run's folder holds no passwords, so they are given again: in the environment (PGPASSWORD for PostgreSQL,
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server) or with --uri.
 """
 
 from __future__ import annotations
@@ -12,7 +20,8 @@ from pathlib import Path
 
 from ..config import ConfigError, DataError
 from ..config.compose import PROJECT_ROOT
-from ..config.resume import load_config
+from ..config.resume import load_config, reachable
+from ..config.secrets import scrub
 from ..tracking import ShippingError, StillRunning, sync
 
 JOURNAL = "journal.jsonl"
@@ -21,12 +30,13 @@ JOURNAL = "journal.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("run", nargs="*", type=Path, metavar="RUN", help="run folder, as in outputs/runs/...")
+    parser.add_argument("--uri", help="MLflow database or server, in place of the run's tracking.uri")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Sync the named runs, or all; one that fails doesn't keep the others from being sent."""
     folders = arguments.run or list(all_runs(PROJECT_ROOT / "outputs"))
-    codes = [_sync_one(folder, named=bool(arguments.run)) for folder in folders]
+    codes = [_sync_one(folder, named=bool(arguments.run), uri=arguments.uri) for folder in folders]
     if not folders:
         print("no runs in outputs/")
     return max(codes, default=0)
@@ -39,20 +49,20 @@ def all_runs(outputs: Path) -> Iterator[Path]:
             yield journal.parent
 
 
-def _sync_one(folder: Path, *, named: bool) -> int:
+def _sync_one(folder: Path, *, named: bool, uri: str | None) -> int:
     try:
         config = load_config(folder).tracking
         if config.backend == "off":
             print(f"{folder}: not reported anywhere (tracking=off)")
             return 0
-        print(f"{folder}: {sync(folder, config)} records sent")
+        print(f"{folder}: {sync(folder, reachable(config, folder, uri=uri))} records sent")
     except StillRunning as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 2 if named else 0  # it sends itself
     except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(scrub(f"error: {error}"), file=sys.stderr)
         return 2
     except ShippingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(scrub(f"error: {error}"), file=sys.stderr)
         return 1
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .secrets import scrub
+
 
 class ConfigError(ValueError):
     """A configuration that cannot run; found before the first step, exit code 2."""
@@ -22,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 def check(holds: bool, key: str, value: object, rule: str, remedy: str) -> None:
     """Raise `ConfigError` naming the key, the value, the rule and a remedy unless `holds`."""
     if not holds:
-        raise ConfigError(f"{key} must be {rule}, got {value!r}; {remedy}")
+        raise ConfigError(scrub(f"{key} must be {rule}, got {value!r}; {remedy}"))
 
 
 def check_range(key: str, pair: list[float], lowest: float) -> None:

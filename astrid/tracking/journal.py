@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..config import DataError, RunError
+from ..config.secrets import scrub_values
 from .owner import is_alive, now_ms, this_process
 from .records import (
     Artifact,
@@ -34,6 +35,7 @@ from .records import (
     Tags,
     encode,
     read_records,
+    scrubbed,
 )
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,9 @@ class Journal:
         except FileExistsError:
             remedy = f"choose another run_dir, or continue that run with training.resume={run_dir}"
             raise DataError(f"{run_dir} already holds a run; {remedy}") from None
-        journal = cls(run_dir, RunStarted(uuid.uuid4().hex, name, experiment, now_ms()))
-        journal._append(journal.started)
+        started = RunStarted(uuid.uuid4().hex, name, experiment, now_ms())
+        journal = cls(run_dir, started)
+        journal._append(started)
         journal._append(this_process())
         return journal
 
@@ -147,6 +150,7 @@ class Journal:
         """Record parameters; one that is known with another value is recorded as changed."""
         for key in values:
             check_name("parameter", key)
+        values = scrub_values(values)  # before they are compared with what was recorded
         fresh = {key: value for key, value in values.items() if key not in self.params}
         changed = {key: value for key, value in values.items() if self.params.get(key, value) != value}
         if fresh:
@@ -214,6 +218,7 @@ class Journal:
             self._write(record, durable=durable)
 
     def _write(self, record: Record, *, durable: bool) -> None:
+        record = scrubbed(record)
         line = encode(record)
         data = CUT_SHORT + line if self._torn else line
         self._torn = True  # until the whole line is written, whatever interrupts it
@@ -231,6 +236,8 @@ class Journal:
 
     def _note(self, record: Record) -> None:
         match record:
+            case RunStarted():
+                self.started = record
             case Attached():
                 self.owner, self.status = record, "RUNNING"
             case Params(values):

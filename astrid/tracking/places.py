@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ..config import TrackingConfig
+from ..config.secrets import scrub
 
 SQLITE = "sqlite:///"
 
@@ -32,10 +33,10 @@ def artifact_root(config: TrackingConfig) -> str | None:
 
 
 def without_password(uri: str) -> str:
-    """Leave user and password out of a URI that is shown or stored."""
+    """Leave user, password and every other secret out of a URI that is shown or stored."""
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
-    return uri if host == parts.netloc else urlunsplit(parts._replace(netloc=host))
+    return scrub(uri if host == parts.netloc else urlunsplit(parts._replace(netloc=host)))
 
 
 def ui_command(config: TrackingConfig) -> str | None:
@@ -46,4 +47,5 @@ def ui_command(config: TrackingConfig) -> str | None:
         return f"python -m webbrowser {without_password(config.uri)}"
     beside_python = Path(sys.executable).with_name("mlflow")
     program = "mlflow" if shutil.which("mlflow") == str(beside_python) else str(beside_python)
-    return f"{program} ui --backend-store-uri {without_password(resolve_uri(config.uri))}"
+    reads = f"MLFLOW_S3_ENDPOINT_URL={config.s3_endpoint} " if config.s3_endpoint else ""
+    return f"{reads}{program} ui --backend-store-uri {without_password(resolve_uri(config.uri))}"

@@ -7,6 +7,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from ..config.secrets import scrub, scrub_named, scrub_values
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +117,23 @@ KINDS: dict[str, type[Record]] = {
     "ended": Ended,
 }
 NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def scrubbed(record: Record) -> Record:
+    """Return the record without secrets; names of metrics are plain and stay as they are, without being looked at."""
+    match record:
+        case Metrics():
+            return record
+        case Params(values):
+            return Params(scrub_values(values))
+        case Tags(values):
+            return Tags(scrub_values(values))
+        case ParamChanged(key, old, new):
+            return ParamChanged(key, scrub_named(key, old), scrub_named(key, new))
+    fields = {name: scrub(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
+    kind: Any = type(record)
+    clean: Record = kind(**fields)
+    return clean
 
 
 def encode(record: Record) -> bytes:
