@@ -37,7 +37,9 @@ def patient_mlflow() -> Iterator[None]:
 
 
 def start(config: TrackingConfig, run_dir: Path, *, resume: bool = False, **params: str) -> Tracker:
-    return open_tracker(config, run_dir, name="unet-d3", params=PARAMS | params, tags={"data": "sky"}, resume=resume)
+    tracker = open_tracker(config, run_dir, name="unet-d3", params=PARAMS | params, tags={}, resume=resume)
+    tracker.tags({"data": "sky"})  # the first report, with which MLflow hears of the run
+    return tracker
 
 
 def report(tracker: Tracker, *, epochs: Iterable[int] = range(3)) -> None:

@@ -236,3 +236,13 @@ def test_a_file_outside_the_run_folder_is_no_artifact(journal: Journal, tmp_path
     assert records_of(journal)[-2:] == [Artifact("figures/roc.png", "figures"), Artifact("config.yaml", "")]
     with pytest.raises(ValueError, match="elsewhere"):
         journal.write_artifact(tmp_path / "elsewhere.png")
+
+
+def test_the_first_value_of_a_point_is_the_one_on_record(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "run", name="unet", experiment="astrid")
+    journal.write_metrics({"latency/p50_ms": 2.0, "test/auprc": 0.5}, step=3)
+    again = Journal.open(tmp_path / "run")
+    again.write_metrics({"latency/p50_ms": 9.0, "test/auprc": 0.5, "test/ece": 0.1}, step=3)
+    names = ["latency/p50_ms", "test/auprc", "test/ece", "never"]
+    assert again.recorded(names, step=3) == {"latency/p50_ms": 2.0, "test/auprc": 0.5, "test/ece": 0.1}
+    assert again.recorded(names, step=2) == {}

@@ -13,7 +13,7 @@ import posixpath
 import re
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Literal
@@ -63,7 +63,7 @@ class Journal:
         self.owner: Attached | None = None
         self.status: str = "RUNNING"
         self.params: dict[str, str] = {}
-        self._points: set[tuple[str, int]] = set()
+        self._points: dict[tuple[str, int], float] = {}
         self._models: set[str] = set()
         self._torn = False
         self._lock = threading.RLock()
@@ -176,6 +176,11 @@ class Journal:
             if fresh:
                 self._append(Metrics(fresh, step, now_ms()), durable=True)
 
+    def recorded(self, names: Iterable[str], *, step: int) -> dict[str, float]:
+        """Return what is recorded of a step under these names; the first value of each, since it is what MLflow has."""
+        with self._lock:
+            return {name: self._points[name, step] for name in names if (name, step) in self._points}
+
     def last_step(self, prefix: str) -> int:
         """Return the last step of the metrics whose name starts so; 0 where there are none."""
         with self._lock:
@@ -245,7 +250,7 @@ class Journal:
             case ParamChanged(key, _, new):
                 self.params[key] = new
             case Metrics(values, step):
-                self._points |= {(name, step) for name in values}
+                self._points |= {(name, step): value for name, value in values.items()}
             case Model(path=path):
                 self._models.add(path)
             case Ended(status):
