@@ -5,7 +5,11 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup train test lint format types check clean
+.PHONY: help setup train test lint format types check clean mlflow-server mlflow-ui
+
+PORT ?= 9003
+DB ?= sqlite:///$(CURDIR)/outputs/server/mlflow.db
+ARTIFACTS ?= $(CURDIR)/outputs/server/artifacts
 
 help: ## show these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -33,6 +37,15 @@ format: $(READY) ## check the format
 
 types: $(READY) ## mypy, strict
 	@$(BIN)/mypy
+
+mlflow-server: export MLFLOW_BACKEND_STORE_URI = $(DB)
+mlflow-server: export MLFLOW_ARTIFACTS_DESTINATION = $(ARTIFACTS)
+mlflow-server: $(READY) ## MLflow on port 9003 (DB=postgresql://... ARTIFACTS=s3://... OPTIONS="--app-name basic-auth")
+	@mkdir -p outputs/server
+	@$(BIN)/mlflow server --port $(PORT) --workers 2 $(OPTIONS)
+
+mlflow-ui: $(READY) ## open the pages of outputs/mlflow.db on port 5000
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db $(OPTIONS)
 
 check: test lint format types ## all of the above
 

@@ -12,9 +12,14 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .config import ConfigError, DataError, RunError
+from .config.guarded_output import guard_output
+from .config.secrets import scrub
 
 COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
+    "doctor": "say whether a run can start here as configured, and what helps",
+    "promote": "make a version of the registered model the champion",
+    "rollback": "return to the version that was champion before",
     "sync": "send to MLflow what it lacks of runs that are over",
     "watch": "follow a run live in the terminal",
 }
@@ -24,6 +29,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    guard_output()
     parsed = build_parser().parse_args(arguments)
     try:
         return int(parsed.call(parsed))
@@ -59,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _fail(message: str, *, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(scrub(f"error: {message}"), file=sys.stderr)
     return code
 
 

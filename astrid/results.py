@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from astrid.config import Config, FramesData, TrackingConfig
 from astrid.config.compose import PROJECT_ROOT
+from astrid.config.secrets import scrub_values
 from astrid.console import print_plain, print_table
 from astrid.data.fields import Splits
 from astrid.energy import Component, EnergySummary, energy_labels, energy_metrics
-from astrid.evaluate import Evaluation
+from astrid.evaluate import Evaluation, Predictor
 from astrid.figures import draw_figures
+from astrid.handover import hand_over_model, model_facts, run_tables
+from astrid.metrics.bootstrap import Resampled, resample_fields
+from astrid.model_card import with_interval
 from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
 from astrid.tracking import Tracker, ui_command
 
@@ -51,7 +55,9 @@ class Outcome:
     baseline: dict[str, float]
     latency: dict[str, float]
     energy: EnergySummary
-    model: nn.Module
+    predictor: Predictor
+    description: str
+    fingerprint: str
     example: Tensor
 
 
@@ -78,6 +84,7 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         "git.commit": git.commit or "unknown",
         "git.branch": git.branch or "unknown",
         "git.dirty": str(git.is_dirty).lower(),
+        "git.remote": git.remote or "none",
         "host": hardware["host"],
         "device": hardware["device"],
         "precision": runtime.precision,
@@ -95,15 +102,16 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
 
 def save_facts(facts: RunFacts, run_dir: Path) -> None:
     """Write versions, hardware and uncommitted changes into the folder of a new run."""
-    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps(facts.environment, indent=2))
+    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps(scrub_values(facts.environment), indent=2))
     (run_dir / DIFF_FILE).write_text(facts.diff)
 
 
 def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker, seconds: float) -> None:
     """Write metrics and figures, hand everything to the tracker, and print the table."""
-    metrics = final_metrics(outcome, config)
+    gate, fields = config.tracking.gate, outcome.evaluation.fields
+    resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
+    metrics = tracker.metrics(final_metrics(outcome, config, resampled), step=outcome.epoch)
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
-    tracker.metrics(metrics, step=outcome.epoch)
     tracker.tags(energy_labels(outcome.energy) | {"best_epoch": str(outcome.best_epoch)})
     figures = draw_figures(
         outcome.history,
@@ -116,8 +124,41 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
         tracker.artifact(run_dir / name)
-    tracker.model(outcome.model, outcome.example, step=outcome.best_epoch)
+    tracker.tables(run_tables(outcome.history, metrics, fields))
+    hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
     print_outcome(outcome, metrics, seconds=seconds)
+
+
+def hand_over(
+    outcome: Outcome,
+    metrics: Mapping[str, float],
+    resampled: Resampled | None,
+    *,
+    config: Config,
+    run_dir: Path,
+    tracker: Tracker,
+) -> None:
+    """Report the model with all that belongs to it."""
+    facts = model_facts(
+        outcome.predictor,
+        outcome.evaluation,
+        metrics,
+        config=config,
+        channels=outcome.example.shape[1],
+        description=outcome.description,
+        fingerprint=outcome.fingerprint,
+        best_epoch=outcome.best_epoch,
+    )
+    hand_over_model(
+        facts,
+        outcome.predictor,
+        outcome.example,
+        fields=outcome.evaluation.fields,
+        resampled=resampled,
+        energy=_energy_line(outcome.energy, metrics),
+        run_dir=run_dir,
+        tracker=tracker,
+    )
 
 
 def say_where(config: TrackingConfig, run_dir: Path) -> None:
@@ -128,10 +169,12 @@ def say_where(config: TrackingConfig, run_dir: Path) -> None:
         print_plain(command)
 
 
-def final_metrics(outcome: Outcome, config: Config) -> dict[str, float]:
+def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None) -> dict[str, float]:
     """Return every final metric by the name under which it is logged; the undefined are absent."""
     energy = energy_metrics(outcome.energy, config.energy)
-    return outcome.evaluation.metrics | outcome.baseline | outcome.latency | energy | {"objective": outcome.objective}
+    ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
+    tested = outcome.evaluation.metrics | ends | outcome.baseline
+    return tested | outcome.latency | energy | {"objective": outcome.objective}
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -144,8 +187,10 @@ def save_figure(figure: Figure, path: Path) -> Path:
 def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
     names = [name.removeprefix("test/") for name in outcome.evaluation.metrics]
-    rows = [(name, f"{metrics[f'test/{name}']:.4g}", _baseline(outcome.baseline, name)) for name in names]
-    print_table(f"test fields, best epoch {outcome.best_epoch}", rows, columns=("metric", "U-Net", "5 sigma"))
+    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(outcome.baseline, name)) for name in names]
+    columns = ("metric", "U-Net", "5 sigma") if outcome.baseline else ("metric", "U-Net")
+    shown = [row[: len(columns)] for row in rows]
+    print_table(f"test fields, best epoch {outcome.best_epoch}", shown, columns=columns)
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")

@@ -6,7 +6,21 @@ import math
 import random
 from typing import Any
 
+from astrid.tracking.stored_runs import StoredRun
+
 EPOCHS = 20
+
+
+def made(name: str, auprc: float | None = 0.8, *, half_width: float | None = None, **changes: Any) -> StoredRun:
+    """A finished run of 100 s, whose id is its name."""
+    metrics = {} if auprc is None else {"test/auprc": auprc}
+    if auprc is not None and half_width is not None:
+        metrics |= {"test/auprc_low": auprc - half_width, "test/auprc_high": auprc + half_width}
+    metrics |= changes.pop("metrics", {})
+    tags = {"data.fingerprint": "f" * 64, "model.parameters": "29625"} | changes.pop("tags", {})
+    params = {"model.depth": "2", "model.filters": "8"} | changes.pop("params", {})
+    times = {"status": "FINISHED", "started_ms": 0, "ended_ms": 100_000} | changes
+    return StoredRun(run_id=name, name=name, metrics=metrics, tags=tags, params=params, **times)
 
 
 def fill_store(uri: str, *, count: int, experiment: str = "toy", seed: int = 0) -> list[str]:

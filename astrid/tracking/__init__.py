@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from .journal import Journal, Status, StillRunning
 from .places import ui_command
+from .preflight import check_artifacts
 from .shipper import ShippingError
-from .tracker import Tracker, open_tracker, sync
+from .tracker import Table, Tracker, open_tracker, sync
 
-__all__ = ["Journal", "ShippingError", "Status", "StillRunning", "Tracker", "open_tracker", "sync", "ui_command"]
+__all__ = [
+    "Journal",
+    "ShippingError",
+    "Status",
+    "StillRunning",
+    "Table",
+    "Tracker",
+    "check_artifacts",
+    "open_tracker",
+    "sync",
+    "ui_command",
+]

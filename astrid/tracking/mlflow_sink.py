@@ -23,11 +23,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..config import TrackingConfig
-from .places import artifact_root, database_path, resolve_uri, without_password
+from ..config.secrets import scrub
+from .champion import Registered, hold_gate
+from .places import artifact_root, database_path, resolve_uri
 from .progress import Progress
 from .records import Artifact, Attached, Dataset, Ended, Metrics, Model, ParamChanged, Params, Record, RunStarted, Tags
 from .registry import register
 from .shipper import BATCHED, ShippingError
+from .uploads import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class MlflowSink:
         self._config = config
         self._client: MlflowClient | None = None
         self._run_id = ""
+        self._bucket = Bucket(config, run_dir) if config.on_s3 else None
 
     def connect(self) -> MlflowClient:
         """Find or create the MLflow run, once, and begin again where that run lacks what was sent before.
@@ -65,7 +69,7 @@ class MlflowSink:
             If MLflow could not be reached or refused; try again later.
         """
         if self._client is None:
-            with self._named_failures():
+            with named_failures(self.uri):
                 client = open_store(self.uri)
                 self._run_id = self._known_run(client) or self._find_run(client) or self._create_run(client)
             if self._run_id != self.progress.run_id:
@@ -82,19 +86,11 @@ class MlflowSink:
             If MLflow could not be reached or refused; try again later.
         """
         client = self.connect()
-        with self._named_failures():
+        with named_failures(self.uri):
             if isinstance(records[0], BATCHED):
                 self._send_batch(client, records)
             else:
                 self._send_one(client, records[0])
-
-    @contextmanager
-    def _named_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except FAILURES as error:
-            first_line = str(error).strip().partition("\n")[0]
-            raise ShippingError(f"MLflow at {without_password(self.uri)}: {first_line}") from error
 
     def _known_run(self, client: MlflowClient) -> str | None:
         run_id = self.progress.run_id
@@ -115,10 +111,11 @@ class MlflowSink:
                 client.delete_run(twin)
 
     def _create_run(self, client: MlflowClient) -> str:
-        tags = {UID_TAG: self._started.uid, "astrid.run_dir": str(self._run_dir.resolve())}
+        tags = {UID_TAG: self._started.uid, "astrid.run_dir": scrub(str(self._run_dir.resolve()))}
         started = self._started
         experiment = open_experiment(client, self._config)
         run = client.create_run(experiment, start_time=started.time_ms, tags=tags, run_name=started.name)
+        warn_of_other_place(str(run.info.artifact_uri), self._config)
         return str(run.info.run_id)
 
     def _send_batch(self, client: MlflowClient, records: Sequence[Record]) -> None:
@@ -132,9 +129,9 @@ class MlflowSink:
             case Attached():
                 client.update_run(self._run_id, status="RUNNING")
             case Artifact(path, folder) if self._is_there(path):
-                client.log_artifact(self._run_id, str(self._run_dir / path), folder or None)
+                self._send_artifact(client, self._run_dir / path, folder)
             case Model(path=path) if self._is_there(path):
-                register(client, record, self._run_dir / path, run_id=self._run_id, name=self._config.registered_model)
+                self._send_model(client, record)
             case Dataset():
                 client.log_inputs(self._run_id, [_dataset_input(record)])
             case Ended(status, reason, time_ms):
@@ -143,11 +140,34 @@ class MlflowSink:
                 client.set_terminated(self._run_id, status, end_time=time_ms)
                 self._delete_twins(client)
 
+    def _send_model(self, client: MlflowClient, record: Model) -> None:
+        folder, name = self._run_dir / record.path, self._config.registered_model
+        version = register(client, record, folder, run_id=self._run_id, name=name, bucket=self._bucket)
+        registered = Registered(client, self.uri, name)
+        hold_gate(registered, version, folder=folder, run_id=self._run_id, config=self._config.gate)
+
+    def _send_artifact(self, client: MlflowClient, path: Path, folder: str) -> None:
+        uri = str(client.get_run(self._run_id).info.artifact_uri)
+        if self._bucket is not None and self._bucket.takes(uri):
+            self._bucket.upload(path, uri, f"{folder}/{path.name}".lstrip("/"))
+        else:
+            client.log_artifact(self._run_id, str(path), folder or None)
+
     def _is_there(self, path: str) -> bool:
         there = (self._run_dir / path).exists()
         if not there:
             log.warning("%s is gone and can't be sent to MLflow", self._run_dir / path)
         return there
+
+
+@contextmanager
+def named_failures(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow and its stores raise into a `ShippingError` that says where, and no secret."""
+    try:
+        yield
+    except FAILURES as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ShippingError(scrub(f"MLflow at {uri}: {first_line}")) from error
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -180,6 +200,25 @@ def open_experiment(client: MlflowClient, config: TrackingConfig) -> str:
     created_meanwhile = client.get_experiment_by_name(config.experiment)
     assert created_meanwhile is not None
     return str(created_meanwhile.experiment_id)
+
+
+def find_location(config: TrackingConfig) -> str | None:
+    """Return where an experiment keeps its artifacts; None if it doesn't exist or MLflow can't be asked."""
+    try:
+        found = open_store(resolve_uri(config.uri)).get_experiment_by_name(config.experiment)
+    except FAILURES as error:
+        log.debug("nobody knows yet where %s keeps its artifacts: %s", config.experiment, error)
+        return None
+    return None if found is None else str(found.artifact_location)
+
+
+def warn_of_other_place(uri: str, config: TrackingConfig) -> None:
+    """Say that a run's artifacts go elsewhere than asked: an experiment keeps the place with which it was made."""
+    wanted = str(artifact_root(config))
+    if config.artifacts is not None and not uri.startswith(wanted.rstrip("/") + "/"):
+        remedy = "choose a new tracking.experiment to change that"
+        where = f"where experiment {config.experiment} keeps them"
+        log.warning("artifacts go to %s, %s, and not to %s; %s", uri, where, wanted, remedy)
 
 
 def run_exists(client: MlflowClient, run_id: str) -> bool:

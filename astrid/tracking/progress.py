@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Progress:
         """Note that the journal is sent up to `offset` bytes; a reader never sees half a file."""
         self.offset = offset
         entries = self._read() | {self._key: {"run_id": self.run_id, "offset": offset}}
-        half = self._path.with_suffix(".tmp")
+        half = self._path.with_name(f"{FILE_NAME}.{uuid.uuid4().hex}")  # not shared with a sync beside a run that ends
         half.write_text(json.dumps(entries, indent=1))
         half.replace(self._path)
 

@@ -21,8 +21,11 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from .records import Model
+from .uploads import Bucket
 
 UID_TAG = "astrid.model_uid"
+CARD_FILE = "model_card.md"
+LONGEST_DESCRIPTION = 5000  # characters, MLflow's own limit
 
 
 def save_model(module: torch.nn.Module, example: torch.Tensor, folder: Path) -> None:
@@ -52,18 +55,29 @@ def save_model(module: torch.nn.Module, example: torch.Tensor, folder: Path) -> 
         )
 
 
-def register(client: MlflowClient, record: Model, folder: Path, *, run_id: str, name: str) -> str:
-    """Send a saved model and register it, unless that has happened; return its version."""
+def register(
+    client: MlflowClient, record: Model, folder: Path, *, run_id: str, name: str, bucket: Bucket | None = None
+) -> str:
+    """Send a saved model, directly to a bucket where there is one, and register it; return its version.
+
+    What has happened before is not done again.
+    """
     model = _find_model(client, record, run_id) or _create_model(client, record, run_id)
     if model.status != LoggedModelStatus.READY:
         _link_to_run(folder, model, run_id)
-        client.log_model_artifacts(model.model_id, str(folder))
+        if bucket is not None and bucket.takes(model.artifact_location):
+            bucket.upload(folder, model.artifact_location, "")
+        else:
+            client.log_model_artifacts(model.model_id, str(folder))
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record.step)])
     version = _find_version(client, record, run_id, name) or _create_version(client, record, model, name)
     client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: _version_link(name, version)})
+    card = folder / CARD_FILE
+    if card.is_file():
+        client.update_model_version(name, version, description=card.read_text()[:LONGEST_DESCRIPTION])
     return version
 
 

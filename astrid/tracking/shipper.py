@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import RunError, TrackingConfig
 from .journal import FILE_NAME
+from .places import without_password
 from .records import Metrics, ParamChanged, Params, Record, RunStarted, Tags, read_records
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ BATCHED = (Params, ParamChanged, Tags, Metrics)
 LONGEST_GROUP = 100
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+PATIENCE_SECONDS = 5.0
+"""How long the end of a run waits for a server that doesn't answer."""
+SAY_AFTER_SECONDS = 1.0
+"""How long a wait may be before it is explained."""
 MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -49,6 +55,7 @@ class Shipper:
         self._run_dir = run_dir
         self.failed_attempts = 0
         self._failure: Exception | None = None
+        self._failing_since = 0.0  # seconds of the monotonic clock; holds while there is a failure
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._abandoned = threading.Event()
@@ -60,12 +67,15 @@ class Shipper:
         self._wake.set()
 
     def close(self, *, wait_seconds: float) -> bool:
-        """Send what is left, for at most `wait_seconds`; say whether MLflow has everything."""
+        """Send what is left, for at most `wait_seconds`; say whether MLflow has everything.
+
+        The wait ends sooner where MLflow has not answered for a few seconds.
+        """
         self._closing.set()
         self._wake.set()
-        self._thread.join(wait_seconds)
+        self._wait(wait_seconds)
         self._abandoned.set()
-        left = sum(1 for _ in read_records(self._run_dir / FILE_NAME, offset=self._sink.progress.offset))
+        left = self._left()
         if left:
             reason = self._failure or f"MLflow needs more than {wait_seconds:g} s"
             log.warning(
@@ -76,6 +86,22 @@ class Shipper:
                 self._run_dir,
             )
         return left == 0
+
+    def _wait(self, wait_seconds: float) -> None:
+        """Wait until the thread is done or the time is up, and say so when it takes a while."""
+        begin = time.monotonic()
+        deadline = begin + wait_seconds
+        self._thread.join(min(wait_seconds, SAY_AFTER_SECONDS))
+        if self._thread.is_alive() and time.monotonic() < deadline:
+            where = without_password(self._sink.uri)
+            log.info("waiting up to %g s for MLflow at %s to take %d records", wait_seconds, where, self._left())
+        while self._thread.is_alive() and (now := time.monotonic()) < deadline:
+            if self._failure is not None and now - max(begin, self._failing_since) > PATIENCE_SECONDS:
+                return
+            self._thread.join(min(0.1, deadline - now))
+
+    def _left(self) -> int:
+        return sum(1 for _ in read_records(self._run_dir / FILE_NAME, offset=self._sink.progress.offset))
 
     def _ship_until_closed(self) -> None:
         pause_seconds = FIRST_PAUSE_SECONDS
@@ -94,9 +120,10 @@ class Shipper:
 
     def _try_to_ship(self) -> bool:
         try:
-            ship_pending(self._sink, self._run_dir)
+            ship_pending(self._sink, self._run_dir, stop=self._abandoned)
         except (ShippingError, OSError) as failure:  # OSError: the note of what was sent can't be written
             if self._failure is None:
+                self._failing_since = time.monotonic()
                 log.warning("%s; the run goes on and keeps everything in %s", failure, self._run_dir / FILE_NAME)
             self._failure = failure
             self.failed_attempts += 1
@@ -113,17 +140,25 @@ class Shipper:
             self._closing.wait(seconds)
 
 
-def connect_sink(run_dir: Path, started: RunStarted, config: TrackingConfig) -> MlflowSink:
-    """Import MLflow, with defaults under which it gives up in seconds, and prepare to send one run there."""
+def prepare_mlflow(config: TrackingConfig) -> None:
+    """Set what MLflow reads from the environment: limits that make it give up in seconds, and how to read buckets."""
+    from .s3 import share_settings
+
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    share_settings(config)
+
+
+def connect_sink(run_dir: Path, started: RunStarted, config: TrackingConfig) -> MlflowSink:
+    """Import MLflow and prepare to send one run there."""
+    prepare_mlflow(config)
     from .mlflow_sink import MlflowSink
 
     return MlflowSink(run_dir, started, config)
 
 
-def ship_pending(sink: MlflowSink, run_dir: Path) -> int:
-    """Send all that MLflow lacks and return the number of records.
+def ship_pending(sink: MlflowSink, run_dir: Path, *, stop: threading.Event | None = None) -> int:
+    """Send all that MLflow lacks, or what can be sent before `stop` is set, and return the number of records.
 
     Raises
     ------
@@ -136,6 +171,8 @@ def ship_pending(sink: MlflowSink, run_dir: Path) -> int:
         sink.send(records)
         sink.progress.advance(end)
         sent += len(records)
+        if stop is not None and stop.is_set():
+            break
     return sent
 
 

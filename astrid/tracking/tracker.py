@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TABLES = "tables"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text and finite numbers under named columns; None where there is nothing."""
+
+    columns: list[str]
+    rows: list[list[str | float | None]]
+
 
 def open_tracker(
     config: TrackingConfig,
@@ -31,7 +43,7 @@ def open_tracker(
     tags: Mapping[str, str],
     resume: bool = False,
 ) -> Tracker:
-    """Claim the run folder, or go on with the run in it, and start reporting.
+    """Claim the run folder, or go on with the run in it; MLflow hears of it with the first report.
 
     Parameters
     ----------
@@ -56,7 +68,8 @@ def open_tracker(
     journal.write_tags(who_ran() | dict(tags))
     if config.backend == "off":
         return Tracker(journal, None)
-    return Tracker(journal, Shipper(connect_sink(run_dir, journal.started, config), run_dir))
+    shipper = Shipper(connect_sink(run_dir, journal.started, config), run_dir)
+    return Tracker(journal, shipper, wait_seconds=config.wait_seconds)
 
 
 def sync(run_dir: Path, config: TrackingConfig) -> int:
@@ -92,10 +105,10 @@ class Tracker:
     As a context manager it closes itself: FINISHED, KILLED when somebody stopped the run, FAILED for any other error.
     """
 
-    def __init__(self, journal: Journal, shipper: Shipper | None) -> None:
+    def __init__(self, journal: Journal, shipper: Shipper | None, *, wait_seconds: float = 30.0) -> None:
         self.journal = journal
         self._shipper = shipper
-        self._wake()
+        self._wait_seconds = wait_seconds
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +123,11 @@ class Tracker:
             killed = issubclass(kind, Stopped | KeyboardInterrupt)
             self.close("KILLED" if killed else "FAILED", reason=f"{kind.__name__}: {error}")
 
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Report the metrics of one step; points that were reported before keep their first value."""
+    def metrics(self, values: Mapping[str, float], *, step: int) -> dict[str, float]:
+        """Report the metrics of one step; return what is on record, where a point that was known keeps its value."""
         self.journal.write_metrics(values, step=step)
         self._wake()
+        return self.journal.recorded(values, step=step)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Report tags; a later value replaces an earlier one."""
@@ -130,7 +144,20 @@ class Tracker:
         self.journal.write_dataset(name, digest=digest, source=source, context=context)
         self._wake()
 
-    def model(self, module: torch.nn.Module, example: torch.Tensor, *, step: int) -> None:
+    def tables(self, tables: Mapping[str, Table]) -> None:
+        """Report tables, once and together, as files that MLflow's pages show as tables."""
+        folder = self.journal.run_dir / TABLES
+        folder.mkdir(exist_ok=True)
+        for name, table in tables.items():
+            path = folder / f"{name}.json"
+            path.write_text(json.dumps({"columns": table.columns, "data": table.rows}, allow_nan=False))
+            self.journal.write_artifact(path, folder=TABLES)
+        shown = [{"path": f"{TABLES}/{name}.json", "type": "table"} for name in tables]
+        self.tags({"mlflow.loggedArtifacts": json.dumps(shown)})
+
+    def model(
+        self, module: torch.nn.Module, example: torch.Tensor, *, step: int, extras: Sequence[Path] = ()
+    ) -> None:
         """Save the trained network in the run folder and report it; it becomes a new registered version.
 
         Parameters
@@ -138,6 +165,7 @@ class Tracker:
         module : network with its best weights; left as it is.
         example : (B, C, H, W) float32, of which the first image is kept as input example.
         step : epoch of the weights; a resumed run that comes to the same ones again reports them once.
+        extras : files that are copied beside the model: what a user of it and the gate need to know.
 
         With tracking off nothing is saved, since the format is MLflow's; the weights are in the checkpoint.
         """
@@ -150,6 +178,8 @@ class Tracker:
             return
         shutil.rmtree(folder, ignore_errors=True)  # half saved, when the run was killed
         save_model(module, example, folder)
+        for extra in extras:
+            shutil.copy(extra, folder)
         self.journal.write_model(folder, step=step)
         self._wake()
 
@@ -158,9 +188,10 @@ class Tracker:
         """How often this process could not send to MLflow and had to try again; None where nothing is sent."""
         return None if self._shipper is None else self._shipper.failed_attempts
 
-    def close(self, status: Status, *, reason: str | None = None, wait_seconds: float = 30.0) -> bool:
+    def close(self, status: Status, *, reason: str | None = None, wait_seconds: float | None = None) -> bool:
         """Report how the run ended and wait, for a bounded time, until MLflow has everything; say whether it has.
 
+        The wait is at most `tracking.wait_seconds`, unless another is given, and short where MLflow doesn't answer.
         What MLflow lacks stays in the journal, and the log says how to send it later. Where the journal can't be
         written any more the end of a failed run is only logged, so that the first error stays the one that is seen.
         """
@@ -170,7 +201,8 @@ class Tracker:
             if status == "FINISHED":
                 raise
             log.error("%s", error)
-        return self._shipper is None or self._shipper.close(wait_seconds=wait_seconds)
+        longest = self._wait_seconds if wait_seconds is None else wait_seconds
+        return self._shipper is None or self._shipper.close(wait_seconds=longest)
 
     def _wake(self) -> None:
         if self._shipper is not None:

@@ -1,0 +1,136 @@
+"""Training is not held up by a tracking server in trouble, which gets everything in the end.
+
+All of it takes a real server and a real training, so all of it is slow; `test_shipper.py` has the short variants.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mirrored_runs import MLFLOW_WARNINGS, patient_mlflow
+from mlflow_servers import STORE, MlflowServer, Trouble, assert_holds_the_journal, points_of, running
+
+from astrid.config import TrackingConfig
+from astrid.config.compose import load
+from astrid.experiment import run_experiment
+from astrid.tracking import Journal, Tracker, sync
+from astrid.tracking.shipper import MLFLOW_DEFAULTS
+
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.slow]
+
+
+@pytest.fixture
+def as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow gives up after as long as it does in a run."""
+    for name, value in MLFLOW_DEFAULTS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with running(MlflowServer(tmp_path_factory.mktemp("server"), store=STORE)) as server:
+        yield server
+
+
+class Clock:
+    """How long a run waited in calls of its tracker, and how long it went on until it was closed.
+
+    `events` happen just before the report of their epoch. Saving the model, which no server has a part in, isn't
+    counted.
+    """
+
+    CALLS = ("metrics", "tags", "artifact", "dataset")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, events: dict[int, Callable[[], None]]) -> None:
+        self.blocked_seconds = self.seconds = self.close_seconds = 0.0
+        self.complete = False
+        self._events = dict(events)
+        self._begin = time.perf_counter()
+        for name in self.CALLS:
+            monkeypatch.setattr(Tracker, name, self._timed(getattr(Tracker, name)))
+        monkeypatch.setattr(Tracker, "close", self._closing(Tracker.close))
+
+    def _timed(self, call: Callable[..., None]) -> Callable[..., None]:
+        def timed(tracker: Tracker, *arguments: object, **options: object) -> None:
+            self._events.pop(options.get("step", 0), lambda: None)()  # type: ignore[call-overload]
+            begin = time.perf_counter()
+            call(tracker, *arguments, **options)
+            self.blocked_seconds += time.perf_counter() - begin
+
+        return timed
+
+    def _closing(self, close: Callable[..., bool]) -> Callable[..., bool]:
+        def timed(tracker: Tracker, *arguments: object, **options: object) -> bool:
+            begin = time.perf_counter()
+            self.seconds = begin - self._begin
+            self.complete = close(tracker, *arguments, **options)
+            self.close_seconds = time.perf_counter() - begin
+            return self.complete
+
+        return timed
+
+
+def train_long(tiny: list[str], uri: str, run_dir: Path) -> TrackingConfig:
+    config = load([*tiny, "training.epochs=12", f"tracking.uri={uri}"])
+    run_experiment(config, run_dir=run_dir)
+    return config.tracking
+
+
+def scores(config: TrackingConfig, run_dir: Path) -> list[tuple[str, int, float]]:
+    """Points that don't depend on the clock."""
+    points = [(name, step, value) for name, step, value, _ in points_of(config, run_dir)]
+    return [point for point in points if re.match(r"(train/loss|val/(?!seconds)|test/(?!seconds))", point[0])]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int, float]]:
+    """What MLflow holds of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with patient_mlflow():
+        config = train_long(tiny, f"sqlite:///{folder}/mlflow.db", folder / "run")
+        assert_holds_the_journal(config, folder / "run")
+        return scores(config, folder / "run")
+
+
+@pytest.mark.usefixtures("as_in_a_run")
+@pytest.mark.parametrize("kind", ["killed", "paused", "slow", "500", "back"])
+def test_training_is_not_held_up_by_a_server_in_trouble_which_gets_everything_in_the_end(
+    kind: str,
+    server: MlflowServer,
+    undisturbed: list[tuple[str, int, float]],
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    restart = threading.Thread(target=server.start)
+    with Trouble(server.port) as proxy:
+        begin, end = {
+            "killed": (server.kill, server.start),
+            "paused": (lambda: server.signal(signal.SIGSTOP), lambda: server.signal(signal.SIGCONT)),
+            "slow": (lambda: vars(proxy).update(delay_seconds=2.0), lambda: vars(proxy).update(delay_seconds=0.0)),
+            "500": (lambda: vars(proxy).update(broken=True), lambda: vars(proxy).update(broken=False)),
+            "back": (server.kill, lambda: None),
+        }[kind]
+        events = {3: begin} | ({5: restart.start, 9: restart.join} if kind == "back" else {})
+        clock = Clock(monkeypatch, events)
+        uri = proxy.uri if kind in ("slow", "500") else server.uri
+        config = train_long(tiny, uri, tmp_path / "run")
+        print(f"{kind}: blocked {clock.blocked_seconds / clock.seconds:.3%} of {clock.seconds:.1f} s,", end=" ")
+        print(f"end {clock.close_seconds:.1f} s, complete {clock.complete}")
+        assert clock.blocked_seconds < 0.02 * clock.seconds
+        assert clock.close_seconds < 35
+        assert Journal.open(tmp_path / "run").status == "FINISHED"
+        assert clock.complete == (kind == "back") or kind == "slow"
+        end()
+        sync(tmp_path / "run", config)
+        assert assert_holds_the_journal(config, tmp_path / "run").info.status == "FINISHED"
+        assert scores(config, tmp_path / "run") == undisturbed
+    assert kind != "back" or "MLflow answers again" in caplog.text
