@@ -15,13 +15,7 @@ from pathlib import Path
 
 import pytest
 from mirrored_runs import MLFLOW_WARNINGS, assert_mirrored, client_of, patient_mlflow, report, run_of, start
-from mlflow_servers import (
-    STORE,
-    MlflowServer,
-    free_port,
-    postgresql,
-    running,
-)
+from mlflow_servers import STORE, MlflowServer, free_port, postgresql, running
 
 from astrid.config import TrackingConfig
 from astrid.tracking import Journal, ShippingError, sync

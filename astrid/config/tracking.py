@@ -42,8 +42,10 @@ class TrackingConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     """When a new version becomes the champion."""
     wait_seconds: float = 30.0
-    """Longest wait at the end of a run for MLflow to take what is left; 5 s where it doesn't answer. 0 waits for nothing,
-    and `astrid sync` sends the rest."""
+    """Longest wait at the end of a run for MLflow to take what is left; 5 s where it doesn't answer.
+
+    `astrid sync` sends the rest; 0 leaves all of it to that.
+    """
     system_seconds: float | None = 10.0
     """Interval at which use of CPU, GPU, memory, disk and network is recorded as `system/...`; null records none."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)

@@ -155,9 +155,7 @@ class Tracker:
         shown = [{"path": f"{TABLES}/{name}.json", "type": "table"} for name in tables]
         self.tags({"mlflow.loggedArtifacts": json.dumps(shown)})
 
-    def model(
-        self, module: torch.nn.Module, example: torch.Tensor, *, step: int, extras: Sequence[Path] = ()
-    ) -> None:
+    def model(self, module: torch.nn.Module, example: torch.Tensor, *, step: int, extras: Sequence[Path] = ()) -> None:
         """Save the trained network in the run folder and report it; it becomes a new registered version.
 
         Parameters
