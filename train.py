@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from astrid.config.command_line import hide_secrets, run_checked
+from astrid.config.command_line import hide_secrets, one_message, run_checked
 from astrid.config.compose import to_config
 
 
@@ -17,8 +17,9 @@ def main(composed: DictConfig) -> float:
 
     job = HydraConfig.get()
     hide_secrets(job)
-    config = to_config(composed, overrides=job.overrides.task)
-    return run_experiment(config, run_dir=Path(job.runtime.output_dir))
+    with one_message(job):
+        config = to_config(composed, overrides=job.overrides.task)
+        return run_experiment(config, run_dir=Path(job.runtime.output_dir))
 
 
 if __name__ == "__main__":

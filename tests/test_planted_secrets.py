@@ -45,6 +45,7 @@ FAILURE = f'''
 
 def report_epoch(*arguments: object, **named: object) -> None:
     """Fail as a driver does that prints its connection."""
+    log.warning("%s is slow", "postgresql://me:{SECRETS["failure"]}@db")
     raise ValueError("no login at postgresql://me:{SECRETS["failure"]}@db with {SECRETS["mlflow"]}")
 '''
 

@@ -57,6 +57,7 @@ def test_bad_data_ends_with_exit_code_2_before_training(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "missing.fits" in done.stderr
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: list[str], tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def run_checked(main: Callable[[], Any]) -> None:
     try:
         check_command_line(sys.argv[1:])
         main()
+    except Leaving as error:
+        _leave(str(error), code=error.code)
     except (ConfigError, DataError) as error:
         _leave(str(error), code=2)
     except (HydraException, OmegaConfBaseException) as error:
@@ -53,6 +56,25 @@ def run_checked(main: Callable[[], Any]) -> None:
         _leave("interrupted; a run that had begun to train goes on with training.resume=<its folder>", code=1)
     except yaml.YAMLError as error:
         _leave(f"a configuration file must be valid YAML: {' '.join(str(error).split())}", code=2)
+
+
+class Leaving(BaseException):
+    """An error of the only job on its way out: Hydra lets what is no `Exception` pass without a message of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.code = 1 if isinstance(error, RunError) else 2
+
+
+@contextmanager
+def one_message(job: HydraConf) -> Iterator[None]:
+    """Let an error of a single run end it with one message; in a multirun Hydra says first which job it was."""
+    try:
+        yield
+    except (ConfigError, DataError, RunError) as error:
+        if job.mode == RunMode.MULTIRUN:
+            raise
+        raise Leaving(error) from error
 
 
 def _leave(message: str, *, code: int) -> None:
