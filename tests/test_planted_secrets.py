@@ -144,7 +144,9 @@ def test_secrets_of_a_run_that_fails_leave_no_trace(checkout: Checkout, short: l
     experiment = checkout.code / "astrid/experiment.py"
     experiment.write_text(experiment.read_text() + FAILURE)
     uri = f"tracking.uri=http://me:{SECRETS['uri']}@127.0.0.1:9"
-    done = checkout.run("-m", "hydra.output_subdir=.hydra", *short, uri, "tracking.wait_seconds=0", "training.seed=1")
+    few = ["data.train_fields=1", "data.val_fields=1", "data.test_fields=1", "data.field_size=64"]
+    knobs = [*short, *few, "training.monitor=val/loss", "tracking.wait_seconds=0", "training.seed=1"]
+    done = checkout.run("-m", "hydra.output_subdir=.hydra", uri, *knobs)
     assert done.returncode == 1, done.stderr
     assert f"ValueError: no login at postgresql://me:{MASK}@db with {MASK}" in done.stderr
     assert rf"tracking.uri=http\://{MASK}@127.0.0.1\:9" in done.stdout  # Hydra says what it launches
