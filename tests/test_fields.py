@@ -98,16 +98,19 @@ def test_any_artefact_can_be_the_target_and_only_transients_have_a_catalogue(tmp
     assert (field.sources is not None) == (target == "transient")
 
 
-def store_of(folder: Path, *, positive: bool, valid: bool) -> FieldStore:
-    plane = np.zeros((8, 8), bool)
-    write_fields(folder, [Field("a", np.zeros((1, 8, 8), np.float32), plane | positive, plane | valid)])
+def store_of(folder: Path, *, positive: slice, valid: bool) -> FieldStore:
+    target = np.zeros((8, 8), bool)
+    target[positive] = True
+    write_fields(folder, [Field("a", np.zeros((1, 8, 8), np.float32), target, np.full((8, 8), valid))])
     return FieldStore(folder)
 
 
 def test_splits_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
-    good = store_of(tmp_path / "good", positive=True, valid=True)
-    masked = store_of(tmp_path / "masked", positive=True, valid=False)
-    empty = store_of(tmp_path / "empty", positive=False, valid=True)
+    good = store_of(tmp_path / "good", positive=slice(3), valid=True)
+    masked = store_of(tmp_path / "masked", positive=slice(3), valid=False)
+    empty = store_of(tmp_path / "empty", positive=slice(0), valid=True)
+
+    full = store_of(tmp_path / "full", positive=slice(None), valid=True)
 
     def splits(train: FieldStore, val: FieldStore) -> Splits:
         return Splits(train, val, good, "key", "test")
@@ -117,6 +120,8 @@ def test_splits_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
         check_splits(splits(masked, good), monitor="val/auprc")
     with pytest.raises(DataError, match="train split must have positive pixels"):
         check_splits(splits(empty, good), monitor="val/auprc")
+    with pytest.raises(DataError, match="train split must have negative pixels"):
+        check_splits(splits(full, good), monitor="val/auprc")
     with pytest.raises(DataError, match=r"val/auprc needs positive pixels .* try training\.monitor=val/loss"):
         check_splits(splits(good, empty), monitor="val/auprc")
     check_splits(splits(good, empty), monitor="val/loss")

@@ -104,7 +104,7 @@ def test_without_sources_completeness_is_absent_and_said(caplog: pytest.LogCaptu
     assert completeness_by_snr(tally, threshold=0.5) is None
     metrics = object_metrics(tally, threshold=0.5)
     assert metrics == {"purity": 0.0, "false_per_mpix": pytest.approx(625.0), "detection_threshold": 0.5}
-    assert "undefined and left out" in caplog.text
+    assert "undefined at threshold 0.5 and left out" in caplog.text
     assert "completeness, snr50" in caplog.text
 
 
