@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from astrid.runtime import Runtime
 from astrid.unet import receptive_field_pixels
 
 log = logging.getLogger(__name__)
+
+JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
+"""Knobs on which the numbers of the same network on the same fields depend."""
 
 CORE = 512
 """Edge in pixels of the part of a frame that is predicted at once; a multiple of 2**6."""
@@ -139,8 +143,7 @@ def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config:
     logit_threshold = best_f1_threshold(chosen.pixels)
     detection_threshold = chosen.objects.best_threshold() if chosen.objects is not None else None
     gallery: list[Panel] = []
-    rules = f"min_pixels {config.min_pixels}, match_radius_fwhm {config.match_radius_fwhm}"
-    counter = FieldCounter(bins=config.bins, limit=config.logit_limit, device=device, rules=rules)
+    counter = FieldCounter(chosen.pixels, rules=json.dumps({name: getattr(config, name) for name in JUDGED_BY}))
     tested = score(
         keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
         thresholds=None if detection_threshold is None else [detection_threshold],

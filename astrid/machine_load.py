@@ -16,6 +16,8 @@ from astrid.energy import GpuLoad, SourceError
 log = logging.getLogger(__name__)
 
 GIB, MIB = 2**30, 2**20
+UNREADABLE = (psutil.Error, OSError, NotImplementedError)
+"""What psutil raises where the system hides something."""
 CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux shows the control groups, which limit the memory of containers and of batch jobs."""
 UNLIMITED_BYTES = 2**60
@@ -58,15 +60,17 @@ class LoadReader:
     _last: tuple[float, dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
-        self._processor()  # both begin the interval over which the first reading averages
-        self._rates()
+        self.read()  # begins the interval over which the first sample averages
 
     def read(self) -> dict[str, float]:
-        """Read everything once."""
-        return {
-            f"system/{name}": round(value, 3)
-            for name, value in (self._processor() | self._memory() | self._rates() | self._gpu()).items()
-        }
+        """Read everything once; a source that the system hides is left out."""
+        values: dict[str, float] = {}
+        for source in (self._processor, self._memory, self._rates, self._gpu):
+            try:
+                values |= source()
+            except UNREADABLE as error:
+                log.debug("%s can't be read: %s", source.__name__, error)
+        return {f"system/{name}": round(value, 3) for name, value in values.items()}
 
     def _processor(self) -> dict[str, float]:
         return {

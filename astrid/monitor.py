@@ -8,17 +8,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from astrid.config import RunError, TrackingConfig
 from astrid.energy import GpuLoad, SourceError, open_gpu_load
-from astrid.machine_load import LoadReader
+from astrid.machine_load import UNREADABLE, LoadReader
 from astrid.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = (psutil.Error, OSError, NotImplementedError)
-"""What psutil raises where the system hides something."""
 LONGEST_WAIT_SECONDS = 5.0
 """How long the end of a run waits for a reading that hangs, as one of a lost GPU or of a disk that is away."""
 Values = dict[str, float]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from histograms import draw, fill
+from histograms import draw
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -42,8 +42,12 @@ def counted(counter: FieldCounter, number: int = 0, *, pixels: int = 50_000, tal
     return logits, target
 
 
-def new_counter(rules: str = "") -> FieldCounter:
-    return FieldCounter(bins=2**20, limit=40.0, device=torch.device("cpu"), rules=rules)
+def new_counter(rules: str = "", *, scale: float = 1.0) -> FieldCounter:
+    """A counter whose bins follow validation logits of the kind that `counted` draws."""
+    seen = PixelHistogram(bins=2**21, limit=40.0, device="cpu")
+    logits, target = draw(200_000, 1600, spread=2.0, seed=99)
+    seen.update(torch.from_numpy(logits) * scale, torch.from_numpy(target), torch.ones(200_000, dtype=torch.bool))
+    return FieldCounter(seen, rules=rules)
 
 
 def test_fields_weighted_once_give_the_average_precision_of_all_pixels() -> None:
@@ -64,15 +68,30 @@ def test_a_resample_is_what_repeated_pixels_would_give() -> None:
         assert value == pytest.approx(average_precision_score(target, scores), abs=1e-12)
 
 
-def test_coarse_bins_agree_with_the_exact_average_precision_to_a_thousandth() -> None:
-    counter = new_counter()
-    drawn = [counted(counter, number) for number in range(4)]
+@pytest.mark.parametrize("scale", [0.02, 0.1, 1.0, 5.0])
+def test_coarse_bins_agree_with_the_exact_average_precision_however_wide_the_logits_are(scale: float) -> None:
+    counter = new_counter(scale=scale)
+    drawn = []
+    for number in range(4):
+        logits, target = draw(50_000, 400, spread=2.0, seed=number)
+        drawn.append((logits * np.float32(scale), target))
+        planes = torch.from_numpy(drawn[-1][0]), torch.from_numpy(target), torch.ones(50_000, dtype=torch.bool)
+        counter.add(f"f{number}", *planes, tally=None, contents=[logits])
     counts = counter.counts()
-    assert counts.positives.shape == (4, COARSE_BINS)
+    assert counts.positives.shape[1] <= COARSE_BINS
     logits, target = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     coarse = resampled_auprc(counts.positives, counts.negatives, np.ones((1, 4)))[0]
     assert coarse == pytest.approx(average_precision_score(target, logits), abs=1e-3)
-    assert coarse == pytest.approx(auprc(fill(logits, target)), abs=1e-3)
+
+
+def test_logits_that_validation_never_showed_are_still_told_apart() -> None:
+    counter = new_counter()
+    logits = torch.tensor([30.0, 31.0, 32.0, -30.0])
+    target = torch.tensor([True, False, True, False])
+    counter.add("f", logits, target, torch.ones(4, dtype=torch.bool), tally=None, contents=[logits.numpy()])
+    counts = counter.counts()
+    found = resampled_auprc(counts.positives, counts.negatives, np.ones((1, 1)))[0]
+    assert found == pytest.approx(average_precision_score(target.numpy(), logits.numpy()))
 
 
 @given(st.integers(2, 30), st.integers(0, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 
 from astrid.config import DataError, RunError
 from astrid.tracking import journal as journal_module
-from astrid.tracking.journal import FILE_NAME, Journal
+from astrid.tracking.journal import FILE_NAME, Journal, StillRunning
 from astrid.tracking.owner import is_alive, this_process
 from astrid.tracking.records import (
     Artifact,
@@ -246,3 +247,19 @@ def test_the_first_value_of_a_point_is_the_one_on_record(tmp_path: Path) -> None
     names = ["latency/p50_ms", "test/auprc", "test/ece", "never"]
     assert again.recorded(names, step=3) == {"latency/p50_ms": 2.0, "test/auprc": 0.5, "test/ece": 0.1}
     assert again.recorded(names, step=2) == {}
+
+
+def test_of_two_processes_that_take_up_a_killed_run_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = dataclasses.replace(this_process(), pid=2**22 + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "this_process", lambda: dead)
+        Journal.create(tmp_path / "run", name="unet", experiment="astrid")
+    one, two = Journal.open(tmp_path / "run"), Journal.open(tmp_path / "run")  # both see the same dead owner
+    one.attach()
+    with pytest.raises(StillRunning, match="is still being written by process"):
+        two.attach()
+    one.write_metrics({"val/loss": 0.5}, step=2)
+    with pytest.raises(StillRunning):
+        two.end_if_killed()

@@ -142,9 +142,9 @@ def count_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     epochs: list[int] = []
     original = Tracker.metrics
 
-    def metrics(self: Tracker, values: dict[str, float], *, step: int) -> None:
+    def metrics(self: Tracker, values: dict[str, float], *, step: int) -> dict[str, float]:
         epochs.append(step)
-        original(self, values, step=step)
+        return original(self, values, step=step)
 
     monkeypatch.setattr(Tracker, "metrics", metrics)
     return epochs

@@ -194,7 +194,7 @@ def test_promote_and_rollback_say_what_moved(
     assert main(["promote", "9", "--uri", config.uri]) == 2
     assert "which are 1, 2, 3, got '9'" in capsys.readouterr().err
     assert main(["promote", "1", "--uri", config.uri, "--model", "other"]) == 2
-    assert "which are astrid-unet, got 'other'" in capsys.readouterr().err
+    assert "must be a registered model, as astrid-unet, got 'other'" in capsys.readouterr().err
 
 
 def test_a_database_that_is_not_there_is_not_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

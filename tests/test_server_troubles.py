@@ -56,12 +56,13 @@ class Clock:
             monkeypatch.setattr(Tracker, name, self._timed(getattr(Tracker, name)))
         monkeypatch.setattr(Tracker, "close", self._closing(Tracker.close))
 
-    def _timed(self, call: Callable[..., None]) -> Callable[..., None]:
-        def timed(tracker: Tracker, *arguments: object, **options: object) -> None:
+    def _timed(self, call: Callable[..., object]) -> Callable[..., object]:
+        def timed(tracker: Tracker, *arguments: object, **options: object) -> object:
             self._events.pop(options.get("step", 0), lambda: None)()  # type: ignore[call-overload]
             begin = time.perf_counter()
-            call(tracker, *arguments, **options)
+            result = call(tracker, *arguments, **options)
             self.blocked_seconds += time.perf_counter() - begin
+            return result
 
         return timed
 

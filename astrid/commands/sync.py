@@ -22,7 +22,7 @@ from ..config import ConfigError, DataError
 from ..config.compose import PROJECT_ROOT
 from ..config.resume import load_config, reachable
 from ..config.secrets import scrub
-from ..tracking import ShippingError, StillRunning, sync
+from ..tracking import RunDeletedError, ShippingError, StillRunning, sync
 
 JOURNAL = "journal.jsonl"
 
@@ -59,9 +59,12 @@ def _sync_one(folder: Path, *, named: bool, uri: str | None) -> int:
     except StillRunning as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 2 if named else 0  # it sends itself
-    except (ConfigError, DataError) as error:
-        print(scrub(f"error: {error}"), file=sys.stderr)
-        return 2
+    except RunDeletedError as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 1 if named else 0
+    except (ConfigError, DataError) as error:  # among all runs, one that was killed before it had a configuration
+        print(scrub(f"error: {error}" if named else f"{folder}: {error}"), file=sys.stderr)
+        return 2 if named else 0
     except ShippingError as error:
         print(scrub(f"error: {error}"), file=sys.stderr)
         return 1

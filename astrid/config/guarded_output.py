@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, TextIO, cast
 
@@ -27,8 +27,8 @@ class ScrubbedRecords:
         record = self.make(*arguments, **named)
         try:
             message = record.getMessage()
-        except (TypeError, ValueError):  # arguments that don't fit: logging itself would print them as they are
-            message = f"{record.msg} {record.args}"
+        except Exception:  # noqa: BLE001 - a bad call of any library: logging would print that, and never raise
+            message = f"{record.msg!r} with arguments that don't fit it"
         record.msg, record.args = scrub(message), ()
         if record.exc_info and record.exc_info[0] is not None:
             record.exc_text = scrub("".join(traceback.format_exception(*record.exc_info)).rstrip())
@@ -45,6 +45,11 @@ class ScrubbedStream:
         """Write the text without secrets."""
         self.stream.write(scrub(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write the lines without secrets."""
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

@@ -41,6 +41,7 @@ SHAPES = re.compile(
     r"|hf_[A-Za-z0-9]{16,}|dapi[0-9a-f]{32}|AIza[\w-]{35}"  # Hugging Face, Databricks, Google
     r"|sk[-_](?=[\w-]*\d)[\w-]{20,}"  # OpenAI and others; a digit, as words have none
     r"|xox[abeprs]-[\w-]{10,}"  # Slack
+    r"|npm_[A-Za-z0-9]{20,}|pypi-[\w-]{16,}|ya29\.[\w-]{16,}"  # npm, PyPI, Google
     r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web token
     r")"
 )
@@ -55,13 +56,20 @@ USERINFO = re.compile(
 )
 QUERY = re.compile(r"(?<=[?&;])([\w.%-]{1,80}\\{0,4})=([^&;#\s\"'<>]+)")
 ASSIGNED = re.compile(
-    r"(?<![\w.-])(?P<name>(?=[\w.-]*(?i:key|token|secret|pass|pwd|credential))[A-Za-z_][\w.-]{0,100})"
+    r"(?<![\w.-])(?P<name>(?=[\w.-]*(?i:key|token|secret|pass|pwd|pw|credential))[A-Za-z_][\w.-]{0,100})"
     r"(?P<sign>[\"'\]]{0,3}(?:[ \t]*:(?:str|bytes|Any|object|None|Optional|[\[\]| \t])+)?[ \t]*[:=!]?=>?[ \t]*"
-    r"|[\"'\]]{0,3}[ \t]*:[ \t]*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&]+)"
+    r"|[\"'\]]{0,3}[ \t]*:[ \t]*)"
+    r"(?P<value>(?P<prefix>[bfruBFRU]{0,2})"
+    r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|[^\s\"',;&]+)"
 )
-HINT = re.compile("key|token|secret|pass|pwd|credential", re.IGNORECASE)
+HINT = re.compile("key|token|secret|pass|pw|credential", re.IGNORECASE)
 NO_VALUE = re.compile(r"None|null|[Tt]rue|[Ff]alse|str|bytes|int|float|bool|object|Any|[~|]?")
-CODE = re.compile(r"\$\{.*|[A-Za-z_][\w.]*[\[(].*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+FLAG = re.compile(
+    r"(?<!\S)(--?(?:[\w-]*(?:password|passwd|passphrase|token|secret|api-?key)))([ =]+)(?!-)(\S+)", re.IGNORECASE
+)
+"""An option of a command line and its value."""
+BEARER = re.compile(r"\b(Bearer[ \t]+)[\w.~+/=-]{8,}")
+CODE = re.compile(r"\$\{.*|[A-Za-z_][\w.]*[\[(].*[\])].*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 """Values that are code and not text: an interpolation, a call, `config.password`."""
 
 
@@ -84,8 +92,8 @@ def is_secret_in_code(name: str) -> bool:
     if not words or HARMLESS.fullmatch(words[-1]):
         return False
     is_key = not {"key", "keys"}.isdisjoint(words) and any(KEY_KINDS.fullmatch(word) for word in words)
-    is_pwd = words[-1] == "pwd" and len(words) > 1  # PWD alone is the working directory
-    return is_key or is_pwd or any(SENSITIVE.fullmatch(word) for word in words)
+    is_pass = words[-1] in ("pass", "pw") or (words[-1] == "pwd" and len(words) > 1)  # PWD is the working directory
+    return is_key or is_pass or any(SENSITIVE.fullmatch(word) for word in words)
 
 
 @lru_cache(maxsize=4096)
@@ -102,11 +110,13 @@ def scrub(text: str) -> str:
     'cannot reach postgresql://me:***@host/db, see https://***@github.com/a/b'
     """
     for secret in _known_secrets():
-        text = text.replace(secret, MASK)
+        if secret in text:
+            text = _known_pattern(secret).sub(MASK, text)
     if "://" in text:
         text = WEBHOOK.sub(rf"\1/{MASK}", USERINFO.sub(_hide_userinfo, text))
     text = SHAPES.sub(MASK, PEM.sub(MASK, text))
     text = HEADER.sub(rf"\1{MASK}", QUERY.sub(_hide_query, text))
+    text = BEARER.sub(rf"\1{MASK}", FLAG.sub(rf"\1\2{MASK}", text))
     return ASSIGNED.sub(_hide_assigned, text) if HINT.search(text) else text
 
 
@@ -146,6 +156,14 @@ def _known_secrets() -> list[str]:
 
 
 @lru_cache(maxsize=256)
+def _known_pattern(secret: str) -> re.Pattern[str]:
+    """Return what finds a known secret as a word of its own: a password may be part of a word, as of `postgresql`."""
+    before = r"(?<!\w)" if re.match(r"\w", secret) else ""
+    after = r"(?!\w|\+?\w*\\{0,4}://)" if re.search(r"\w$", secret) else ""
+    return re.compile(before + re.escape(secret) + after)
+
+
+@lru_cache(maxsize=256)
 def _spellings(value: str) -> tuple[str, ...]:
     escaped = re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", value)  # as Hydra writes overrides
     return value, quote(value, safe=""), escaped, repr(value)[1:-1], repr(escaped)[1:-1]
@@ -165,7 +183,8 @@ def _hide_query(match: re.Match[str]) -> str:
 
 
 def _hide_assigned(match: re.Match[str]) -> str:
-    name, sign, value = match.group("name", "sign", "value")
+    name, sign, prefix = match.group("name", "sign", "prefix")
+    value = match["value"][len(prefix or "") :]
     quoted = value[0] in "\"'"
     bare = value[1:-1] if quoted else value
     plain = bare.rstrip(")]}:")
@@ -174,4 +193,4 @@ def _hide_assigned(match: re.Match[str]) -> str:
     )
     if not bare or bare.startswith("${") or is_code or not is_secret_in_code(name):
         return match.group()
-    return f"{name}{sign}{value[0]}{MASK}{value[0]}" if quoted else f"{name}{sign}{MASK}"
+    return f"{name}{sign}{prefix}{value[0]}{MASK}{value[0]}" if quoted else f"{name}{sign}{MASK}"

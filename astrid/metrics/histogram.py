@@ -118,6 +118,11 @@ class PixelHistogram:
         return total.merge(self).merge(other)
 
     @property
+    def device(self) -> torch.device:
+        """Where the counts are."""
+        return self._tally.device
+
+    @property
     def positives(self) -> Counts:
         """Positive pixels per bin, (bins,) int64, by rising logit."""
         return self._counts()[self.bins : 2 * self.bins]

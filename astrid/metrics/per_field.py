@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .histogram import Counts, PixelHistogram
 from .objects import ObjectTally
 
-COARSE_BINS = 8192
-"""Bins of logit per field: enough for AUPRC to 1e-3, and 64 fields take 8 MB instead of gigabytes."""
+COARSE_BINS = 16384
+"""Most bins per field: enough for AUPRC to 1e-3, and 64 fields take 16 MB instead of gigabytes."""
+
+EVEN_SHARE = 0.1
+"""Share of the bins that is spread evenly over all logits, for those that validation didn't show."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FieldCounts:
     names : list of F str
         The fields, in the order of the rows below.
     positives, negatives : (F, B) int64
-        Positive and negative pixels by rising logit, in coarse bins.
+        Positive and negative pixels by rising logit, in bins that hold about equally many pixels of either class.
     objects : (F, 3) int64 or None
         Hits, misses and false alarms at the chosen threshold; None without a catalogue.
     fingerprint : str
@@ -41,23 +43,39 @@ class FieldCounts:
     fingerprint: str
 
 
+def coarse_starts(seen: PixelHistogram) -> NDArray[np.int64]:
+    """Return the first fine bin of each coarse one, so that each holds about as much of either class as any other.
+
+    Ranks are what AUPRC is made of, so the bins follow the logits that occur: stretched or squeezed logits, which rank
+    alike, are told apart alike.
+
+    Parameters
+    ----------
+    seen : PixelHistogram
+        Logits of the same network on other fields, those of validation.
+    """
+    mass = np.full(seen.bins, EVEN_SHARE / seen.bins)
+    for counts in (seen.positives, seen.negatives):
+        mass += counts / max(1, int(counts.sum()))
+    before = np.concatenate([[0.0], mass.cumsum()[:-1]])
+    coarse = np.floor(before / mass.sum() * COARSE_BINS)
+    return np.unique(coarse, return_index=True)[1].astype(np.int64)
+
+
 class FieldCounter:
     """Collect the counts of one field after the other.
 
     Parameters
     ----------
-    bins : int
-        Bins of the histogram of the whole split; those of a field are at most `COARSE_BINS`.
-    limit : float
-        The bins span logits from -limit to +limit.
-    device : torch.device
-        Where the logits are.
+    seen : PixelHistogram
+        Logits of the same network on the validation fields, which decide the bins.
     rules : str
-        How detections are matched, as text; it is part of the fingerprint.
+        How the fields are judged, as text; it is part of the fingerprint.
     """
 
-    def __init__(self, *, bins: int, limit: float, device: torch.device, rules: str) -> None:
-        self._bins, self._limit, self._device = min(bins, COARSE_BINS), limit, device
+    def __init__(self, seen: PixelHistogram, *, rules: str) -> None:
+        self._seen = seen
+        self._starts = coarse_starts(seen)
         self._names: list[str] = []
         self._positives: list[Counts] = []
         self._negatives: list[Counts] = []
@@ -86,11 +104,11 @@ class FieldCounter:
         contents : iterable of arrays
             What the field is made of, for the fingerprint.
         """
-        histogram = PixelHistogram(bins=self._bins, limit=self._limit, device=self._device)
+        histogram = PixelHistogram(bins=self._seen.bins, limit=self._seen.limit, device=self._seen.device)
         histogram.update(logits, target, valid)
         self._names.append(name)
-        self._positives.append(histogram.positives)
-        self._negatives.append(histogram.negatives)
+        self._positives.append(np.add.reduceat(histogram.positives, self._starts))
+        self._negatives.append(np.add.reduceat(histogram.negatives, self._starts))
         if tally is not None:
             self._totals.append([int(count[0]) for count in (tally.hits, tally.misses, tally.false_alarms)])
         self._digest.update(name.encode())

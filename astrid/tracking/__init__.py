@@ -5,11 +5,12 @@ from __future__ import annotations
 from .journal import Journal, Status, StillRunning
 from .places import ui_command
 from .preflight import check_artifacts
-from .shipper import ShippingError
+from .shipper import RunDeletedError, ShippingError
 from .tracker import Table, Tracker, open_tracker, sync
 
 __all__ = [
     "Journal",
+    "RunDeletedError",
     "ShippingError",
     "Status",
     "StillRunning",

@@ -85,13 +85,13 @@ class Registered:
         DataError
             Where there was none before, or it is gone.
         """
-        current, history = self.holder(CHAMPION), self.former_champions()
+        current, existing = self.holder(CHAMPION), self.versions()
+        history = [version for version in self.former_champions() if version in existing]  # others were deleted
         while history and history[-1] == current:
             history.pop()
         if not history:
             raise DataError(f"{self.name} had no champion before version {current}; try astrid promote VERSION")
         version = history.pop()
-        self.check_known(version)
         self.client.set_registered_model_alias(self.name, CHAMPION, version)
         self.client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
         return version

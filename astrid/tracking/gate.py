@@ -110,8 +110,10 @@ def decide(new: Candidate | None, champion: Candidate | None, config: GateConfig
     numbers = _difference(new, champion, config.metric)
     interval = f"{numbers['difference']:+.4g} [{numbers['low']:+.4g}, {numbers['high']:+.4g}]"
     against = f"against version {champion.version}: {config.metric} {interval}"
-    if not numbers["low"] > 0:
+    if not numbers["low"] > 0 or not numbers["difference"] > 0:
         return Decision("refused", f"{against} is not above 0 beyond its 95 % interval", numbers)
+    if not numbers["low"] <= numbers["difference"] <= numbers["high"]:
+        return Decision("undecided", f"{against}: the resamples don't enclose the difference", numbers)
     worsened, said, more = _side_effects(new, champion, config)
     verdict: Literal["promoted", "refused"] = "refused" if worsened else "promoted"
     return Decision(verdict, "; ".join([against, *worsened, *said]), numbers | more)
@@ -153,17 +155,24 @@ def _side_effects(
     new: Candidate, champion: Candidate, config: GateConfig
 ) -> tuple[list[str], list[str], dict[str, float]]:
     """Return what got worse than allowed, what could not be compared, and the numbers."""
-    worsened, said = [], []
-    ece = new.metrics["test/ece"] - champion.metrics["test/ece"]
-    numbers = {"ece_difference": ece}
-    if ece > config.ece_margin:
-        worsened.append(f"test/ece rose by {ece:.2g}, more than tracking.gate.ece_margin={config.ece_margin:g}")
-    if dict(new.machine) != dict(champion.machine):
+    worsened: list[str] = []
+    said: list[str] = []
+    numbers: dict[str, float] = {}
+    if not all("test/ece" in side.metrics for side in (new, champion)):
+        said.append("test/ece not compared: it is undefined in one of them")
+    else:
+        rise = new.metrics["test/ece"] - champion.metrics["test/ece"]
+        numbers["ece_difference"] = rise
+        if rise > config.ece_margin:
+            worsened.append(f"test/ece rose by {rise:.2g}, more than tracking.gate.ece_margin={config.ece_margin:g}")
+    if not all("latency/p50_ms" in side.metrics for side in (new, champion)):
+        said.append("latency not compared: it was not measured in one of them")
+    elif dict(new.machine) != dict(champion.machine):
         said.append("latency not compared: it was measured on another machine")
-        return worsened, said, numbers
-    ratio = new.metrics["latency/p50_ms"] / champion.metrics["latency/p50_ms"]
-    numbers["latency_ratio"] = ratio
-    if ratio > config.latency_ratio:
-        rule = f"more than tracking.gate.latency_ratio={config.latency_ratio:g}"
-        worsened.append(f"latency/p50_ms is {ratio:.2f} times the champion's, {rule}")
+    else:
+        ratio = new.metrics["latency/p50_ms"] / champion.metrics["latency/p50_ms"]
+        numbers["latency_ratio"] = ratio
+        if ratio > config.latency_ratio:
+            rule = f"more than tracking.gate.latency_ratio={config.latency_ratio:g}"
+            worsened.append(f"latency/p50_ms is {ratio:.2f} times the champion's, {rule}")
     return worsened, said, numbers

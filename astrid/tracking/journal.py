@@ -13,10 +13,13 @@ import posixpath
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from ..config import DataError, RunError
 from ..config.secrets import scrub_values
@@ -41,6 +44,7 @@ from .records import (
 log = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
+CLAIM = "journal.lock"
 LONGEST_KEY = 250  # characters that MLflow allows in a name
 LONGEST_DIGEST = 36
 CUT_SHORT = b" cut short\n"  # ends a torn line so that it stays no record, even one that lacked only its newline
@@ -101,13 +105,11 @@ class Journal:
         path = run_dir / FILE_NAME
         if not path.is_file():
             raise DataError(f"{run_dir} holds no run: {FILE_NAME} is missing; give the folder of a run")
-        records = [record for record, _ in read_records(path)]
-        if not records or not isinstance(records[0], RunStarted):
+        first = next((record for record, _ in read_records(path)), None)
+        if not isinstance(first, RunStarted):
             raise DataError(f"{path} doesn't say which run it belongs to; start a new run")
-        journal = cls(run_dir, records[0])
-        for record in records:
-            journal._note(record)
-        journal._torn = not path.read_bytes().endswith(b"\n")
+        journal = cls(run_dir, first)
+        journal._read()
         return journal
 
     @property
@@ -123,8 +125,9 @@ class Journal:
         StillRunning
             If the process that writes to the run lives.
         """
-        self.end_if_killed()
-        self._append(this_process())
+        with self._turn():
+            self._end_if_killed()
+            self._append(this_process())
 
     def end_if_killed(self) -> None:
         """End a run as KILLED whose process is gone without saying how it ended.
@@ -134,6 +137,26 @@ class Journal:
         StillRunning
             If the process lives.
         """
+        if self.owner is not None:
+            with self._turn():
+                self._end_if_killed()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one process at a time look whose the run is, and change that; what others wrote meanwhile is known then.
+
+        The lock is not held while the run goes on: loader processes would inherit it, and outlive a killed run.
+        """
+        with FileLock(self.run_dir / CLAIM):
+            self._read()
+            yield
+
+    def _read(self) -> None:
+        for record, _ in read_records(self.path):
+            self._note(record)
+        self._torn = not self.path.read_bytes().endswith(b"\n")
+
+    def _end_if_killed(self) -> None:
         if self.owner is None:
             return
         where = f"process {self.owner.pid} on {self.owner.host}"

@@ -29,7 +29,7 @@ from .places import artifact_root, database_path, resolve_uri
 from .progress import Progress
 from .records import Artifact, Attached, Dataset, Ended, Metrics, Model, ParamChanged, Params, Record, RunStarted, Tags
 from .registry import register
-from .shipper import BATCHED, ShippingError
+from .shipper import BATCHED, RunDeletedError, ShippingError
 from .uploads import Bucket
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 LONGEST_PARAM = 6000  # characters, MLflow's own limit, as is the next
 LONGEST_TAG = 8000
 UID_TAG = "astrid.run_uid"
-FAILURES = (MlflowException, SQLAlchemyError, OSError)  # OSError is the base of what requests raises
+FAILURES = (MlflowException, SQLAlchemyError, OSError, ImportError)
+"""OSError is the base of what requests raises; ImportError says that a database's driver is not installed."""
 
 
 class MlflowSink:
@@ -167,7 +168,12 @@ def named_failures(uri: str) -> Iterator[None]:
         yield
     except FAILURES as error:
         first_line = str(error).strip().partition("\n")[0]
-        raise ShippingError(scrub(f"MLflow at {uri}: {first_line}")) from error
+        remedy = (
+            "; install the database's driver, as pip install 'astrid[postgres]'"
+            if isinstance(error, ImportError)
+            else ""
+        )
+        raise ShippingError(scrub(f"MLflow at {uri}: {first_line}{remedy}")) from error
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -222,9 +228,16 @@ def warn_of_other_place(uri: str, config: TrackingConfig) -> None:
 
 
 def run_exists(client: MlflowClient, run_id: str) -> bool:
-    """Say whether MLflow holds the run; a database may have been deleted since."""
+    """Say whether MLflow holds the run; a database may have been deleted since.
+
+    Raises
+    ------
+    RunDeletedError
+        If somebody has deleted the run, and not the database.
+    """
     try:
-        client.get_run(run_id)
+        if client.get_run(run_id).info.lifecycle_stage == "deleted":
+            raise RunDeletedError(f"run {run_id} was deleted in MLflow; restore it there to have the rest sent")
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False

@@ -84,12 +84,12 @@ def _probe_registry(client: MlflowClient) -> None:
 def _within(seconds: float, call: Callable[[], str], config: TrackingConfig) -> str:
     """Call in a thread that is left behind when it takes too long: a database's driver knows no such limit."""
     answers: list[str] = []
-    failures: list[ShippingError] = []
+    failures: list[Exception] = []
 
     def work() -> None:
         try:
             answers.append(call())
-        except ShippingError as error:
+        except Exception as error:  # noqa: BLE001 - handed on to the caller, below
             failures.append(error)
 
     thread = threading.Thread(target=work, name=PROBE, daemon=True)

@@ -44,6 +44,10 @@ class ShippingError(RunError):
     """MLflow could not be reached or refused something; the journal still holds it."""
 
 
+class RunDeletedError(ShippingError):
+    """Somebody has deleted the run in MLflow: nothing can be sent, and nothing is amiss."""
+
+
 class Shipper:
     """A thread that sends what the journal holds, and waits out a server that doesn't answer.
 

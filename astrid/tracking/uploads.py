@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -184,19 +185,21 @@ class Notes:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            notes: dict[str, dict[str, Any]] = json.loads(self._path.read_text())
+            notes: Any = json.loads(self._path.read_text())
         except FileNotFoundError:
             return {}
         except ValueError:
+            notes = None
+        if not isinstance(notes, dict):
             log.warning("%s is damaged; unfinished uploads begin again", self._path)
             return {}
         return notes
 
     def _write(self, notes: Mapping[str, dict[str, Any]]) -> None:
         if not notes:
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
             return
-        half = self._path.with_suffix(".tmp")
+        half = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
         half.write_text(json.dumps(notes, indent=1))
         half.replace(self._path)
 

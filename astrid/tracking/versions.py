@@ -16,6 +16,7 @@ from .shipper import ShippingError, prepare_mlflow
 
 if TYPE_CHECKING:
     import torch
+    from mlflow import MlflowClient
 
     from .champion import Registered
 
@@ -106,6 +107,18 @@ def _version_of(model: Registered, source: str) -> str:
     return version
 
 
+def _is_registered(client: MlflowClient, name: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
 @contextmanager
 def _open(name: str, uri: str | None) -> Iterator[Registered]:
     """Open a registered model that exists; failures of MLflow are named by its place."""
@@ -119,10 +132,9 @@ def _open(name: str, uri: str | None) -> Iterator[Registered]:
 
     try:
         client = open_store(uri)
-        known = [str(model.name) for model in client.search_registered_models()]
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise DataError(f"--model must be a registered model, which are {listed}, got {name!r}; choose one of them")
+        if not _is_registered(client, name):
+            listed = ", ".join(str(model.name) for model in client.search_registered_models()) or "none"
+            raise DataError(f"--model must be a registered model, as {listed}, got {name!r}; choose one that exists")
         yield Registered(client, uri, name)
     except FAILURES as error:
         first_line = str(error).strip().partition("\n")[0]
