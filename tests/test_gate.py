@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from astrid.config import ConfigError
 from astrid.config.gate import GateConfig
-from astrid.metrics.bootstrap import Resampled, save_fields
-from astrid.metrics.per_field import FieldCounts
+from astrid.metrics.bootstrap import Resampled, resample_fields, save_fields
+from astrid.metrics.histogram import PixelHistogram
+from astrid.metrics.per_field import FieldCounter, FieldCounts
+from astrid.metrics.ranking import auprc
 from astrid.tracking.gate import FACTS_FILE, FIELDS_FILE, Candidate, decide, read_candidate
 
 MACHINE = {"host": "here", "device": "cpu", "threads": "2"}
@@ -60,6 +64,57 @@ def test_a_worse_or_an_equal_version_is_refused(value: float, spread: float) -> 
     decision = decide(candidate(value, spread=spread), candidate(0.80), CONFIG)
     assert decision.verdict == "refused"
     assert "not above 0 beyond its 95 % interval" in decision.reason
+
+
+def judged(folder: Path, logits: list[np.ndarray], targets: list[np.ndarray]) -> Candidate:
+    """A version as a run leaves it: its fields counted, resampled and saved."""
+    planes = [
+        (torch.from_numpy(z), torch.from_numpy(y), torch.ones(len(z), dtype=torch.bool))
+        for z, y in zip(logits, targets, strict=True)
+    ]
+    seen = PixelHistogram(bins=2**21, limit=40.0, device="cpu")
+    for plane in planes:
+        seen.update(*plane)
+    counter = FieldCounter(seen, rules="")
+    for number, plane in enumerate(planes):
+        counter.add(f"f{number}", *plane, tally=None, contents=[targets[number]])
+    counts = counter.counts()
+    folder.mkdir()
+    save_fields(folder / FIELDS_FILE, counts, resample_fields(counts, resamples=400, seed=0))
+    metrics = {"test/auprc": auprc(seen), "test/ece": 0.001, "latency/p50_ms": 5.0}
+    (folder / FACTS_FILE).write_text(json.dumps({"metrics": metrics, "machine": MACHINE}))
+    found = read_candidate(folder, version=folder.name, metric="test/auprc")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.5, 3.0])
+def test_logits_that_rank_alike_are_no_better_however_wide_they_are(tmp_path: Path, scale: float) -> None:
+    rng = np.random.default_rng(5)
+    targets = [rng.random(20_000) < 0.01 for _ in range(12)]
+    logits = [(rng.normal(-4, 1.5, 20_000) + 4 * y).astype(np.float32) for y in targets]
+    plain = judged(tmp_path / "plain", logits, targets)
+    scaled = judged(tmp_path / "scaled", [z * np.float32(scale) for z in logits], targets)
+    noisy = judged(tmp_path / "noisy", [z + rng.normal(0, 1, len(z)).astype(np.float32) for z in logits], targets)
+    assert decide(plain, scaled, CONFIG).verdict != "promoted"
+    assert decide(scaled, plain, CONFIG).verdict != "promoted"
+    assert decide(noisy, scaled, CONFIG).verdict == "refused"
+    assert decide(scaled, noisy, CONFIG).verdict == "promoted"
+
+
+def test_what_is_undefined_is_said_and_not_compared() -> None:
+    bare = candidate(0.9)
+    bare = dataclasses.replace(bare, metrics={"test/auprc": 0.9})
+    decision = decide(bare, candidate(0.8), CONFIG)
+    assert decision.verdict == "promoted"
+    assert "test/ece not compared" in decision.reason and "latency not compared" in decision.reason
+
+
+def test_an_interval_that_misses_the_difference_decides_nothing() -> None:
+    shifted = candidate(0.81)
+    assert shifted.resampled is not None
+    odd = dataclasses.replace(shifted, resampled=shifted.resampled + 0.05)
+    assert decide(odd, candidate(0.80), CONFIG).verdict == "undecided"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from mirrored_runs import (
 )
 
 from astrid.config import TrackingConfig
+from astrid.tracking import Journal, RunDeletedError, ShippingError, open_tracker, sync
 from astrid.tracking import journal as journal_module
-from astrid.tracking import open_tracker, sync
 from astrid.tracking.journal import check_name
 from astrid.tracking.owner import this_process
 from astrid.tracking.progress import FILE_NAME as PROGRESS
@@ -223,3 +223,19 @@ def test_four_processes_on_a_fresh_database_all_succeed(tmp_path: Path) -> None:
     assert sorted(run.info.run_name for run in runs) == ["run-0", "run-1", "run-2", "run-3"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert all(len(client.get_metric_history(run.info.run_id, "val/loss")) == 5 for run in runs)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_remedy(tmp_path: Path) -> None:
+    config = TrackingConfig(uri="mysql://me@host/db", artifacts=str(tmp_path / "artifacts"))
+    Journal.create(tmp_path / "run", name="unet", experiment="astrid").write_end("FINISHED")
+    with pytest.raises(ShippingError, match=r"mysql://me@host/db: No module named .*; install the database's driver"):
+        sync(tmp_path / "run", config)
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_said_to_be_so(tmp_path: Path) -> None:
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    tracker = start(config, tmp_path / "run")
+    tracker.close("FINISHED")
+    client_of(config).delete_run(run_of(config, tmp_path / "run").info.run_id)
+    with pytest.raises(RunDeletedError, match="was deleted in MLflow; restore it there"):
+        sync(tmp_path / "run", config)

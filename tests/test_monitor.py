@@ -83,6 +83,18 @@ def test_a_rate_is_the_difference_by_the_time(tmp_path: Path, monkeypatch: pytes
     assert reader.read()["system/disk_read_mib_s"] == 0  # the counter started again
 
 
+def test_a_counter_that_the_system_hides_is_left_out_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden() -> None:
+        raise NotImplementedError("no /proc/diskstats")
+
+    monkeypatch.setattr("psutil.disk_io_counters", hidden)
+    found = LoadReader(tmp_path).read()
+    assert "system/cpu_percent" in found and "system/memory_gib" in found
+    assert not [name for name in found if "disk_read" in name]
+
+
 def test_without_a_gpu_there_are_no_gpu_metrics(tmp_path: Path) -> None:
     assert not [name for name in LoadReader(tmp_path).read() if "gpu" in name]
 

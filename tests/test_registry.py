@@ -197,6 +197,18 @@ def test_promote_and_rollback_say_what_moved(
     assert "must be a registered model, as astrid-unet, got 'other'" in capsys.readouterr().err
 
 
+def test_rollback_passes_over_a_former_champion_that_was_deleted(
+    config: TrackingConfig, tmp_path: Path, saved_network: Path
+) -> None:
+    for number in (1, 2, 3):
+        finish_run(config, tmp_path / f"run-{number}", saved_network, quality=12.0)
+    for version in ("2", "3"):
+        assert main(["promote", version, "--uri", config.uri]) == 0
+    client_of(config).delete_model_version(NAME, "2")
+    assert main(["rollback", "--uri", config.uri]) == 0
+    assert aliases(config)["champion"] == 1
+
+
 def test_a_database_that_is_not_there_is_not_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollback", "--uri", f"sqlite:///{tmp_path}/none.db"]) == 2
     assert "there is no such file" in capsys.readouterr().err

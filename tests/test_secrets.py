@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import string
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from astrid.config.compose import schemas
 from astrid.config.explain import known_keys
-from astrid.config.guarded_output import ScrubbedRecords
+from astrid.config.guarded_output import ScrubbedRecords, ScrubbedStream
 from astrid.config.secrets import MASK, is_secret_name, scrub, scrub_values
 from astrid.tracking import Journal
 from astrid.tracking.places import without_password
@@ -71,6 +72,13 @@ def test_every_log_line_is_scrubbed_whoever_handles_it(caplog: pytest.LogCapture
         (r"mysql\\://me\\:word@host", r"mysql\\://me\\:***@host"),
         ("https://token@github.com/a/b", "https://***@github.com/a/b"),
         ("git+https://me:word@host/a", "git+https://***@host/a"),
+        ("DB_PASS=hunter db_pass: hunter pw=hunter", "DB_PASS=*** db_pass: *** pw=***"),
+        ("{'secret_key': b'hunter2hunter'}", "{'secret_key': b'***'}"),
+        (r"password='it\'s hunter2'", "password='***'"),
+        ("api_key: Xy(hunter2", "api_key: ***"),
+        ("mlflow --password hunter2 --token=hunter3 run", "mlflow --password *** --token=*** run"),
+        ("sent Bearer abcdefgh1234", "sent Bearer ***"),
+        ("npm_abcdefghijklmnopqrst0123 pypi-AgEIcHlwaS5vcmcCJDAx", "*** ***"),
         ("s3://b/p?X-Amz-Signature=abc&part=1&sig=abc", "s3://b/p?X-Amz-Signature=***&part=1&sig=***"),
         ("https://hooks.slack.com/services/T0/B0/xyz", "https://hooks.slack.com/services/***"),
         ("key AKIAIOSFODNN7EXAMPLE here", "key *** here"),
@@ -170,3 +178,30 @@ def test_a_name_tells_a_secret(name: str, secret: bool) -> None:
 def test_no_knob_has_the_name_of_a_secret() -> None:
     """Its value would be hidden where a run is described; where one is meant to be secret, it comes from outside."""
     assert [key for key in known_keys(schemas()) if is_secret_name(key.rpartition(".")[2])] == []
+
+
+def test_a_password_that_is_part_of_a_word_leaves_the_word_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "postgres")
+    assert scrub("postgresql://me@db/mlflow") == "postgresql://me@db/mlflow"
+    assert (
+        scrub("postgresql://me:postgres@db/mlflow, or: postgres.") == f"postgresql://me:{MASK}@db/mlflow, or: {MASK}."
+    )
+
+
+def test_a_longer_secret_is_hidden_before_one_that_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONE_TOKEN", "hunterhunter")
+    monkeypatch.setenv("TWO_TOKEN", "hunterhunter-rest")
+    assert scrub("it is hunterhunter-rest.") == f"it is {MASK}."
+
+
+@pytest.mark.parametrize("arguments", [({"b": 1},), (1, 2, 3)])
+def test_a_bad_call_of_the_log_stops_nothing(arguments: tuple[object, ...], caplog: pytest.LogCaptureFixture) -> None:
+    make = ScrubbedRecords(logging.getLogRecordFactory())
+    record = make("x", logging.WARNING, "p", 1, "%(a)s", arguments, None)
+    assert "arguments that don't fit" in record.getMessage()
+
+
+def test_lines_that_are_written_together_are_scrubbed_too() -> None:
+    stream = io.StringIO()
+    ScrubbedStream(stream).writelines(["password=hunter2hunter\n", "depth=3\n"])  # type: ignore[arg-type]
+    assert stream.getvalue() == f"password={MASK}\ndepth=3\n"
