@@ -1,6 +1,7 @@
 """Train, evaluate and record a U-Net: `python train.py model=unet_deep data.batch_size=16`."""
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -11,15 +12,20 @@ from astrid.config.compose import to_config
 
 
 @hydra.main(config_path="conf", config_name="config")
-def main(composed: DictConfig) -> float:
-    """Run one experiment and return its objective."""
+def main(composed: DictConfig) -> Any:
+    """Run one experiment and return its objective; in a sweep, how its trial ended."""
     from astrid.experiment import run_experiment
 
     job = HydraConfig.get()
     hide_secrets(job)
     with one_message(job):
         config = to_config(composed, overrides=job.overrides.task)
-        return run_experiment(config, run_dir=Path(job.runtime.output_dir))
+        run_dir = Path(job.runtime.output_dir)
+        if config.sweep.trial is None:
+            return run_experiment(config, run_dir=run_dir)
+        from astrid.sweep.trial import run_trial
+
+        return run_trial(run_experiment, config, run_dir=run_dir, sweeper=job.sweeper)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,11 @@ from astrid.unet import build_unet, parameter_count, receptive_field_pixels
 log = logging.getLogger(__name__)
 
 CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
+AfterEpoch = Callable[[dict[str, float]], None]
 MEMORY_ADVICE = "try a smaller data.batch_size, model.filters or data.tile_size, or model.gradient_checkpointing=true"
 
 
-def run_experiment(config: Config, *, run_dir: Path) -> float:
+def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = lambda values: None) -> float:
     """Train, evaluate and record one network.
 
     Parameters
@@ -46,6 +48,8 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
     config : Config
     run_dir : Path
         Folder of the run: configuration, journal, checkpoints, figures, metrics.
+    after_epoch : callable, optional
+        Called with the values of each epoch once they are reported; what it raises ends the run.
 
     Returns
     -------
@@ -92,6 +96,7 @@ def run_experiment(config: Config, *, run_dir: Path) -> float:
             meter=meter,
             alerts=alerts,
             stop=stop,
+            after_epoch=after_epoch,
         )
         outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter)
         stop_if_asked(stop, progress, run_dir=run_dir)
@@ -212,6 +217,7 @@ def train(
     meter: Meter,
     alerts: Alerts,
     stop: StopSignals,
+    after_epoch: AfterEpoch,
 ) -> None:
     """Consume `fit`, and report every epoch, those finished before a resume included."""
     for values in progress.history:  # a killed run may have saved an epoch that it could not report any more
@@ -240,6 +246,7 @@ def train(
             view.epoch(record)
             report_epoch(tracker, progress.history[-1])
             alerts.epoch(progress.history[-1])
+            after_epoch(progress.history[-1])
 
 
 def report_epoch(tracker: Tracker, values: dict[str, float]) -> None:

@@ -91,6 +91,10 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         "threads": str(runtime.threads),
         "model.parameters": str(parameters),
     }
+    if config.sweep.study is not None:
+        tags |= {"sweep": config.sweep.study, "trial": str(config.sweep.trial)}
+    if config.sweep.parent_run is not None:
+        tags["mlflow.parentRunId"] = config.sweep.parent_run
     if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
         tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
     name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"

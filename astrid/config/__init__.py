@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .alerts import AlertsConfig
-from .checks import ConfigError, DataError, RunError, Stopped, check
+from .checks import ConfigError, DataError, Pruned, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
@@ -17,6 +17,7 @@ from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
+from .sweep import SweepConfig
 from .tracking import TrackingConfig
 from .training import EPOCH_METRICS, LOWER_IS_BETTER, TrainingConfig
 
@@ -45,11 +46,13 @@ __all__ = [
     "OneCycleSchedule",
     "OptimizerConfig",
     "PlateauSchedule",
+    "Pruned",
     "RunError",
     "SGDConfig",
     "ScheduleConfig",
     "SimulatedData",
     "Stopped",
+    "SweepConfig",
     "TrackingConfig",
     "TrainingConfig",
     "TverskyLoss",
@@ -70,6 +73,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
         step = 2**self.model.depth

@@ -17,6 +17,10 @@ class RunError(RuntimeError):
     """A run that had to stop after it started (loss not finite, out of memory); exit code 1."""
 
 
+class Pruned(Exception):
+    """A trial that a sweep ends early, having seen enough of it; no failure."""
+
+
 class Stopped(KeyboardInterrupt):
     """A run that a signal asked to stop, with all saved; no ordinary error, so that it ends a whole multirun."""
 

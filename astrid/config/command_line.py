@@ -31,7 +31,7 @@ from .guarded_output import guard_output
 from .resume import may_change, must_stay
 from .secrets import scrub, scrub_values
 
-GROUPS = (*CHOICES, "experiment")
+GROUPS = (*CHOICES, "experiment", "sweep")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
@@ -124,7 +124,12 @@ def check_command_line(arguments: Sequence[str]) -> None:
             _check_folder(override, resumes=resumes)
     own = [override for override in overrides if not re.match(r"hydra\b", override.key_or_group)]
     searchpath = [] if parsed.config_dir is None else [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
-    for job in _jobs(own, multirun=parsed.multirun):
+    recipe = next((override.value() for override in own if override.key_or_group == "sweep"), None)
+    if recipe is not None and not parsed.multirun and not parsed.cfg:
+        remedy = f"python train.py -m sweep={recipe}"
+        raise ConfigError(f"sweep={recipe} must be given with -m, which runs many trials; try {remedy}")
+    jobs = [_fixed(own)] if recipe is not None else _jobs(own, multirun=parsed.multirun)
+    for job in jobs:
         try:
             load([*job, *searchpath])
         except ConfigError as error:
@@ -146,6 +151,11 @@ def _refuse_odd_choice(override: Override) -> None:
         )
 
 
+def _fixed(overrides: list[Override]) -> list[str]:
+    """Return what every trial of a study gets; a trial that its own parameters make impossible fails alone."""
+    return [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+
+
 def _check_folder(override: Override, *, resumes: bool) -> None:
     """Refuse a folder that cannot be made, or written to: Hydra would end in a traceback."""
     key, wanted = override.key_or_group, str(override.value())
@@ -164,7 +174,8 @@ def _jobs(overrides: list[Override], *, multirun: bool) -> list[list[str]]:
         return [[str(override.input_line) for override in overrides]]
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line} must be a list of values in a plain multirun; try choice(...)")
+            rule = "a list of values in a plain multirun"
+            raise ConfigError(f"{override.input_line} must be {rule}; try choice(...), or search it by sweep=...")
     if any(override.key_or_group == "training.resume" for override in overrides):
         raise ConfigError("training.resume must be given without -m; resume the runs one by one")
     return list(BasicSweeper.split_arguments(overrides, None)[0])

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import Config, ConfigError, TrackingConfig
+from . import Config, ConfigError, SweepConfig, TrackingConfig
 from .secrets import MASK, scrub_values, without_mask
 
 CONFIG_FILE = "config.yaml"
@@ -59,6 +59,7 @@ def _section(choice: str, values: dict[str, Any]) -> Any:
     from .compose import CHOICES
 
     schemas = {schema.__name__: schema for group in CHOICES.values() for schema in group.values()}
+    schemas[SweepConfig.__name__] = SweepConfig  # the only section without choices
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schemas[choice]), values))
 
 

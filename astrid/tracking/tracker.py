@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from ..config import RunError, Stopped, TrackingConfig
+from ..config import Pruned, RunError, Stopped, TrackingConfig
 from .journal import Journal, Status
 from .shipper import Shipper, connect_sink, ship_pending
 
@@ -102,7 +102,8 @@ def who_ran() -> dict[str, str]:
 class Tracker:
     """Report a run. Nothing here waits for MLflow but `close`, for a bounded time.
 
-    As a context manager it closes itself: FINISHED, KILLED when somebody stopped the run, FAILED for any other error.
+    As a context manager it closes itself: FINISHED (also for a pruned trial), KILLED when somebody stopped the run, and
+    FAILED for any other error.
     """
 
     def __init__(self, journal: Journal, shipper: Shipper | None, *, wait_seconds: float = 30.0) -> None:
@@ -119,6 +120,9 @@ class Tracker:
         """Report how the block ended: FINISHED, KILLED by a signal, or FAILED."""
         if kind is None:
             self.close("FINISHED")
+        elif issubclass(kind, Pruned):
+            self.tags({"trial.state": "PRUNED"})
+            self.close("FINISHED", reason=str(error))
         else:
             killed = issubclass(kind, Stopped | KeyboardInterrupt)
             self.close("KILLED" if killed else "FAILED", reason=f"{kind.__name__}: {error}")
