@@ -24,7 +24,8 @@ from astrid.compare.tables import FORMATS, render
 from astrid.config import ConfigError
 from astrid.config.compose import PROJECT_ROOT
 from astrid.tracking import Journal
-from astrid.tracking.stored_runs import StoredRun
+from astrid.tracking.progress import Progress
+from astrid.tracking.stored_runs import StoredRun, read_folder
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -244,3 +245,18 @@ def test_200_runs_take_at_most_five_seconds_of_processor_time(tmp_path: Path) ->
     subprocess.run([*command, "--html", f"{tmp_path}/page.html"], cwd=PROJECT_ROOT, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 5
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Journal.create(tmp_path / "run", name="unet", experiment="astrid").write_metrics({"test/auprc": 0.5}, step=1)
+    assert main(["compare", str(tmp_path / "run"), "--output", str(tmp_path)]) == 2
+    assert f"{tmp_path} must be a file that can be written" in capsys.readouterr().err
+
+
+def test_a_run_folder_goes_by_its_id_in_mlflow(tmp_path: Path) -> None:
+    Journal.create(tmp_path / "run", name="unet", experiment="astrid")
+    uid = read_folder(tmp_path / "run").run_id
+    Progress(tmp_path / "run", "sqlite:///a.db").restart("abc")
+    assert read_folder(tmp_path / "run").run_id == "abc"
+    Progress(tmp_path / "run", "sqlite:///b.db").restart("def")  # sent to two: neither is the id of the run
+    assert read_folder(tmp_path / "run").run_id == uid

@@ -298,3 +298,12 @@ def test_the_page_of_a_run_that_is_gone_stops_its_clock(tmp_path: Path) -> None:
     for status, clock in (("RUNNING", "5:00:00"), ("GONE", "0:00:0")):
         made.print(page(reader.state, tmp_path, now_ms=later, status=status, console=made))
         assert f"{status}  {clock}" in text()
+
+
+def test_a_journal_that_never_began_is_refused_and_not_watched_for_ever(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text('{"kind": "met')
+    Reader(tmp_path).refuse_what_never_begins()  # it may be about to begin
+    os.utime(journal, (time.time() - 60, time.time() - 60))
+    with pytest.raises(DataError, match="holds no whole record"):
+        follow(tmp_path, console=Console(file=io.StringIO()), interval_seconds=0.1)

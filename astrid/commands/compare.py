@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print(text, end="")
     else:
-        arguments.output.write_text(text)
+        write(arguments.output, text)
     if arguments.html is not None:
-        arguments.html.write_text(render_page(comparison, title=title(arguments)))
+        write(arguments.html, render_page(comparison, title=title(arguments)))
     return 0
 
 
@@ -88,6 +88,20 @@ def check_folder(path: Path | None) -> None:
     """
     if path is not None and not path.parent.is_dir():
         raise ConfigError(f"the folder of a file to write must exist, got {path}; make {path.parent} first")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises
+    ------
+    ConfigError
+        Where it can't be written.
+    """
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{path} must be a file that can be written, but: {error.strerror}; name another") from error
 
 
 @contextmanager

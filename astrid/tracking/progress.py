@@ -15,13 +15,19 @@ log = logging.getLogger(__name__)
 FILE_NAME = "shipped.json"
 
 
+def known_run_id(run_dir: Path) -> str | None:
+    """Return the id of the run in MLflow, where it was sent to one and no other."""
+    ids = {entry.get("run_id") for entry in _read(run_dir / FILE_NAME).values()}
+    return ids.pop() if len(ids) == 1 else None
+
+
 class Progress:
     """Run id and number of journal bytes sent, for one MLflow; losing it costs a replay and nothing else."""
 
     def __init__(self, run_dir: Path, uri: str) -> None:
         self._path = run_dir / FILE_NAME
         self._key = without_password(resolve_uri(uri))
-        entry = self._read().get(self._key, {})
+        entry = _read(self._path).get(self._key, {})
         self.run_id: str | None = entry.get("run_id")
         self.offset: int = entry.get("offset", 0)
 
@@ -33,17 +39,18 @@ class Progress:
     def advance(self, offset: int) -> None:
         """Note that the journal is sent up to `offset` bytes; a reader never sees half a file."""
         self.offset = offset
-        entries = self._read() | {self._key: {"run_id": self.run_id, "offset": offset}}
+        entries = _read(self._path) | {self._key: {"run_id": self.run_id, "offset": offset}}
         half = self._path.with_name(f"{FILE_NAME}.{uuid.uuid4().hex}")  # not shared with a sync beside a run that ends
         half.write_text(json.dumps(entries, indent=1))
         half.replace(self._path)
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            entries = json.loads(self._path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            log.warning("%s is damaged; everything is sent to MLflow again, which doubles nothing", self._path)
-            return {}
-        return entries if isinstance(entries, dict) else {}
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        log.warning("%s is damaged; everything is sent to MLflow again, which doubles nothing", path)
+        return {}
+    return entries if isinstance(entries, dict) else {}

@@ -19,6 +19,7 @@ from ..config import ConfigError, DataError, RunError
 from .journal import FILE_NAME, Journal
 from .owner import is_alive
 from .places import database_path, resolve_uri, without_password
+from .progress import known_run_id
 from .records import Ended, Metrics, Tags, read_records
 from .shipper import MLFLOW_DEFAULTS
 
@@ -77,7 +78,7 @@ def read_folder(run_dir: Path) -> StoredRun:
                 ended_ms = time_ms
     points = {name: sorted(values.items()) for name, values in histories.items()}
     return StoredRun(
-        run_id=journal.started.uid,
+        run_id=known_run_id(run_dir) or journal.started.uid,
         name=journal.started.name,
         status="KILLED" if killed else journal.status,
         started_ms=journal.started.time_ms,

@@ -37,6 +37,7 @@ def follow(run_dir: Path, *, console: Console, interval_seconds: float) -> int:
         Where the folder holds no run.
     """
     reader = Reader(run_dir)
+    reader.refuse_what_never_begins()
     status = _follow_page if console.is_terminal else _follow_lines
     return exit_code(status(reader, console, interval_seconds))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from astrid.tracking.records import (
 ALERT = "alert."
 RECENT_EPOCHS = 3
 """Epochs whose mean duration is what the next ones are expected to take."""
+
+LONGEST_BEGIN_SECONDS = 10.0
+"""Time between the creation of a journal and its first record, on the slowest disk."""
 
 
 @dataclass
@@ -136,6 +140,17 @@ class Reader:
         if not self._path.is_file():
             why = f"{FILE_NAME} is missing, as it is while a run prepares its data"
             raise DataError(f"{run_dir} must be the folder of a run that has begun, but {why}; try again, or another")
+
+    def refuse_what_never_begins(self) -> None:
+        """Refuse a journal without a whole record that nobody has written to for a while: it would be watched for ever.
+
+        Raises
+        ------
+        DataError
+        """
+        is_old = time.time() - self._path.stat().st_mtime > LONGEST_BEGIN_SECONDS
+        if is_old and next(read_records(self._path), None) is None:
+            raise DataError(f"{self._path} must say which run it belongs to, but holds no whole record; try another")
 
     def read(self) -> list[Record]:
         """Return the records that are new, and take them in."""
