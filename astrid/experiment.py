@@ -69,14 +69,7 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         log.info("%s is finished, evaluation included; a larger training.epochs goes on with it", run_dir)
         send_rest(run_dir, config.tracking)
         return float(saved["progress"]["best"])
-    check_artifacts(config.tracking)
-    find_webhook_url(config.tracking.alerts)
-    runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
-    reach = receptive_field_pixels(config.model)
-    splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
-    check_splits(splits, monitor=config.training.monitor)
-    if saved is not None:
-        check_same_data(saved["facts"]["data"], splits)
+    runtime, splits = set_up(config, saved)
     with ExitStack() as stack:
         stack.enter_context(memory_advice(MEMORY_ADVICE))
         learner = build_learner(config, runtime, splits)
@@ -104,6 +97,19 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         report_errors(tracker, step=outcome.epoch)
     say_where(config.tracking, run_dir)
     return outcome.objective
+
+
+def set_up(config: Config, saved: dict[str, Any] | None) -> tuple[Runtime, Splits]:
+    """Refuse what cannot run, choose the device, and prepare the fields; a resumed run must find the same ones."""
+    check_artifacts(config.tracking)
+    find_webhook_url(config.tracking.alerts)
+    runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
+    reach = receptive_field_pixels(config.model)
+    splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
+    check_splits(splits, monitor=config.training.monitor)
+    if saved is not None:
+        check_same_data(saved["facts"]["data"], splits)
+    return runtime, splits
 
 
 def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mirrored_runs import patient_mlflow
+from registered_runs import create_database, save_network, tracking_on_copy
+
+from astrid.config import TrackingConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +62,28 @@ def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).with_name("fake_nvml.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def mlflow_settings() -> Iterator[None]:
+    """What a run sets for MLflow, for modules that ask for it by `usefixtures`."""
+    with patient_mlflow():
+        yield
+
+
+@pytest.fixture(scope="module")
+def empty_database(mlflow_settings: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that is created once, since that takes seconds, and copied for each test."""
+    return create_database(tmp_path_factory.mktemp("mlflow"))
+
+
+@pytest.fixture(scope="module")
+def saved_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network, saved as runs do."""
+    return save_network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(name="config")
+def database_of_its_own(empty_database: Path, tmp_path: Path) -> TrackingConfig:
+    """Tracking of a test that has a database of its own."""
+    return tracking_on_copy(empty_database, tmp_path)

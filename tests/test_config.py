@@ -144,7 +144,7 @@ def test_an_interval_in_a_plain_multirun_is_refused() -> None:
 
 def test_help_and_shell_completion_pass_through() -> None:
     for arguments in (["--help"], ["--hydra-help"], ["--info", "searchpath"]):
-        assert check_command_line([*arguments, "model.depth=0"]) is None  # not composed, so not refused
+        assert check_command_line([*arguments, "model.depth=0"]) == 0  # not composed, so not refused
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,10 @@ def test_a_knob_of_another_choice_must_stay_too(tmp_path: Path) -> None:
 
 
 def test_hydras_own_settings_are_no_change_of_a_resumed_run(tmp_path: Path) -> None:
-    run = saved_run(tmp_path)
-    check_command_line(["--config-dir", str(tmp_path), f"training.resume={run}", "hydra.verbose=true"])
+    run = saved_run(tmp_path, "model.depth=2")
+    assert check_command_line(["--config-dir", str(tmp_path), f"training.resume={run}", "hydra.verbose=true"]) == 1
+    config = load([f"training.resume={run}"])
+    assert resumed(config, ["hydra.searchpath=[file:///elsewhere]"]) == config
 
 
 def test_resuming_checks_again_what_depends_on_several_knobs(tmp_path: Path) -> None:
@@ -246,7 +248,8 @@ def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> N
     save_config(load(), tmp_path)
     command = command.replace("outputs/runs/<run>", str(tmp_path))
     command = command.replace("data.root=DIR", f"data.root={tmp_path}").replace("FILE.csv", "fields.csv")
-    check_command_line(shlex.split(command))
+    combinations = 4 if "model.depth=2,3 model.filters=8,16" in command else 1
+    assert check_command_line(shlex.split(command)) == combinations
 
 
 def test_the_readme_has_commands_to_check() -> None:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mirrored_runs import MLFLOW_WARNINGS, client_of, patient_mlflow, run_of
+from mirrored_runs import MLFLOW_WARNINGS, client_of, run_of
 from registered_runs import (
     NAME,
-    create_database,
     facts,
     finish_run,
-    save_network,
-    tracking_on_copy,
 )
 
 from astrid.config import DataError, ModelConfig, TrackingConfig
@@ -31,28 +27,7 @@ from astrid.runtime import Runtime
 from astrid.tracking import open_tracker
 from astrid.unet import build_unet
 
-pytestmark = MLFLOW_WARNINGS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def mlflow_settings() -> Iterator[None]:
-    with patient_mlflow():
-        yield
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return create_database(tmp_path_factory.mktemp("mlflow"))
-
-
-@pytest.fixture(scope="module")
-def saved_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_network(tmp_path_factory.mktemp("network"))
-
-
-@pytest.fixture
-def config(empty_database: Path, tmp_path: Path) -> TrackingConfig:
-    return tracking_on_copy(empty_database, tmp_path)
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
 
 
 def registered_network(config: TrackingConfig, folder: Path) -> np.ndarray:

@@ -82,12 +82,17 @@ def test_a_second_call_makes_nothing(tmp_path: Path) -> None:
     config = small_sky(tmp_path)
     build_splits(config, receptive_field_pixels=44, announce=quiet)
 
-    def refuse(fields: Iterable[Field], what: str, count: int) -> Iterable[Field]:
-        for _ in ():
-            yield
-        raise AssertionError(f"{what} are made again")
+    made: list[str] = []
 
-    build_splits(config, receptive_field_pixels=44, announce=refuse)
+    def watch(fields: Iterable[Field], what: str, count: int) -> Iterable[Field]:
+        for field in fields:
+            made.append(f"{what}: {field.name}")
+            yield field
+
+    build_splits(config, receptive_field_pixels=44, announce=watch)
+    assert made == []
+    build_splits(small_sky(tmp_path, sky_seed=2), receptive_field_pixels=44, announce=watch)
+    assert len(made) == 7
 
 
 @pytest.mark.parametrize("target", ["transient", "cosmic_ray", "trail"])

@@ -6,20 +6,16 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mirrored_runs import MLFLOW_WARNINGS, client_of, patient_mlflow, run_of
+from mirrored_runs import MLFLOW_WARNINGS, client_of, run_of
 from mlflow_servers import STORE, MlflowServer
 from registered_runs import (
     FIELDS,
     NAME,
-    create_database,
     finish_run,
-    save_network,
-    tracking_on_copy,
 )
 
 from astrid.cli import main
@@ -29,28 +25,7 @@ from astrid.deployed import load
 from astrid.tracking import Table, open_tracker, sync
 from astrid.tracking.progress import FILE_NAME as PROGRESS
 
-pytestmark = MLFLOW_WARNINGS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def mlflow_settings() -> Iterator[None]:
-    with patient_mlflow():
-        yield
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return create_database(tmp_path_factory.mktemp("mlflow"))
-
-
-@pytest.fixture(scope="module")
-def saved_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_network(tmp_path_factory.mktemp("network"))
-
-
-@pytest.fixture
-def config(empty_database: Path, tmp_path: Path) -> TrackingConfig:
-    return tracking_on_copy(empty_database, tmp_path)
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
 
 
 def aliases(config: TrackingConfig) -> dict[str, int]:

@@ -16,7 +16,6 @@ from mirrored_runs import (
     PARAMS,
     assert_mirrored,
     client_of,
-    patient_mlflow,
     report,
     start,
     synced,
@@ -28,13 +27,7 @@ from astrid.tracking import ShippingError, open_tracker, sync
 from astrid.tracking import shipper as shipper_module
 from astrid.tracking.progress import Progress
 
-pytestmark = MLFLOW_WARNINGS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def mlflow_settings() -> Iterator[None]:
-    with patient_mlflow():
-        yield
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
 
 
 class Weather:

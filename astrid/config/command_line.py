@@ -103,8 +103,8 @@ def _scrub_file(path: Path) -> None:
         partial.replace(path)
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
-    """Compose and check each job of a command line; help and information about Hydra itself pass through.
+def check_command_line(arguments: Sequence[str]) -> int:
+    """Compose and check each job of a command line, and return their number; help and information pass through.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
     """
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
-        return
+        return 0
     if parsed.multirun and parsed.cfg:
         raise ConfigError("--cfg must be given without -m: it shows the configuration of one job")
     overrides = OverridesParser.create().parse_overrides(parsed.overrides)
@@ -137,6 +137,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
             if resumes and changed:  # what is wrong with it beside doesn't matter
                 raise must_stay(changed[0]) from error
             raise
+    return len(jobs)
 
 
 def _refuse_odd_choice(override: Override) -> None:

@@ -143,7 +143,7 @@ class Search:
             ]
             try:
                 returned = self._launch(jobs, trials)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: the trials are given back before it goes on
                 release(study, trials, config=base.sweep, reason="the sweep was interrupted")
                 raise
             for trial, job in zip(trials, returned, strict=True):

@@ -115,7 +115,7 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
             return TrialEnd("pruned", reason=str(pruned))
         except SystemExit as left:
             return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
-        except Exception as error:
+        except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
             log.debug("trial %s failed", config.sweep.trial, exc_info=True)
             return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
 

@@ -44,7 +44,7 @@ def run_workers(count: int) -> None:
                     workers[number] = _start(places[number])
                 else:
                     codes[number] = code
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no worker outlives the command that started it
         _stop(workers)
         raise
     failed = {number: code for number, code in codes.items() if code != 0}

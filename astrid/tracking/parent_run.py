@@ -61,6 +61,7 @@ def report_parent(
             points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
             client.log_batch(run_id, metrics=points, tags=[RunTag(name, value) for name, value in tags.items()])
             client.log_artifacts(run_id, str(files))
-            client.set_terminated(run_id, "FINISHED" if done else "RUNNING")
+            if done:
+                client.set_terminated(run_id, "FINISHED")
     except ShippingError as error:
         log.warning("%s; the study's run lacks its summary until the command is run again", error)
