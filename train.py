@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from astrid.config.command_line import hide_secrets, one_message, run_checked
 from astrid.config.compose import to_config
+from astrid.sweep.plugin import register_sweeper
 
 
 @hydra.main(config_path="conf", config_name="config")
@@ -29,4 +30,5 @@ def main(composed: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
+    register_sweeper()
     run_checked(main)

@@ -217,6 +217,16 @@ def test_every_recipe_composes_into_a_run(recipe: str) -> None:
     assert load([f"sweep={recipe}"]).training.epochs < 10
 
 
+def test_the_sweeper_is_known_where_the_installed_entry_points_are_old() -> None:
+    code = (
+        "import hydra.core.plugins as plugins; plugins.entry_points = lambda group: [];"
+        "from astrid.sweep.plugin import register_sweeper; register_sweeper();"
+        "print(*plugins.Plugins.instance().class_name_to_class)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert "astrid.sweep.plugin.StudySweeper" in done.stdout.split()
+
+
 def test_a_sweep_without_multirun_says_so(tmp_path: Path) -> None:
     done = run([sys.executable, str(PROJECT_ROOT / "train.py"), "sweep=grid"], cwd=tmp_path)
     assert done.returncode == 2

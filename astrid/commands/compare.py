@@ -8,7 +8,7 @@
 
 Runs that saw different data are ranked apart: their numbers can't be compared. Energy that nobody measured is
 "unavailable", never 0. An interval [low, high] is that of METRIC_low and METRIC_high, where a run logged them; two runs
-whose intervals overlap can't be told apart.
+whose intervals overlap can't be told apart by them; pairing their test fields, as the gate does, may tell more.
 """
 
 from __future__ import annotations

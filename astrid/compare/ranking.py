@@ -220,7 +220,8 @@ def verdict(rows: Sequence[Row], metric: str) -> str:
         return f"{pair}: the 95 % intervals don't overlap, so the first is better on these fields"
     close = sum(_overlap(best, row) for row in rows[2:])
     others = f"; so does that of the best with {_runs(close)} more" if close else ""
-    return f"{pair} can't be told apart: their 95 % intervals overlap{others}"
+    pairing = "pairing the test fields, as the gate of the registry does, may tell more"
+    return f"{pair} can't be told apart by their 95 % intervals, which overlap{others}; {pairing}"
 
 
 def _bounded(row: Row) -> bool:

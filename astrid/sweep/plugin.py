@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig
@@ -85,3 +86,8 @@ _store = ConfigStore.instance()
 _store.store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="astrid")
 for _name, _pruner in (("nop", NopPruner), ("median", MedianPruner), ("hyperband", HyperbandPruner)):
     _store.store(group="hydra/sweeper/pruner", name=_name, node=_pruner, provider="astrid")
+
+
+def register_sweeper() -> None:
+    """Tell Hydra of the sweeper, also where the package's entry points are those of an older installation."""
+    Plugins.instance().register(StudySweeper)
