@@ -239,7 +239,8 @@ def completeness_figure(edges: Floats, found: Integers, total: Integers, *, snr5
     held = total > 0
     centres, share = np.sqrt(edges[:-1] * edges[1:])[held], found[held] / total[held]
     low, high = binom_conf_interval(found[held], total[held], interval="wilson")
-    bars, label = (share - low, high - share), "found, with 68 % interval"
+    bars = np.maximum([share - low, high - share], 0)  # an interval that ends at 0 or 1 misses it by a rounding
+    label = "found, with 68 % interval"
     axes.errorbar(centres, share, yerr=bars, fmt="o", color=BLUE, capsize=3, label=label)
     if snr50 is not None:
         axes.axvline(snr50, color=GREEN, linestyle=":", label=f"half are found at {snr50:.1f}")

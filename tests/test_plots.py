@@ -161,6 +161,15 @@ def test_completeness_draws_shares_with_wilson_intervals_and_leaves_empty_bins_o
     assert (line(axes, "half are found at 5.0")[:, 0] == 5).all()
 
 
+@pytest.mark.parametrize("share", [0, 1])
+def test_completeness_is_drawn_for_any_number_of_sources_all_found_or_none(share):
+    total = np.arange(1, 400)  # for some, an interval misses 0 or 1 by a rounding
+    (axes,) = completeness_figure(np.geomspace(1, 9, 400), share * total, total, snr50=None).axes
+    (bars,) = axes.containers
+    ends = np.array([segment[:, 1] for segment in bars[2][0].get_segments()])
+    assert (ends[:, 0] <= share).all() and (ends[:, 1] >= share - 1e-12).all()
+
+
 NO_PIXELS = np.zeros((2, 2), dtype=np.int64)
 DEGENERATE = {
     "no epoch": lambda: training_curves([]),
