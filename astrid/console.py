@@ -42,8 +42,8 @@ def _columns() -> tuple[TextColumn, BarColumn, MofNCompleteColumn, TimeElapsedCo
 class TrainingView:
     """Bar of the current epoch, and one line for each finished one."""
 
-    def __init__(self, epochs: int, *, monitor: str, bar: Progress | None) -> None:
-        self.epochs, self.monitor, self._bar = epochs, monitor, bar
+    def __init__(self, epochs: int, *, monitor: str, label: str, bar: Progress | None) -> None:
+        self.epochs, self.monitor, self._label, self._bar = epochs, monitor, label, bar
         self._last: float | None = None
         self._task = bar.add_task("epoch 1", total=None) if bar is not None else None
 
@@ -51,7 +51,7 @@ class TrainingView:
         """Move the bar; off a terminal do nothing."""
         if self._bar is None or self._task is None:
             return
-        parts = [f"epoch {report.epoch}/{self.epochs}", f"{report.images_per_second:.0f} img/s"]
+        parts = [f"{self._label}epoch {report.epoch}/{self.epochs}", f"{report.images_per_second:.0f} img/s"]
         if report.loss is not None:
             parts.insert(1, f"loss {report.loss:.4f}")
         if self._last is not None:
@@ -71,20 +71,20 @@ class TrainingView:
         seconds = f"{values['train/seconds'] + values['val/seconds']:.1f} s"
         star = " *" if record.best else ""
         console.print(
-            f"epoch {record.epoch:>3}/{self.epochs}  {numbers}  {rate}  {seconds}{star}",
+            f"{self._label}epoch {record.epoch:>3}/{self.epochs}  {numbers}  {rate}  {seconds}{star}",
             highlight=False,
             soft_wrap=True,
         )
 
 
 @contextmanager
-def training_view(epochs: int, *, monitor: str) -> Iterator[TrainingView]:
-    """Show training for as long as the context lasts."""
+def training_view(epochs: int, *, monitor: str, label: str = "") -> Iterator[TrainingView]:
+    """Show training for as long as the context lasts; `label` begins every line."""
     if not console.is_terminal:
-        yield TrainingView(epochs, monitor=monitor, bar=None)
+        yield TrainingView(epochs, monitor=monitor, label=label, bar=None)
         return
     with Progress(*_columns(), console=console, transient=True) as bar:
-        yield TrainingView(epochs, monitor=monitor, bar=bar)
+        yield TrainingView(epochs, monitor=monitor, label=label, bar=bar)
 
 
 def print_table(title: str, rows: Iterable[tuple[str, ...]], *, columns: tuple[str, ...]) -> None:

@@ -95,7 +95,8 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         stop_if_asked(stop, progress, run_dir=run_dir)
         report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
         report_errors(tracker, step=outcome.epoch)
-    say_where(config.tracking, run_dir)
+    if config.sweep.trial is None:
+        say_where(config.tracking, run_dir)
     return outcome.objective
 
 
@@ -236,7 +237,11 @@ def train(
         flips=config.data.augment.flips,
         fingerprint=splits.fingerprint,
     )
-    with alerts.training(), training_view(config.training.epochs, monitor=config.training.monitor) as view:
+    label = "" if config.sweep.trial is None else f"trial {config.sweep.trial}  "
+    with (
+        alerts.training(),
+        training_view(config.training.epochs, monitor=config.training.monitor, label=label) as view,
+    ):
         records = fit(
             learner,
             loaders,

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from astrid.config import Config, FramesData, TrackingConfig
 from astrid.config.compose import PROJECT_ROOT
+from astrid.config.leaves import leaves
 from astrid.config.secrets import scrub_values
 from astrid.console import print_plain, print_table
 from astrid.data.fields import Splits
@@ -26,6 +26,7 @@ from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.model_card import with_interval
 from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
 from astrid.tracking import Tracker, ui_command
+from astrid.tracking.records import PARENT_TAG, STUDY_TAG, TRIAL_TAG
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +62,6 @@ class Outcome:
     example: Tensor
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten nested values to `group.knob` names; lists stay whole."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= leaves(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
-
-
 def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits, parameters: int) -> RunFacts:
     """Collect what identifies a run, and the facts about its code and machine."""
     git = git_state(PROJECT_ROOT)
@@ -92,9 +82,9 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         "model.parameters": str(parameters),
     }
     if config.sweep.study is not None:
-        tags |= {"sweep": config.sweep.study, "trial": str(config.sweep.trial)}
+        tags |= {STUDY_TAG: config.sweep.study, TRIAL_TAG: str(config.sweep.trial)}
     if config.sweep.parent_run is not None:
-        tags["mlflow.parentRunId"] = config.sweep.parent_run
+        tags[PARENT_TAG] = config.sweep.parent_run
     if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
         tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
     name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
@@ -130,7 +120,10 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
         tracker.artifact(run_dir / name)
     tracker.tables(run_tables(outcome.history, metrics, fields))
     hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
-    print_outcome(outcome, metrics, seconds=seconds)
+    if config.sweep.trial is None:
+        print_outcome(outcome, metrics, seconds=seconds)
+    else:
+        print_trial(outcome, metrics, config=config, seconds=seconds)
 
 
 def hand_over(
@@ -198,6 +191,15 @@ def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: fl
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
+
+
+def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:
+    """Print what a sweep's trial came to, in one line: the table of the best ones comes at the end of the sweep."""
+    shown = [f"{config.training.monitor} {outcome.objective:.4f} in epoch {outcome.best_epoch}"]
+    for name in ("test/auprc", "test/completeness", "test/purity"):
+        if name in metrics:
+            shown.append(f"{name} {with_interval(metrics, name)}")
+    print_plain(f"trial {config.sweep.trial}: {', '.join(shown)}; {seconds:.0f} s in all")
 
 
 def _baseline(baseline: Mapping[str, float], name: str) -> str:

@@ -1,10 +1,11 @@
-"""Studies reach their total whatever dies, prune, refuse another space, and end in a summary."""
+"""Studies keep their space, count what is finished, say how trials ended, and share themselves between processes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,18 +16,22 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from astrid.config import ConfigError, SweepConfig
+from astrid.config import ConfigError, RunError, SweepConfig
 from astrid.config.compose import PROJECT_ROOT, load
-from astrid.sweep.search import Space, derived_seed, directions, job_overrides, out_of_bounds, tell
+from astrid.sweep.bounds import finished, out_of_bounds
+from astrid.sweep.jobs import Split, derived_seed, link_overrides, own_overrides, split_overrides, tell
+from astrid.sweep.living import release
+from astrid.sweep.search import check_options, directions, named_failures
 from astrid.sweep.study import JOURNAL, StudyLock, open_storage, open_study
-from astrid.sweep.summary import ranked, saved_by_pruning, table_of
-from astrid.sweep.trial import TrialEnd
-from astrid.sweep.workers import place, visible_gpus
+from astrid.sweep.summary import objective_names, ranked, saved_by_pruning, table_of
+from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost
+from astrid.sweep.workers import place, run_workers, visible_gpus
 
 SPACE = {
     "model.depth": optuna.distributions.IntDistribution(1, 3),
     "optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
 }
+SETTINGS = {"data.train_fields": "64", "training.epochs": "6", "training.seed": "1", "sweep.workers": "1"}
 
 
 def new_study(folder: Path, **changes: object) -> optuna.Study:
@@ -36,6 +41,7 @@ def new_study(folder: Path, **changes: object) -> optuna.Study:
         "sampler": optuna.samplers.RandomSampler(seed=0),
         "pruner": optuna.pruners.NopPruner(),
         "space": SPACE,
+        "settings": SETTINGS,
     } | changes
     storage = open_storage(f"{JOURNAL}{folder}/s.journal", heartbeat_seconds=10)
     return open_study(storage, **choices)  # type: ignore[arg-type]
@@ -44,13 +50,18 @@ def new_study(folder: Path, **changes: object) -> optuna.Study:
 def test_a_changed_search_space_is_refused_with_the_difference(tmp_path: Path) -> None:
     new_study(tmp_path)
     wider = SPACE | {"model.depth": optuna.distributions.IntDistribution(1, 4)}
-    with pytest.raises(
-        ConfigError, match=r"must keep its search space; model\.depth: .*'high': 3.* there, .*'high': 4"
-    ):
+    with pytest.raises(ConfigError, match=r"search space; model\.depth: range\(1,4\) there, range\(1,5\) here; choose"):
         new_study(tmp_path, space=wider)
-    with pytest.raises(ConfigError, match=r"optimizer\.lr: .* there, fixed here"):
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: tag\(log,interval\(0\.0001,0\.01\)\) there, fixed here"):
         new_study(tmp_path, space={"model.depth": SPACE["model.depth"]})
     assert new_study(tmp_path).trials == []
+
+
+def test_changed_settings_are_refused_unless_they_change_no_value(tmp_path: Path) -> None:
+    new_study(tmp_path)
+    with pytest.raises(ConfigError, match=r"must keep its settings; training\.epochs: 6 there, 9 here; choose another"):
+        new_study(tmp_path, settings=SETTINGS | {"training.epochs": "9"})
+    new_study(tmp_path, settings=SETTINGS | {"training.seed": "2", "sweep.workers": "3", "tracking.uri": "x"})
 
 
 def test_a_pruner_with_two_objectives_is_refused(tmp_path: Path) -> None:
@@ -64,18 +75,54 @@ def test_another_direction_is_refused(tmp_path: Path) -> None:
         new_study(tmp_path, directions=["minimize"])
 
 
+def test_a_journal_whose_last_line_was_cut_short_is_read_up_to_it(tmp_path: Path) -> None:
+    tell(study := new_study(tmp_path), study.ask(SPACE), TrialEnd("complete", [0.5]))
+    with (tmp_path / "s.journal").open("ab") as file:
+        file.write(b'{"op_code":5,"wor')
+    tell(again := new_study(tmp_path), again.ask(SPACE), TrialEnd("complete", [0.7]))
+    assert [trial.value for trial in new_study(tmp_path).trials] == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"study_name": "a/b"}, r"study_name must be letters, digits and _ - \. only.*got 'a/b'"),
+        ({"study_name": "../x"}, "study_name must be letters"),
+        ({"n_trials": 0}, "n_trials must be at least 1, got 0"),
+        ({"n_jobs": 0}, "n_jobs must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_name_or_size_a_study_is_refused(changes: dict[str, object], message: str) -> None:
+    check_options({"study_name": "depth_filters-2.b", "n_trials": 1, "n_jobs": 1})
+    with pytest.raises(ConfigError, match=message):
+        check_options({"study_name": "s", "n_trials": 12, "n_jobs": 1} | changes)
+
+
+def test_the_command_line_goes_before_the_recipe_and_something_must_be_searched() -> None:
+    recipe = ["model.depth=range(1,5)", "model.filters=choice(4,8)"]
+    split = split_overrides(recipe, ["model.depth=3", "data=simulated", "optimizer.lr=tag(log,interval(1e-4,1e-2))"])
+    assert list(split.searched) == ["model.filters", "optimizer.lr"]
+    assert split.fixed == ["model.depth=3", "data=simulated"]
+    narrower = split_overrides(recipe, ["model.depth=range(2,4)"])
+    assert narrower.searched["model.depth"] == optuna.distributions.IntDistribution(2, 3)
+    with pytest.raises(ConfigError, match="a sweep must search something"):
+        split_overrides(recipe[:1], ["model.depth=3"])
+    with pytest.raises(ConfigError, match=r"must be a choice, range or interval: .* at least one value"):
+        split_overrides(["model.depth=range(5,1)"], [])
+
+
 def test_every_trial_gets_a_seed_and_a_number_of_its_own(tmp_path: Path) -> None:
     study = new_study(tmp_path)
-    jobs = [
-        job_overrides(study.ask(SPACE), space=Space(SPACE, ["data=simulated"]), seed=7, study_name="s", parent=None)
-        for _ in range(3)
-    ]
-    seeds = [next(item for item in job if item.startswith("training.seed=")) for job in jobs]
+    split = Split(SPACE, ["data=simulated"])
+    trials = [study.ask(SPACE) for _ in range(3)]
+    seeds = [own_overrides(trial, split, seed=7)[-1] for trial in trials]
     assert len(set(seeds)) == 3
-    assert [job[-2] for job in jobs] == ["sweep.trial=0", "sweep.trial=1", "sweep.trial=2"]
-    fixed = job_overrides(study.ask(SPACE), space=Space(SPACE, ["training.seed=3"]), seed=7, study_name="s", parent="p")
+    assert all(seed.startswith("training.seed=") for seed in seeds)
+    assert own_overrides(study.trials[1], split, seed=7)[-1] == seeds[1] != own_overrides(trials[1], split, seed=8)[-1]
+    fixed = own_overrides(trials[0], Split(SPACE, ["training.seed=3"]), seed=7)
     assert [item for item in fixed if item.startswith("training.seed=")] == ["training.seed=3"]
-    assert fixed[-1] == "sweep.parent_run=p"
+    links = link_overrides(trials[2], study_name="s", parent=None)
+    assert links == ["sweep.study=s", "sweep.trial=2", "sweep.parent_run=null"]
 
 
 def test_derived_seeds_differ_and_repeat() -> None:
@@ -102,7 +149,7 @@ def test_a_failed_trial_says_why_and_a_pruned_one_is_pruned(tmp_path: Path) -> N
     assert study.trials[2].user_attrs["failure"] == "boom"
 
 
-def finished(state: TrialState, **attributes: float) -> optuna.trial.FrozenTrial:
+def ended(state: TrialState, **attributes: float) -> optuna.trial.FrozenTrial:
     value = 0.5 if state == TrialState.COMPLETE else None
     trial = optuna.trial.create_trial(state=state, value=value)
     for name, attribute in attributes.items():
@@ -111,23 +158,40 @@ def finished(state: TrialState, **attributes: float) -> optuna.trial.FrozenTrial
 
 
 def test_bounds_end_a_study() -> None:
-    failed = [finished(TrialState.FAIL)] * 3
+    failed = [ended(TrialState.FAIL)] * 3
     assert out_of_bounds(failed, SweepConfig(max_failures=4)) is None
-    assert "3 trials failed" in str(out_of_bounds(failed, SweepConfig(max_failures=3)))
-    spent = [finished(TrialState.COMPLETE, seconds=6.0, kwh=0.25)] * 2
+    bound = out_of_bounds(failed, SweepConfig(max_failures=3))
+    assert bound is not None and bound.failed and "3 trials failed" in bound.text
+    spent = [ended(TrialState.COMPLETE, seconds=6.0, kwh=0.25)] * 2
     assert out_of_bounds(spent, SweepConfig(max_seconds=13, energy_budget_kwh=0.6)) is None
-    assert "12 seconds are spent of 12" in str(out_of_bounds(spent, SweepConfig(max_seconds=12)))
-    assert "0.5 kwh are spent of 0.4" in str(out_of_bounds(spent, SweepConfig(energy_budget_kwh=0.4)))
+    assert "12 seconds are spent, and sweep.max_seconds is 12" in out_of_bounds(spent, SweepConfig(max_seconds=12)).text
+    assert "0.5 kwh are spent" in out_of_bounds(spent, SweepConfig(energy_budget_kwh=0.4)).text
+
+
+def test_trials_that_somebody_stopped_are_tried_again_and_count_as_no_failure(tmp_path: Path) -> None:
+    study, config = new_study(tmp_path), load(["sweep.max_failures=1", "sweep.max_retries=0"])
+    for _ in range(3):
+        trial = study.ask(SPACE)
+        first = study.trials[0].params
+        release(study, [trial], config=config)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3 + [TrialState.WAITING]
+    assert all(trial.params == first for trial in study.trials[:3])
+    assert study.trials[3].user_attrs["retry_of"] == 2
+    assert out_of_bounds(study.trials, config.sweep) is None
+    assert finished(study.trials) == []
 
 
 def test_what_pruning_saved_is_counted_at_each_trials_own_pace() -> None:
     trials = [
-        finished(TrialState.COMPLETE, epochs=8, seconds=80.0),
-        finished(TrialState.PRUNED, epochs=2, seconds=30.0),
-        finished(TrialState.FAIL, epochs=1, seconds=5.0),
+        ended(TrialState.COMPLETE, epochs=8, seconds=80.0, kwh=1.0),
+        ended(TrialState.PRUNED, epochs=2, seconds=30.0, kwh=0.5),
+        ended(TrialState.FAIL, epochs=1, seconds=5.0),
     ]
     saved = saved_by_pruning(trials, epochs=8)
-    assert (saved.epochs, saved.of_epochs, saved.seconds, saved.kwh) == (6, 16, 90.0, None)
+    assert (saved.epochs, saved.of_epochs, saved.seconds, saved.kwh) == (6, 16, 90.0, 1.5)
+    assert str(saved) == "6 of 16 epochs (38 %), about 90 s and 1.5 kWh"
+    unmeasured = saved_by_pruning([*trials, ended(TrialState.PRUNED, epochs=4, seconds=1.0)], epochs=8)
+    assert unmeasured.kwh is None
 
 
 def test_the_best_trial_comes_first_and_two_objectives_give_the_pareto_front(tmp_path: Path) -> None:
@@ -146,21 +210,121 @@ def test_the_best_trial_comes_first_and_two_objectives_give_the_pareto_front(tmp
 def test_the_table_has_a_row_a_trial(tmp_path: Path) -> None:
     study = new_study(tmp_path)
     tell(study, study.ask(SPACE), TrialEnd("complete", [0.2]))
-    table = table_of(study.trials)
-    assert table["columns"][:4] == ["trial", "state", "model.depth", "optimizer.lr"]
-    assert table["data"][0][:2] == [0, "COMPLETE"]
-    json.dumps(table)
+    tell(study, study.ask(SPACE), TrialEnd("failed", reason="boom"))
+    table = json.loads(json.dumps(table_of(study.trials, ["val/auprc"])))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["trial"], row["state"], row["val/auprc"], row["failure"]) for row in rows] == [
+        (0, "COMPLETE", 0.2, None),
+        (1, "FAIL", None, "boom"),
+    ]
+    assert set(SPACE) < set(rows[0])
+
+
+def with_metrics(folder: Path, **metrics: float) -> Path:
+    (folder / "metrics.json").write_text(json.dumps({name.replace("__", "/"): v for name, v in metrics.items()}))
+    return folder
+
+
+def test_the_first_trial_decides_what_the_second_objective_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = new_study(tmp_path, directions=["maximize", "minimize"])
+    config = SweepConfig(second_objective="energy", energy_budget_kwh=1.0)
+    first, second = (Trial(study, study.ask(SPACE).number) for _ in range(2))
+    with caplog.at_level(logging.WARNING):
+        first.report(0.5, values={"epoch": 1, "train/seconds": 2.0, "val/seconds": 1.0})
+        assert note_cost(first, config, run_dir=with_metrics(tmp_path)) == [3.0]
+    assert "the second objective is the seconds of training" in caplog.text
+    assert "energy_budget_kwh bounds nothing" in caplog.text
+    second.report(0.5, values={"epoch": 1, "train/seconds": 4.0, "val/seconds": 1.0})
+    assert note_cost(second, config, run_dir=with_metrics(tmp_path, energy__total_kwh=0.25)) == [5.0]
+    assert objective_names(study, load()) == ["val/auprc", "seconds"]
+    study.set_user_attr(COST_UNIT, "kWh")
+    assert note_cost(second, config, run_dir=with_metrics(tmp_path, energy__total_kwh=0.25)) == [0.25]
+    with pytest.raises(RunError, match="second objective is energy in kWh, and this run measured none"):
+        note_cost(second, config, run_dir=with_metrics(tmp_path))
+    assert note_cost(second, dataclasses.replace(config, second_objective=None), run_dir=tmp_path) == []
+
+
+def test_a_trial_knows_what_it_has_spent_before_it_is_finished(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    trial = Trial(study, study.ask(SPACE).number)
+    for epoch in (1, 2):
+        values = {"train/seconds": 2.0, "val/seconds": 1.0, "train/gpu_joules": 1.8e6, "train/cpu_joules": 0.0}
+        trial.report(0.5, values=values | {"epoch": epoch})
+    facts = study.trials[0].user_attrs
+    assert (facts["epochs"], facts["seconds"], facts["kwh"]) == (2, 6.0, 1.0)
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.5}
+
+
+def test_a_database_that_is_gone_is_one_message_without_its_password() -> None:
+    storage = "postgresql://me:hidden12@nowhere.invalid/db"
+    with (
+        pytest.raises(
+            RunError, match=r"storage postgresql://\S*nowhere\.invalid/db must answer: .*run the same"
+        ) as caught,
+        named_failures(storage),
+    ):
+        open_storage(storage, heartbeat_seconds=10)
+    assert "hidden12" not in str(caught.value)
 
 
 def test_workers_are_pinned_to_a_gpu_each_or_to_their_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
     assert visible_gpus(os.environ) == ["GPU-a", "GPU-b"]
-    assert [place(number, 3) for number in range(3)] == [
-        {"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-a", "GPU-b", "GPU-a")
-    ]
+    assert [place(number, 3)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["GPU-a", "GPU-b", "GPU-a"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     cores = len(os.sched_getaffinity(0))
-    assert place(0, 2) == {"OMP_NUM_THREADS": str(max(1, cores // 2))}
+    assert place(0, 2) == {"OMP_NUM_THREADS": str(max(1, cores // 2)), "TTY_COMPATIBLE": "0"}
+    assert place(0, 1) == {}
+
+
+def worker(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = folder / "worker.py"
+    script.write_text(code)
+    monkeypatch.setattr(sys, "argv", [str(script), "sweep.workers=2", "hydra.sweep.dir=old"])
+
+
+def test_a_killed_worker_is_started_again_a_number_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(
+        tmp_path,
+        "import os, sys; from pathlib import Path; folder = Path(sys.argv[-1].partition('=')[2])\n"
+        "(folder / f'{os.getpid()}.started').write_text(' '.join(sys.argv[1:]))\n"
+        "if len(list(folder.glob('*.started'))) < 4: os.kill(os.getpid(), 9)",
+        monkeypatch,
+    )
+    run_workers(1, folder=tmp_path, restarts=3)
+    started = [path.read_text() for path in tmp_path.glob("*.started")]
+    assert started == [f"sweep.worker=0 hydra.sweep.dir={tmp_path}"] * 4
+    for path in tmp_path.glob("*.started"):
+        path.unlink()
+    with pytest.raises(RunError, match=r"workers ended with errors .*\{0: -9\}"):
+        run_workers(1, folder=tmp_path, restarts=2)
+
+
+def test_no_worker_outlives_a_command_that_is_killed(tmp_path: Path) -> None:
+    sleeper = tmp_path / "sleeper.py"
+    sleeper.write_text(
+        "import os, sys, time; open(sys.argv[-1].partition('=')[2] + '/pid', 'w').write(str(os.getpid()));"
+        "time.sleep(60)"
+    )
+    code = (
+        "import sys; from pathlib import Path; from astrid.sweep.workers import run_workers;"
+        f"sys.argv = [{str(sleeper)!r}]; run_workers(1, folder=Path({str(tmp_path)!r}), restarts=9)"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT_ROOT)
+    deadline = time.monotonic() + 30
+    while not (pid := tmp_path / "pid").exists() or not pid.read_text():
+        assert time.monotonic() < deadline, "the worker never began"
+        time.sleep(0.05)
+    command.kill()
+    command.wait()
+    while (
+        Path(f"/proc/{pid.read_text()}/stat").exists()
+        and " Z " not in Path(f"/proc/{pid.read_text()}/stat").read_text()
+    ):
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.05)
 
 
 def test_one_process_at_a_time_holds_the_lock_of_a_study(tmp_path: Path) -> None:
@@ -178,92 +342,3 @@ def test_one_process_at_a_time_holds_the_lock_of_a_study(tmp_path: Path) -> None
         waited = time.monotonic() - began
     holder.communicate()
     assert waited > 0.5
-
-
-# The command itself, with tiny runs.
-
-
-def sweep(*overrides: str, tiny: list[str], cwd: Path) -> list[str]:
-    own = ["-m", "tracking=off", "training.epochs=3", f"hydra.sweeper.storage={JOURNAL}{cwd}/study.journal"]
-    return [sys.executable, str(PROJECT_ROOT / "train.py"), *tiny, *own, *overrides]
-
-
-def study_in(cwd: Path, name: str) -> optuna.Study:
-    storage = open_storage(f"{JOURNAL}{cwd}/study.journal", heartbeat_seconds=10)
-    return optuna.load_study(study_name=name, storage=storage)
-
-
-def run(command: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
-
-
-RECIPES = sorted(path.stem for path in (PROJECT_ROOT / "conf" / "sweep").glob("*.yaml"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_runs_with_tiny_settings(recipe: str, tiny: list[str], tmp_path: Path) -> None:
-    small = ["data.train_fields=2", "hydra.sweeper.n_trials=3"]
-    done = run(sweep(f"sweep={recipe}", *small, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    states = [trial.state for trial in study_in(tmp_path, recipe).trials]
-    assert sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states) == 3
-    assert f"astrid compare --sweep {recipe}" in done.stdout
-    assert (tmp_path / "outputs/sweeps" / recipe / "trials.json").is_file()
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_composes_into_a_run(recipe: str) -> None:
-    assert load([f"sweep={recipe}"]).training.epochs < 10
-
-
-def test_the_sweeper_is_known_where_the_installed_entry_points_are_old() -> None:
-    code = (
-        "import hydra.core.plugins as plugins; plugins.entry_points = lambda group: [];"
-        "from astrid.sweep.plugin import register_sweeper; register_sweeper();"
-        "print(*plugins.Plugins.instance().class_name_to_class)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    assert "astrid.sweep.plugin.StudySweeper" in done.stdout.split()
-
-
-def test_a_sweep_without_multirun_says_so(tmp_path: Path) -> None:
-    done = run([sys.executable, str(PROJECT_ROOT / "train.py"), "sweep=grid"], cwd=tmp_path)
-    assert done.returncode == 2
-    assert "must be given with -m" in done.stderr
-
-
-def wait_for_trial(cwd: Path, number: int) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        journal = cwd / "study.journal"
-        if journal.exists():
-            try:
-                if len(study_in(cwd, "depth_filters").trials) > number:
-                    return
-            except KeyError:
-                pass
-        time.sleep(0.2)
-    raise AssertionError(f"trial {number} never began")
-
-
-@pytest.mark.slow
-def test_a_killed_study_goes_on_to_exactly_its_total(tiny: list[str], tmp_path: Path) -> None:
-    command = sweep("sweep=depth_filters", "hydra.sweeper.n_trials=4", tiny=tiny, cwd=tmp_path)
-    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_trial(tmp_path, 2)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    done = run(command, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    trials = study_in(tmp_path, "depth_filters").trials
-    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    assert len(ended) == 4
-    assert len(failed) <= 1
-    assert all(trial.user_attrs["retry_of"] == failed[0].number for trial in trials if "retry_of" in trial.user_attrs)
-    folders = [trial.user_attrs["run_dir"] for trial in ended]
-    assert len(set(folders)) == 4
-    again = run(command, cwd=tmp_path)
-    assert again.returncode == 0
-    assert len(study_in(tmp_path, "depth_filters").trials) == len(trials)

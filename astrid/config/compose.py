@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -138,6 +139,13 @@ def _compose(overrides: list[str]) -> DictConfig:
         return compose("config", overrides=overrides)
     with initialize_config_dir(str(CONF)):
         return compose("config", overrides=overrides)
+
+
+def composed_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose without checking; what must still be given is "???"."""
+    register()
+    values = OmegaConf.to_container(_compose(list(overrides)), resolve=True)
+    return cast(dict[str, Any], values)
 
 
 def to_config(composed: DictConfig, *, overrides: Iterable[str] = ()) -> Config:

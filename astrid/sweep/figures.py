@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +17,66 @@ import optuna.visualization.matplotlib as draw
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-log = logging.getLogger(__name__)
-
 ENOUGH_FOR_IMPORTANCE = 4
 """Complete trials below which an importance would be a guess."""
 
 
-def draw_study(study: optuna.Study, folder: Path) -> list[Path]:
-    """Draw every figure that the study has the trials for, as PNG, and return where they are."""
+def draw_study(study: optuna.Study, folder: Path, *, objectives: Sequence[str]) -> list[Path]:
+    """Draw every figure that the study has the trials for, as PNG, and return where they are.
+
+    Parameters
+    ----------
+    study : Study
+    folder : Path
+    objectives : sequence of str
+        What the axes of the objectives are called.
+    """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return []
-    plots = _pareto() if len(study.directions) > 1 else _single(complete)
+    plots = _pareto(objectives) if len(study.directions) > 1 else _single(complete, objectives[0])
     folder.mkdir(parents=True, exist_ok=True)
-    return [_save(name, plot, study, folder) for name, plot in plots.items()]
+    with _without_advice():
+        return [_save(name, plot, study, folder) for name, plot in plots.items()]
 
 
 Plot = Callable[[optuna.Study], Any]
 
 
-def _pareto() -> dict[str, Plot]:
-    return {"pareto": draw.plot_pareto_front, "timeline": draw.plot_timeline}
+def _pareto(objectives: Sequence[str]) -> dict[str, Plot]:
+    return {
+        "pareto": partial(draw.plot_pareto_front, target_names=list(objectives)),
+        "timeline": draw.plot_timeline,
+    }
 
 
-def _single(complete: list[optuna.trial.FrozenTrial]) -> dict[str, Plot]:
+def _single(complete: list[optuna.trial.FrozenTrial], objective: str) -> dict[str, Plot]:
     plots: dict[str, Plot] = {
-        "history": draw.plot_optimization_history,
-        "slice": draw.plot_slice,
-        "parallel_coordinates": draw.plot_parallel_coordinate,
+        "history": partial(draw.plot_optimization_history, target_name=objective),
+        "slice": partial(draw.plot_slice, target_name=objective),
+        "parallel_coordinates": partial(draw.plot_parallel_coordinate, target_name=objective),
         "timeline": draw.plot_timeline,
         "intermediate_values": draw.plot_intermediate_values,
     }
     varied = [name for name in complete[0].params if len({str(trial.params.get(name)) for trial in complete}) > 1]
     if {"model.depth", "model.filters"} <= set(varied):
-        plots["contour"] = lambda study: draw.plot_contour(study, params=["model.depth", "model.filters"])
+        params = ["model.depth", "model.filters"]
+        plots["contour"] = partial(draw.plot_contour, params=params, target_name=objective)
     if len(complete) >= ENOUGH_FOR_IMPORTANCE and len(varied) > 1:
-        plots["importances"] = draw.plot_param_importances
+        plots["importances"] = partial(draw.plot_param_importances, target_name=objective)
     return plots
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence what matplotlib says of choices that look like numbers, as depths do; they are meant as choices."""
+    logger = logging.getLogger("matplotlib.category")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _save(name: str, plot: Plot, study: optuna.Study, folder: Path) -> Path:

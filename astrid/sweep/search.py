@@ -2,179 +2,243 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import optuna
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution
-from optuna.trial import TrialState
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from ..config import Config, ConfigError, RunError, SweepConfig, check
+from ..config import Config, ConfigError, RunError, check
 from ..config.compose import PROJECT_ROOT, load
+from ..config.leaves import leaves
+from ..config.secrets import scrub
 from ..tracking.parent_run import open_parent
+from .bounds import finished, out_of_bounds
+from .jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
 from .living import note_owner, reap, release
+from .proposals import ask, ask_at, cells, check_countable, is_waiting, rehearse, same_point, untried
 from .study import Direction, StudyLock, default_storage, open_storage, open_study
 from .summary import summarise
-from .trial import TrialEnd
 from .workers import run_workers
 
 log = logging.getLogger(__name__)
 
 MADE_BY_OPTUNA = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-SEEDED_ANEW = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
+GRID = "optuna.samplers.GridSampler"
+SEEDED_ANEW = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler", "optuna.samplers.GPSampler")
 """Samplers whose only state is their generator: seeded by trial, a study that was cut short goes on the same way."""
-
-
-@dataclass(frozen=True)
-class Space:
-    """What the command line and the recipe search and fix.
-
-    Attributes
-    ----------
-    searched : dict of distribution by key
-    fixed : list of str
-        Overrides that every trial gets.
-    """
-
-    searched: dict[str, BaseDistribution]
-    fixed: list[str]
 
 
 @dataclass
 class Search:
-    """A study and what runs its trials."""
+    """A study and what runs its trials.
+
+    Attributes
+    ----------
+    options : mapping
+        Those of the sweeper.
+    launcher : Launcher
+    folder : Path
+        Of the sweep, with a folder for each trial.
+    split : Split
+        What is searched, and what is fixed.
+    base : Config
+        What every trial has.
+    """
 
     options: Mapping[str, Any]
     launcher: Launcher
     folder: Path
+    split: Split = field(init=False)
+    base: Config = field(init=False)
 
     @classmethod
     def from_options(
         cls, options: Mapping[str, Any], *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> Search:
         """Take the sweeper's options and Hydra's launcher."""
+        check_options(options)
         launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
         return cls(options, launcher, Path(config.hydra.sweep.dir))
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Run the study to its total, alone or with further processes, and show what came out."""
-        space = self._space(arguments)
-        base = load(space.fixed)
-        study, lock = self._open(space, base.sweep)
-        if base.sweep.workers > 1:
-            run_workers(base.sweep.workers)
-        else:
-            parent = self._parent(study, lock, base)
-            self._search(study, lock, space=space, base=base, parent=parent)
-        summarise(study, folder=self.folder, config=base, command=sys.argv)
-        if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
-            raise RunError(f"no trial of study {study.study_name!r} came to its end; each says why above")
-
-    def _space(self, arguments: Sequence[str]) -> Space:
+        """Run the study to its total, in processes of its own unless a launcher does that, and show what came out."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         recipe = [f"{name}={value}" for name, value in (self.options["params"] or {}).items()]
-        searched, fixed, deleted = create_params_from_overrides([*recipe, *arguments])
-        remaining = {name: distribution for name, distribution in searched.items() if name not in fixed}
-        if not remaining:
-            raise ConfigError(
-                "a sweep must search something: every parameter of the recipe is fixed on the command line"
-            )
-        return Space(remaining, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
+        self.split = split_overrides(recipe, arguments)
+        self.base = load(self.split.fixed)
+        is_worker = self.base.sweep.worker is not None
+        with named_failures(str(self.options["storage"])):
+            study, lock = self._open()
+            if is_worker or not self._launches_here():
+                self._search(study, lock)
+            else:
+                self._supervise(study)
+            if not is_worker:
+                self._close(study)
 
-    def _open(self, space: Space, config: SweepConfig) -> tuple[optuna.Study, StudyLock]:
-        name = self.options["study_name"]
+    def _launches_here(self) -> bool:
+        if isinstance(self.launcher, BasicLauncher):
+            return True
+        workers = self.base.sweep.workers
+        rule = "1 with a launcher that spreads the trials itself"
+        check(workers == 1, "sweep.workers", workers, rule, "try hydra.sweeper.n_jobs to say how many run at once")
+        return False
+
+    def _supervise(self, study: optuna.Study) -> None:
+        """Let worker processes search: a trial that the system kills takes its worker with it, and not the sweep."""
+        config = self.base.sweep
+        try:
+            run_workers(config.workers, folder=self.folder, restarts=config.max_failures)
+        except KeyboardInterrupt:
+            summarise(study, folder=self.folder, base=self.base, split=self.split, status="KILLED")
+            raise
+
+    def _close(self, study: optuna.Study) -> None:
+        summarise(study, folder=self.folder, base=self.base, split=self.split, status="FINISHED")
+        trials = study.get_trials(deepcopy=False)
+        if not finished(trials):
+            raise RunError(f"no trial of study {study.study_name!r} came to its end; each says why above")
+        if (why := out_of_bounds(trials, self.base.sweep)) is not None and why.failed:
+            raise RunError(f"study {study.study_name!r} was stopped: {why.text}; {len(finished(trials))} are finished")
+
+    def _open(self) -> tuple[optuna.Study, StudyLock]:
+        name, space = str(self.options["study_name"]), self.split.searched
+        if self._is_grid:
+            check_countable(space)
         url = self.options["storage"] or default_storage(name, PROJECT_ROOT)
         lock = StudyLock(url, study_name=name, folder=PROJECT_ROOT / "outputs" / "studies")
         with lock.hold():
             study = open_study(
-                open_storage(url, heartbeat_seconds=config.heartbeat_seconds),
+                open_storage(url, heartbeat_seconds=self.base.sweep.heartbeat_seconds),
                 name=name,
                 directions=directions(self.options["direction"]),
-                sampler=self._sampler(space, asked=0),
+                sampler=self._sampler(asked=0),
                 pruner=instantiate(self.options["pruner"], _execution_whitelist_=MADE_BY_OPTUNA),
-                space=space.searched,
+                space=space,
+                settings=leaves(asdict(self.base)),
             )
         return study, lock
 
-    def _sampler(self, space: Space, *, asked: int) -> optuna.samplers.BaseSampler:
+    @property
+    def _is_grid(self) -> bool:
+        return str(self.options["sampler"]["_target_"]) == GRID
+
+    def _sampler(self, *, asked: int) -> optuna.samplers.BaseSampler:
+        if self._is_grid:
+            return optuna.samplers.RandomSampler(seed=0)  # never asked: the cells are counted here
         options = dict(self.options["sampler"])
         if options["_target_"] in SEEDED_ANEW and options.get("seed") is not None:
             options["seed"] = derived_seed(options["seed"], asked)
         sampler = instantiate(OmegaConf.create(options), _execution_whitelist_=MADE_BY_OPTUNA)
-        if isinstance(sampler, functools.partial):  # the grid needs to know the space
-            sampler = sampler({name: grid_values(values) for name, values in space.searched.items()})
         return cast(optuna.samplers.BaseSampler, sampler)
 
-    def _parent(self, study: optuna.Study, lock: StudyLock, base: Config) -> str | None:
-        with lock.hold(study._storage):
+    def _parent(self, study: optuna.Study, lock: StudyLock) -> str | None:
+        with lock.hold():
             known = study.user_attrs.get("parent_run")
-            parent = open_parent(base.tracking, study=study.study_name, known=known)
+            parent = open_parent(self.base.tracking, study=study.study_name, known=known)
             if parent is not None and parent != known:
                 study.set_user_attr("parent_run", parent)
         return parent
 
-    def _search(self, study: optuna.Study, lock: StudyLock, *, space: Space, base: Config, parent: str | None) -> None:
-        total = self._total(space)
+    def _search(self, study: optuna.Study, lock: StudyLock) -> None:
+        parent = self._parent(study, lock)
         while True:
-            with lock.hold(study._storage):
-                reap(study, base)
-                trials = self._ask(study, space=space, config=base.sweep, total=total)
+            with lock.hold():
+                reap(study, self.base)
+                trials = self._ask(study)
             if not trials:
                 return
-            jobs = [
-                job_overrides(trial, space=space, seed=base.training.seed, study_name=study.study_name, parent=parent)
-                for trial in trials
-            ]
+            jobs = [self._job(trial, study_name=study.study_name, parent=parent) for trial in trials]
             try:
                 returned = self._launch(jobs, trials)
             except BaseException:  # Ctrl-C too: the trials are given back before it goes on
-                release(study, trials, config=base.sweep, reason="the sweep was interrupted")
+                release(study, trials, config=self.base)
                 raise
             for trial, job in zip(trials, returned, strict=True):
                 tell(study, trial, end_of(job))
 
-    def _total(self, space: Space) -> int:
-        if "Grid" not in self.options["sampler"]["_target_"]:
-            return int(self.options["n_trials"])
-        cells = math.prod(len(grid_values(distribution)) for distribution in space.searched.values())
-        return min(cells, int(self.options["n_trials"]))
+    def _job(self, trial: Trial, *, study_name: str, parent: str | None) -> list[str]:
+        own = own_overrides(trial, self.split, seed=self.base.training.seed)
+        return [*own, *link_overrides(trial, study_name=study_name, parent=parent)]
 
-    def _ask(self, study: optuna.Study, *, space: Space, config: SweepConfig, total: int) -> list[optuna.trial.Trial]:
-        known = study.get_trials(deepcopy=False)
-        room = total - sum(trial.state in COUNTED for trial in known)
-        if why := out_of_bounds(known, config):
-            log.warning("no further trial is started: %s", why)
-            room = 0
-        trials = []
-        for number in range(min(room, int(self.options["n_jobs"]))):
-            study.sampler = self._sampler(space, asked=len(known) + number)
-            trial = study.ask(space.searched)
+    def _ask(self, study: optuna.Study) -> list[Trial]:
+        """Start as many trials as the study still needs and this process runs at once; hold the study's lock."""
+        trials: list[Trial] = []
+        while len(trials) < int(self.options["n_jobs"]):
+            known = study.get_trials(deepcopy=False)
+            total = int(self.options["n_trials"])
+            counted = len(finished(known)) + sum(trial.state == TrialState.RUNNING for trial in known)
+            if counted >= total:
+                break
+            if (why := out_of_bounds(known, self.base.sweep)) is not None:
+                log.warning("no further trial is started: %s", why.text)
+                break
+            trial = self._next(study, known)
+            if trial is None:
+                log.warning(
+                    "no further trial is started: all %s combinations have been tried", cells(self.split.searched)
+                )
+                break
+            if (twin := same_point(trial, known)) is not None:
+                study.tell(trial.number, twin.values)  # the sampler insists on a point whose value is known
+                continue
             note_owner(trial)
+            log.info("trial %d begins; %d of %d are finished", trial.number, len(finished(known)), total)
             trials.append(trial)
         return trials
 
-    def _launch(self, jobs: list[list[str]], trials: list[optuna.trial.Trial]) -> list[JobReturn]:
+    def _next(self, study: optuna.Study, known: Sequence[FrozenTrial]) -> Trial | None:
+        space = self.split.searched
+        if is_waiting(known):
+            return ask(study, space)
+        if self._is_grid:
+            point = untried(space, known, generator=np.random.default_rng(len(known)))
+        elif self.options["sampler"]["_target_"] in SEEDED_ANEW:
+            point = rehearse(study, space, sampler=self._sampler(asked=len(known)))
+        else:
+            return ask(study, space)  # a sampler that keeps its state in the study
+        return None if point is None else ask_at(study, space, point)
+
+    def _launch(self, jobs: list[list[str]], trials: list[Trial]) -> list[JobReturn]:
         """Launch one by one unless the numbers, after which job folders are called, follow one another."""
         numbers = [trial.number for trial in trials]
         if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
             return list(self.launcher.launch(jobs, initial_job_idx=numbers[0]))
         return [self.launcher.launch([job], initial_job_idx=n)[0] for job, n in zip(jobs, numbers, strict=True)]
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what cannot name or size a study.
+
+    Raises
+    ------
+    ConfigError
+    """
+    name = str(options["study_name"])
+    plain = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith(".")
+    rule = "letters, digits and _ - . only, since a file is called after it"
+    check(plain, "hydra.sweeper.study_name", name, rule, "try hydra.sweeper.study_name=depth_filters_2")
+    for option in ("n_trials", "n_jobs"):
+        value = options[option]
+        check(int(value) >= 1, f"hydra.sweeper.{option}", value, "at least 1", f"try hydra.sweeper.{option}=12")
 
 
 def directions(option: Any) -> list[Direction]:
@@ -187,62 +251,22 @@ def directions(option: Any) -> list[Direction]:
     return cast(list[Direction], names)
 
 
-def grid_values(distribution: BaseDistribution) -> list[Any]:
-    """Return every value of a discrete distribution."""
-    return list(OptunaSweeperImpl._to_grid_sampler_choices(distribution))
+@contextmanager
+def named_failures(storage: str) -> Iterator[None]:
+    """Say in one message that the study's database is gone; what was finished is in it.
 
-
-def derived_seed(seed: int, number: int) -> int:
-    """Return the seed of the `number`-th of several things that share one seed."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def job_overrides(
-    trial: optuna.trial.Trial, *, space: Space, seed: int, study_name: str, parent: str | None
-) -> list[str]:
-    """Return the command line of a trial: its own parameters, what is fixed, its seed and its number."""
-    own = [f"{name}={value}" for name, value in trial.params.items()]
-    chosen = {override.partition("=")[0] for override in (*own, *space.fixed)}
-    seeded = [] if "training.seed" in chosen else [f"training.seed={derived_seed(seed, trial.number)}"]
-    link = [f"sweep.study={study_name}", f"sweep.trial={trial.number}", f"sweep.parent_run={parent or 'null'}"]
-    return [*own, *space.fixed, *seeded, *link]
-
-
-def out_of_bounds(trials: Sequence[optuna.trial.FrozenTrial], config: SweepConfig) -> str | None:
-    """Say which bound of the study is reached, None where none is."""
-    failed = sum(trial.state == TrialState.FAIL for trial in trials)
-    if failed >= config.max_failures:
-        return f"{failed} trials failed, sweep.max_failures={config.max_failures}"
-    for name, bound in (("seconds", config.max_seconds), ("kwh", config.energy_budget_kwh)):
-        spent = sum(float(trial.user_attrs.get(name) or 0) for trial in trials)
-        if bound is not None and spent >= bound:
-            return f"{spent:g} {name} are spent of {bound:g}"
-    return None
-
-
-def end_of(job: JobReturn) -> TrialEnd:
-    """Return how a job ended, one that never came to its trial included."""
+    Raises
+    ------
+    RunError
+    """
     try:
-        end = job.return_value
-    except Exception as error:  # noqa: BLE001 - a job of its own configuration: its failure, not the sweep's
-        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
-    assert isinstance(end, TrialEnd)
-    if end.values is not None and not all(math.isfinite(value) for value in end.values):
-        return TrialEnd("failed", reason=f"the objective is {end.values}, which is no number")
-    return end
-
-
-def tell(study: optuna.Study, trial: optuna.trial.Trial, end: TrialEnd) -> None:
-    """Record how a trial ended."""
-    if end.state == "complete":
-        try:
-            study.tell(trial.number, end.values, state=TrialState.COMPLETE)
-        except RuntimeError as error:
-            if "Study.stop" not in str(error):  # the grid sampler says so in its last cell; the trial is recorded
-                raise
-        return
-    state = TrialState.PRUNED if end.state == "pruned" else TrialState.FAIL
-    if end.state == "failed":
-        trial.set_user_attr("failure", end.reason)
-        log.warning("trial %d failed: %s", trial.number, end.reason)
-    study.tell(trial.number, state=state)
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            scrub(f"hydra.sweeper.storage {storage} must have a driver: {error}; try pip install 'astrid[postgres]'")
+        ) from error
+    except (StorageInternalError, SQLAlchemyError) as error:
+        first_line = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise RunError(
+            scrub(f"the study's storage {storage} must answer: {first_line}; run the same command again to go on")
+        ) from error

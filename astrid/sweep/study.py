@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +11,21 @@ from typing import Literal
 
 import optuna
 from filelock import FileLock
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import text
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from ..config import ConfigError
 
-log = logging.getLogger(__name__)
-
 JOURNAL = "journal://"
-SPACE = "search_space"
+SPACE, SETTINGS = "search_space", "settings"
+NEUTRAL = ("tracking.", "energy.", "sweep.", "training.device", "training.threads", "training.seed", "data.workers")
+"""Knobs that may differ between the trials of a study: they change no value that is compared, or only its noise."""
 Direction = Literal["minimize", "maximize"]
+REMEDY = "choose another hydra.sweeper.study_name"
 MISSED_HEARTBEATS = 3
 SQLITE_WAIT_SECONDS = 60
 
@@ -44,16 +46,34 @@ def open_storage(url: str, *, heartbeat_seconds: int) -> BaseStorage:
         Interval of the heartbeats by which a database knows that a trial lives; a journal file has none.
     """
     if url.startswith(JOURNAL):
-        path = Path(url.removeprefix(JOURNAL))
+        path = Path(url.removeprefix(JOURNAL)).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
         return JournalStorage(JournalFileBackend(str(path)))
     engine = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}} if url.startswith("sqlite") else None
-    return RDBStorage(
-        url,
-        engine_kwargs=engine,
-        heartbeat_interval=heartbeat_seconds,
-        grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna says so of its heartbeats
+        return RDBStorage(
+            url,
+            engine_kwargs=engine,
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
+        )
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a crash or a full disk cut short; Optuna would never read past it again."""
+    if not path.exists():
+        return
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            with path.open("r+b") as file:
+                file.truncate(data.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 class StudyLock:
@@ -70,22 +90,20 @@ class StudyLock:
         self._key = int.from_bytes(hashlib.sha256(f"astrid {study_name}".encode()).digest()[:8], signed=True)
 
     @contextmanager
-    def hold(self, storage: BaseStorage | None = None) -> Iterator[None]:
-        """Wait for the lock and hold it; the storage is where a database's own lock is taken."""
-        with self._file, self._database_lock(storage):
+    def hold(self) -> Iterator[None]:
+        """Wait for the lock and hold it."""
+        with self._file, self._database_lock():
             yield
 
     @contextmanager
-    def _database_lock(self, storage: BaseStorage | None) -> Iterator[None]:
-        if not (self._url.startswith("postgresql") and isinstance(storage, RDBStorage)):
+    def _database_lock(self) -> Iterator[None]:
+        if not self._url.startswith("postgresql"):
             yield
             return
-        with storage.engine.connect() as connection:  # the lock ends with the connection, also when the process dies
+        engine = create_engine(self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:  # the lock ends with the connection, also when the process dies
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": self._key})
-            try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
+            yield
 
 
 def open_study(
@@ -96,13 +114,28 @@ def open_study(
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
     space: Mapping[str, BaseDistribution],
+    settings: Mapping[str, str],
 ) -> optuna.Study:
     """Create the study, or go on with it; hold the study's lock meanwhile.
+
+    Parameters
+    ----------
+    storage : BaseStorage
+    name : str
+    directions : list of "minimize" or "maximize"
+        One for each objective.
+    sampler : BaseSampler
+    pruner : BasePruner
+    space : mapping of distribution by key
+        What is searched.
+    settings : mapping of text by key
+        What every trial has, by the keys of the configuration.
 
     Raises
     ------
     ConfigError
-        Where a pruner meets two objectives, or the study was made for other objectives or another search space.
+        Where a pruner meets two objectives, or the study was made for other objectives, another search space, or
+        other settings, whose values can't be compared with these.
     """
     if len(directions) > 1 and not isinstance(pruner, optuna.pruners.NopPruner):
         kind = type(pruner).__name__
@@ -116,26 +149,36 @@ def open_study(
     made_for = [direction.name.lower() for direction in study.directions]
     if made_for != directions:
         raise ConfigError(
-            f"hydra.sweeper.direction must be what study {name!r} was made for, {made_for}, got {directions}; "
-            "choose another hydra.sweeper.study_name"
+            f"hydra.sweeper.direction must be what study {name!r} was made for, {made_for}, got {directions}; {REMEDY}"
         )
-    _refuse_another_space(study, space)
+    shown = {key: _shown(distribution) for key, distribution in space.items()}
+    _refuse_another(study, SPACE, shown, missing="fixed")
+    compared = {key: text for key, text in settings.items() if key not in space and not key.startswith(NEUTRAL)}
+    _refuse_another(study, SETTINGS, compared, missing="absent")
     return study
 
 
-def _refuse_another_space(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
-    ours = {name: json.loads(distribution_to_json(distribution)) for name, distribution in sorted(space.items())}
-    theirs = study.user_attrs.get(SPACE)
+def _refuse_another(study: optuna.Study, what: str, ours: Mapping[str, str], *, missing: str) -> None:
+    """Keep with the study what it was made for, and refuse anything else later, with the difference."""
+    theirs = study.user_attrs.get(what)
     if theirs is None:
-        study.set_user_attr(SPACE, ours)
-    elif theirs != ours:
-        names = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-        lines = [f"{name}: {_shown(theirs.get(name))} there, {_shown(ours.get(name))} here" for name in names]
+        study.set_user_attr(what, dict(ours))
+        return
+    names = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+    if names:
+        lines = [f"{name}: {theirs.get(name, missing)} there, {ours.get(name, missing)} here" for name in names]
         raise ConfigError(
-            f"study {study.study_name!r} must keep its search space; {'; '.join(lines)}; "
-            "choose another hydra.sweeper.study_name"
+            f"study {study.study_name!r} must keep its {what.replace('_', ' ')}; {'; '.join(lines)}; {REMEDY}"
         )
 
 
-def _shown(distribution: Mapping[str, object] | None) -> str:
-    return "fixed" if distribution is None else f"{distribution['name']} {distribution['attributes']}"
+def _shown(distribution: BaseDistribution) -> str:
+    """Write a distribution as one would on the command line, as far as there is a way."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return f"choice({','.join(map(str, choices))})"
+        case IntDistribution(low=low, high=high, step=step, log=log_scale) if not log_scale:
+            return f"range({low},{high + 1})" if step == 1 else f"range({low},{high + 1},{step})"
+        case FloatDistribution(low=low, high=high, step=None, log=log_scale):
+            return f"tag(log,interval({low:g},{high:g}))" if log_scale else f"interval({low:g},{high:g})"
+    return str(distribution)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import optuna
 from hydra.utils import instantiate
 from optuna.storages._heartbeat import get_heartbeat_thread
 
-from ..config import Config, Pruned, SweepConfig
+from ..config import Config, Pruned, RunError, SweepConfig
 from ..config.compose import PROJECT_ROOT
+from .living import note_run
 from .study import default_storage, open_storage
 
 log = logging.getLogger(__name__)
+
+JOULES_PER_KWH = 3.6e6
+COST_UNIT = "cost_unit"
+"""Attribute of a study with two objectives: the unit of the second, kWh or seconds, which its trials must share."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,11 @@ class Trial:
     """
 
     def __init__(self, study: optuna.Study, number: int) -> None:
-        self._study = study
-        storage = study._storage
-        self._id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-        self._trial = optuna.trial.Trial(study, self._id)
-        self._can_prune = len(study.directions) == 1
+        self.study = study
         self.seconds = 0.0
+        self._joules = 0.0
+        self._id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        self._trial = optuna.trial.Trial(study, self._id)
 
     def note(self, **attributes: Any) -> None:
         """Keep facts with the trial, from its start on, so that a killed one has them too."""
@@ -64,7 +68,7 @@ class Trial:
             self._trial.set_user_attr(name, value)
 
     def report(self, value: float, *, values: Mapping[str, float]) -> None:
-        """Report the objective after an epoch, of which `values` tell number and seconds.
+        """Report the objective after an epoch, of which `values` tell number, seconds and joules.
 
         Raises
         ------
@@ -74,15 +78,25 @@ class Trial:
         epoch = int(values["epoch"])
         self.seconds += values["train/seconds"] + values["val/seconds"]
         self.note(epochs=epoch, seconds=self.seconds)
-        if not self._can_prune:
+        joules = [spent for name, spent in values.items() if name.endswith("_joules")]
+        if joules:
+            self._joules += sum(joules)
+            self.note(kwh=self._joules / JOULES_PER_KWH)
+        if len(self.study.directions) > 1:
             return
         self._trial.report(value, epoch)
         if self._trial.should_prune():
             raise Pruned(f"pruned after epoch {epoch} at {value:.4f}")
 
-    def heartbeat(self) -> AbstractContextManager[None, None]:
-        """Return a context in which a database hears that the trial lives; nothing on a journal file."""
-        return cast(AbstractContextManager[None, None], get_heartbeat_thread(self._id, self._study._storage))
+    @contextmanager
+    def living(self, run_dir: Path) -> Iterator[None]:
+        """Let a database hear that the trial lives, and link it to its run folder and at the end to its MLflow run."""
+        self.note(run_dir=str(run_dir))
+        with get_heartbeat_thread(self._id, self.study._storage):
+            try:
+                yield
+            finally:
+                note_run(self._trial, run_dir)
 
 
 def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweeper: Mapping[str, Any]) -> TrialEnd:
@@ -101,23 +115,22 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
         Options of the sweeper, as Hydra hands them to the job: storage, study, pruner.
     """
     trial = open_trial(config.sweep, sweeper)
-    trial.note(run_dir=str(run_dir))
 
     def after_epoch(values: dict[str, float]) -> None:
         trial.report(values[config.training.monitor], values=values)
 
-    with trial.heartbeat():
-        try:
+    try:
+        with trial.living(run_dir):
             objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
-            cost = note_cost(trial, run_dir)
-            return TrialEnd("complete", values=[objective, *([cost] if config.sweep.second_objective else [])])
-        except Pruned as pruned:
-            return TrialEnd("pruned", reason=str(pruned))
-        except SystemExit as left:
-            return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
-        except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
-            log.debug("trial %s failed", config.sweep.trial, exc_info=True)
-            return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+            return TrialEnd("complete", values=[objective, *note_cost(trial, config.sweep, run_dir=run_dir)])
+    except Pruned as pruned:
+        log.info("trial %s: %s", config.sweep.trial, pruned)
+        return TrialEnd("pruned", reason=str(pruned))
+    except SystemExit as left:
+        return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
+    except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
+        log.debug("trial %s failed", config.sweep.trial, exc_info=True)
+        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
 
 
 def open_trial(config: SweepConfig, sweeper: Mapping[str, Any]) -> Trial:
@@ -133,12 +146,31 @@ def open_trial(config: SweepConfig, sweeper: Mapping[str, Any]) -> Trial:
     return Trial(study, config.trial)
 
 
-def note_cost(trial: Trial, run_dir: Path) -> float:
-    """Keep what a whole run cost with its trial, and return the kWh, or the seconds where none were measured."""
-    metrics = json.loads((run_dir / "metrics.json").read_text())
-    kwh = metrics.get("energy/total_kwh")
-    trial.note(kwh=kwh)
+def note_cost(trial: Trial, config: SweepConfig, *, run_dir: Path) -> list[float]:
+    """Keep the energy of a finished run with its trial, and return what it cost where that is an objective.
+
+    It is kWh, or seconds of training where no energy is measured; the first trial decides for the whole study.
+
+    Raises
+    ------
+    RunError
+        Where the study counts kWh and this run measured none.
+    """
+    kwh = json.loads((run_dir / "metrics.json").read_text()).get("energy/total_kwh")
+    if kwh is not None:
+        trial.note(kwh=kwh)
+    elif config.energy_budget_kwh is not None:
+        log.warning("sweep.energy_budget_kwh bounds nothing: no energy is measured here")
+    if config.second_objective is None:
+        return []
+    unit = trial.study.user_attrs.get(COST_UNIT)
+    if unit is None:
+        unit = "seconds" if kwh is None else "kWh"
+        trial.study.set_user_attr(COST_UNIT, unit)
+        if kwh is None:
+            log.warning("no energy is measured here: the second objective is the seconds of training")
+    if unit == "seconds":
+        return [trial.seconds]
     if kwh is None:
-        log.info("no energy was measured: the second objective, if any, is the seconds of training")
-        return float(trial.seconds)
-    return float(kwh)
+        raise RunError("the study's second objective is energy in kWh, and this run measured none; see its log for why")
+    return [float(kwh)]

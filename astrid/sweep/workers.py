@@ -1,24 +1,39 @@
-"""Several processes on one study, on this machine: started, pinned, restarted when they die, stopped together."""
+"""Processes that search, on this machine: started, pinned, restarted when they die, stopped together."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..config import RunError
 
 log = logging.getLogger(__name__)
 
 LONGEST_STOP_SECONDS = 60
-RESTARTS = 3
-"""Times that one worker may be killed from outside (the system short of memory) and is started again."""
+LOOK_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def run_workers(count: int) -> None:
+def run_workers(count: int, *, folder: Path, restarts: int) -> None:
     """Run the command line of this process in `count` worker processes and wait for them.
+
+    A worker that a signal kills, as the system does when it runs short of memory, is started again. On Linux the
+    workers die with this process, however that dies.
+
+    Parameters
+    ----------
+    count : int
+    folder : Path
+        Of the sweep, the same for all.
+    restarts : int
+        Times, in all, that a killed worker is started again.
 
     Raises
     ------
@@ -26,24 +41,21 @@ def run_workers(count: int) -> None:
         Where a worker ended with an error.
     """
     places = [place(worker, count) for worker in range(count)]
-    workers = [_start(environment) for environment in places]
-    restarts = 0
+    workers = {number: _start(number, folder, environment) for number, environment in enumerate(places)}
+    codes: dict[int, int] = {}
     try:
-        codes: dict[int, int] = {}
-        while len(codes) < count:
-            for number, worker in enumerate(workers):
-                if number in codes:
+        while workers:
+            time.sleep(LOOK_SECONDS)
+            for number, code in [(number, worker.poll()) for number, worker in workers.items()]:
+                if code is None:
                     continue
-                try:
-                    code = worker.wait(timeout=0.2)
-                except subprocess.TimeoutExpired:
-                    continue
-                if code < 0 and restarts < RESTARTS:
-                    restarts += 1
+                if code < 0 and restarts > 0:
+                    restarts -= 1
                     log.warning("worker %d was killed by signal %d and is started again", number, -code)
-                    workers[number] = _start(places[number])
+                    workers[number] = _start(number, folder, places[number])
                 else:
                     codes[number] = code
+                    del workers[number]
     except BaseException:  # Ctrl-C too: no worker outlives the command that started it
         _stop(workers)
         raise
@@ -53,15 +65,17 @@ def run_workers(count: int) -> None:
 
 
 def place(worker: int, count: int) -> dict[str, str]:
-    """Return the environment that pins a worker to its GPU, or to its share of the cores.
+    """Return the environment that pins one of several workers to its GPU, or to its share of the cores.
 
-    Torch and OpenMP take as many threads as the process may use cores, and OMP_NUM_THREADS says so to both.
+    Torch and OpenMP take as many threads as the process may use cores, and OMP_NUM_THREADS says so to both. Several
+    workers print lines and no bars, which would overwrite each other.
     """
+    if count == 1:
+        return {}
     gpus = visible_gpus(os.environ)
-    if gpus:
-        return {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    share = {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {}
+    return share | {"OMP_NUM_THREADS": str(max(1, cores // count)), "TTY_COMPATIBLE": "0"}
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:
@@ -74,16 +88,28 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _start(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    own = [argument for argument in sys.argv if not argument.startswith("sweep.workers=")]
-    return subprocess.Popen([sys.executable, *own], env=os.environ | dict(environment))
+def _start(number: int, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    own = [argument for argument in sys.argv if not argument.startswith(("sweep.workers=", "hydra.sweep.dir="))]
+    return subprocess.Popen(
+        [sys.executable, *own, f"sweep.worker={number}", f"hydra.sweep.dir={folder}"],
+        env=os.environ | dict(environment),
+        process_group=0,  # Ctrl-C on a terminal reaches the parent only: a second signal stops without saving
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
 
 
-def _stop(workers: list[subprocess.Popen[bytes]]) -> None:
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stop(workers: Mapping[int, subprocess.Popen[bytes]]) -> None:
+    """Ask the workers to save and leave, and wait; a second Ctrl-C doesn't wait."""
+    for worker in workers.values():
+        worker.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + LONGEST_STOP_SECONDS
+    for worker in workers.values():
         try:
-            worker.wait(timeout=LONGEST_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+            worker.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             worker.kill()
+            worker.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .journal import Journal, Status, StillRunning
 from .places import ui_command
 from .preflight import check_artifacts
+from .progress import known_run_id
 from .shipper import RunDeletedError, ShippingError
 from .tracker import Table, Tracker, open_tracker, sync
 
@@ -17,6 +18,7 @@ __all__ = [
     "Table",
     "Tracker",
     "check_artifacts",
+    "known_run_id",
     "open_tracker",
     "sync",
     "ui_command",

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,8 +157,15 @@ def _settle(model: Registered, version: str, new: Candidate | None, config: Gate
 def _fetch_candidate(model: Registered, version: str, *, metric: str) -> Candidate | None:
     """Read the champion's test results from its own artifacts, which a resumed run doesn't overwrite."""
     source = model.client.get_model_version(model.name, version).source
-    held = {Path(file.path).name for file in list_artifacts(artifact_uri=source, tracking_uri=model.uri)}
+    with fetch_files(source, {FACTS_FILE, FIELDS_FILE}, uri=model.uri) as folder:
+        return read_candidate(folder, version=version, metric=metric)
+
+
+@contextmanager
+def fetch_files(source: str | None, names: set[str], *, uri: str) -> Iterator[Path]:
+    """Fetch those of the named files that a saved model holds into a folder that exists within the block only."""
+    held = {Path(file.path).name for file in list_artifacts(artifact_uri=source, tracking_uri=uri)}
     with tempfile.TemporaryDirectory() as folder:
-        for name in held & {FACTS_FILE, FIELDS_FILE}:
-            download_artifacts(artifact_uri=f"{source}/{name}", dst_path=folder, tracking_uri=model.uri)
-        return read_candidate(Path(folder), version=version, metric=metric)
+        for name in held & names:
+            download_artifacts(artifact_uri=f"{source}/{name}", dst_path=folder, tracking_uri=uri)
+        yield Path(folder)

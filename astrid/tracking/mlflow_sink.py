@@ -27,8 +27,21 @@ from ..config.secrets import scrub
 from .champion import Registered, hold_gate
 from .places import artifact_root, database_path, resolve_uri
 from .progress import Progress
-from .records import Artifact, Attached, Dataset, Ended, Metrics, Model, ParamChanged, Params, Record, RunStarted, Tags
-from .registry import register
+from .records import (
+    TRIAL_TAG,
+    Artifact,
+    Attached,
+    Dataset,
+    Ended,
+    Metrics,
+    Model,
+    ParamChanged,
+    Params,
+    Record,
+    RunStarted,
+    Tags,
+)
+from .registry import add_version, send_model
 from .shipper import BATCHED, RunDeletedError, ShippingError
 from .uploads import Bucket
 
@@ -143,7 +156,10 @@ class MlflowSink:
 
     def _send_model(self, client: MlflowClient, record: Model) -> None:
         folder, name = self._run_dir / record.path, self._config.registered_model
-        version = register(client, record, folder, run_id=self._run_id, name=name, bucket=self._bucket)
+        model = send_model(client, record, folder, run_id=self._run_id, bucket=self._bucket)
+        if TRIAL_TAG in client.get_run(self._run_id).data.tags:
+            return  # its study registers the best of them
+        version = add_version(client, model, name=name, folder=folder)
         registered = Registered(client, self.uri, name)
         hold_gate(registered, version, folder=folder, run_id=self._run_id, config=self._config.gate)
 

@@ -13,6 +13,9 @@ from ..config.secrets import scrub, scrub_named, scrub_values
 
 log = logging.getLogger(__name__)
 
+STUDY_TAG, TRIAL_TAG, STATE_TAG, PARENT_TAG = "sweep", "trial", "trial.state", "mlflow.parentRunId"
+"""Tags of a run that is a trial: name of its study, its number there, how it ended, MLflow run of the study."""
+
 
 @dataclass(frozen=True)
 class RunStarted:

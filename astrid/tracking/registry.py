@@ -55,13 +55,10 @@ def save_model(module: torch.nn.Module, example: torch.Tensor, folder: Path) -> 
         )
 
 
-def register(
-    client: MlflowClient, record: Model, folder: Path, *, run_id: str, name: str, bucket: Bucket | None = None
-) -> str:
-    """Send a saved model, directly to a bucket where there is one, and register it; return its version.
-
-    What has happened before is not done again.
-    """
+def send_model(
+    client: MlflowClient, record: Model, folder: Path, *, run_id: str, bucket: Bucket | None = None
+) -> LoggedModel:
+    """Send a saved model, directly to a bucket where there is one; what has happened before is not done again."""
     model = _find_model(client, record, run_id) or _create_model(client, record, run_id)
     if model.status != LoggedModelStatus.READY:
         _link_to_run(folder, model, run_id)
@@ -73,7 +70,12 @@ def register(
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record.step)])
-    version = _find_version(client, record, run_id, name) or _create_version(client, record, model, name)
+    return model
+
+
+def add_version(client: MlflowClient, model: LoggedModel, *, name: str, folder: Path) -> str:
+    """Register a model that was sent, and return its version; `folder` holds its card, if it has one."""
+    version = _find_version(client, model, name) or _create_version(client, model, name)
     client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: _version_link(name, version)})
     card = folder / CARD_FILE
     if card.is_file():
@@ -103,13 +105,22 @@ def _link_to_run(folder: Path, model: LoggedModel, run_id: str) -> None:
     saved.save(str(folder / "MLmodel"))
 
 
-def _find_version(client: MlflowClient, record: Model, run_id: str, name: str) -> str | None:
-    found = client.search_model_versions(f"run_id = '{run_id}'")
-    versions = [version for version in found if version.name == name and version.tags.get(UID_TAG) == record.uid]
+def find_sent_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """Return the model that a run has sent last; None where it has sent none."""
+    run = client.get_run(run_id)
+    sent = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+    models = [client.get_logged_model(model_id) for model_id in sent]
+    return max((model for model in models if UID_TAG in model.tags), key=lambda m: m.creation_timestamp, default=None)
+
+
+def _find_version(client: MlflowClient, model: LoggedModel, name: str) -> str | None:
+    found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    uid = model.tags[UID_TAG]
+    versions = [version for version in found if version.name == name and version.tags.get(UID_TAG) == uid]
     return str(versions[0].version) if versions else None
 
 
-def _create_version(client: MlflowClient, record: Model, model: LoggedModel, name: str) -> str:
+def _create_version(client: MlflowClient, model: LoggedModel, name: str) -> str:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -119,7 +130,7 @@ def _create_version(client: MlflowClient, record: Model, model: LoggedModel, nam
         name,
         model.artifact_location,  # models:/ID would be looked up at the process-wide tracking URI
         run_id=model.source_run_id,
-        tags={UID_TAG: record.uid},
+        tags={UID_TAG: model.tags[UID_TAG]},
         await_creation_for=0,
         model_id=model.model_id,
     )

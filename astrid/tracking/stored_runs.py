@@ -20,7 +20,7 @@ from .journal import FILE_NAME, Journal
 from .owner import is_alive
 from .places import database_path, resolve_uri, without_password
 from .progress import known_run_id
-from .records import Ended, Metrics, Tags, read_records
+from .records import STUDY_TAG, Ended, Metrics, Tags, read_records
 from .shipper import MLFLOW_DEFAULTS
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ RUNS_A_PAGE = 1000
 NO_LIMIT = 10**9  # points: MLflow wants a number
 PARALLEL_CALLS = 8
 CHANGED = "changed."
-SWEEP_TAG, FOLDER_TAG = "sweep", "astrid.run_dir"
+FOLDER_TAG, TASK_TAG = "astrid.run_dir", "task"
+SWEEP_TASK = "sweep"
+"""Task of a run that stands for a whole study."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class RunStore:
         return self._search([experiments[name]], "")
 
     def of_sweep(self, name: str) -> list[StoredRun]:
-        """Return all runs of a sweep: tagged with its name, or in its folder ``outputs/sweeps/NAME``.
+        """Return all trials of a sweep: tagged with its name, or in its folder ``outputs/sweeps/NAME``.
 
         Raises
         ------
@@ -137,10 +139,11 @@ class RunStore:
             If there are none.
         """
         everywhere = list(self._experiments().values())
-        tagged = self._search(everywhere, f"tags.{SWEEP_TAG} = {_quoted(name)}")
+        tagged = self._search(everywhere, f"tags.{STUDY_TAG} = {_quoted(name)}")
         inside = self._search(everywhere, f"tags.`{FOLDER_TAG}` LIKE {_quoted(f'%/sweeps/{name}/%')}")
         inside = [run for run in inside if f"/sweeps/{name}/" in run.tags[FOLDER_TAG]]  # LIKE reads _ as any letter
-        runs = list({run.run_id: run for run in tagged + inside}.values())
+        runs = [run for run in tagged + inside if run.tags.get(TASK_TAG) != SWEEP_TASK]
+        runs = list({run.run_id: run for run in runs}.values())
         if not runs:
             rule = "the tag `sweep` of a run, or a folder of outputs/sweeps"
             remedy = "check --uri, or send what waits with: astrid sync"

@@ -16,6 +16,7 @@ import psutil
 
 from ..config import Pruned, RunError, Stopped, TrackingConfig
 from .journal import Journal, Status
+from .records import STATE_TAG, TRIAL_TAG
 from .shipper import Shipper, connect_sink, ship_pending
 
 if TYPE_CHECKING:
@@ -67,15 +68,21 @@ def open_tracker(
     journal.write_params(params)
     journal.write_tags(who_ran() | dict(tags))
     if config.backend == "off":
-        return Tracker(journal, None)
+        return Tracker(journal, None, is_trial=TRIAL_TAG in tags)
     shipper = Shipper(connect_sink(run_dir, journal.started, config), run_dir)
-    return Tracker(journal, shipper, wait_seconds=config.wait_seconds)
+    return Tracker(journal, shipper, wait_seconds=config.wait_seconds, is_trial=TRIAL_TAG in tags)
 
 
-def sync(run_dir: Path, config: TrackingConfig) -> int:
+def sync(run_dir: Path, config: TrackingConfig, *, tags: Mapping[str, str] | None = None) -> int:
     """Send what MLflow lacks of a run that is over, and return the number of records sent.
 
     A run whose process was killed is ended as KILLED.
+
+    Parameters
+    ----------
+    run_dir : folder of the run.
+    config : where it is reported.
+    tags : what else has become known of it.
 
     Raises
     ------
@@ -86,6 +93,7 @@ def sync(run_dir: Path, config: TrackingConfig) -> int:
     """
     journal = Journal.open(run_dir)
     journal.end_if_killed()
+    journal.write_tags(tags or {})
     return ship_pending(connect_sink(run_dir, journal.started, config), run_dir)
 
 
@@ -106,10 +114,13 @@ class Tracker:
     FAILED for any other error.
     """
 
-    def __init__(self, journal: Journal, shipper: Shipper | None, *, wait_seconds: float = 30.0) -> None:
+    def __init__(
+        self, journal: Journal, shipper: Shipper | None, *, wait_seconds: float = 30.0, is_trial: bool = False
+    ) -> None:
         self.journal = journal
         self._shipper = shipper
         self._wait_seconds = wait_seconds
+        self._is_trial = is_trial
 
     def __enter__(self) -> Self:
         return self
@@ -119,13 +130,18 @@ class Tracker:
     ) -> None:
         """Report how the block ended: FINISHED, KILLED by a signal, or FAILED."""
         if kind is None:
-            self.close("FINISHED")
+            self._end("FINISHED", state="COMPLETE")
         elif issubclass(kind, Pruned):
-            self.tags({"trial.state": "PRUNED"})
-            self.close("FINISHED", reason=str(error))
+            self._end("FINISHED", state="PRUNED", reason=str(error))
         else:
             killed = issubclass(kind, Stopped | KeyboardInterrupt)
-            self.close("KILLED" if killed else "FAILED", reason=f"{kind.__name__}: {error}")
+            self._end("KILLED" if killed else "FAILED", state="FAIL", reason=f"{kind.__name__}: {error}")
+
+    def _end(self, status: Status, *, state: str, reason: str | None = None) -> None:
+        """Close, and say of a sweep's trial how it ended in the words of its study."""
+        if self._is_trial:
+            self.tags({STATE_TAG: state})
+        self.close(status, reason=reason)
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> dict[str, float]:
         """Report the metrics of one step; return what is on record, where a point that was known keeps its value."""

@@ -1,0 +1,102 @@
+"""A trial as a job of the launcher: its command line, and how it ended."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..config import ConfigError
+from .trial import TrialEnd
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A command line and a recipe, taken apart.
+
+    Attributes
+    ----------
+    searched : dict of distribution by key
+    fixed : list of str
+        Overrides that every trial gets.
+    """
+
+    searched: dict[str, BaseDistribution]
+    fixed: list[str]
+
+
+def split_overrides(recipe: Sequence[str], arguments: Sequence[str]) -> Split:
+    """Tell what is searched from what is fixed; the command line goes before the recipe.
+
+    Raises
+    ------
+    ConfigError
+        Where nothing is left to search, or a range is empty.
+    """
+    try:
+        searched, fixed, deleted = create_params_from_overrides([*recipe, *arguments])
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"what a sweep searches must be a choice, range or interval: {error}") from error
+    remaining = {name: distribution for name, distribution in searched.items() if name not in fixed}
+    if not remaining:
+        raise ConfigError("a sweep must search something: every parameter of the recipe is fixed on the command line")
+    return Split(remaining, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """Return the seed of the `number`-th of several things that share one seed."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def own_overrides(trial: Trial | FrozenTrial, split: Split, *, seed: int) -> list[str]:
+    """Return what makes a trial what it is: its parameters, what is fixed, and a seed of its own unless that is fixed.
+
+    Parameters
+    ----------
+    trial : Trial or FrozenTrial
+    split : Split
+    seed : int
+        `training.seed` of the sweep, from which those of its trials are derived.
+    """
+    own = [f"{name}={value}" for name, value in trial.params.items()]
+    chosen = {override.partition("=")[0] for override in (*own, *split.fixed)}
+    seeded = [] if "training.seed" in chosen else [f"training.seed={derived_seed(seed, trial.number)}"]
+    return [*own, *split.fixed, *seeded]
+
+
+def link_overrides(trial: Trial, *, study_name: str, parent: str | None) -> list[str]:
+    """Return what tells a job which trial it is, and the MLflow run of its study."""
+    return [f"sweep.study={study_name}", f"sweep.trial={trial.number}", f"sweep.parent_run={parent or 'null'}"]
+
+
+def end_of(job: JobReturn) -> TrialEnd:
+    """Return how a job ended, one that never came to its trial included."""
+    try:
+        end = job.return_value
+    except Exception as error:  # noqa: BLE001 - a job of its own configuration: its failure, not the sweep's
+        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+    assert isinstance(end, TrialEnd)
+    if end.values is not None and not all(math.isfinite(value) for value in end.values):
+        return TrialEnd("failed", reason=f"the objective is {end.values}, which is no number")
+    return end
+
+
+def tell(study: optuna.Study, trial: Trial, end: TrialEnd) -> None:
+    """Record how a trial ended."""
+    if end.state == "complete":
+        study.tell(trial.number, end.values, state=TrialState.COMPLETE)
+        return
+    if end.state == "failed":
+        trial.set_user_attr("failure", end.reason)
+        log.warning("trial %d failed: %s", trial.number, end.reason)
+    study.tell(trial.number, state=TrialState.PRUNED if end.state == "pruned" else TrialState.FAIL)
