@@ -5,26 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
+from hydra.core.utils import JobReturn, JobStatus
 from optuna.trial import TrialState
 
-from astrid.config import ConfigError, RunError, SweepConfig
+from astrid.config import Config, ConfigError, RunError, Stopped, SweepConfig
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.sweep.bounds import finished, out_of_bounds
-from astrid.sweep.jobs import Split, derived_seed, link_overrides, own_overrides, split_overrides, tell
+from astrid.sweep.jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
 from astrid.sweep.living import release
 from astrid.sweep.search import check_options, directions, named_failures
 from astrid.sweep.study import JOURNAL, StudyLock, open_storage, open_study
 from astrid.sweep.summary import objective_names, ranked, saved_by_pruning, table_of
-from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost
+from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost, run_trial
 from astrid.sweep.workers import place, run_workers, visible_gpus
 
 SPACE = {
@@ -244,6 +247,90 @@ def test_the_first_trial_decides_what_the_second_objective_counts(
     with pytest.raises(RunError, match="second objective is energy in kWh, and this run measured none"):
         note_cost(second, config, run_dir=with_metrics(tmp_path))
     assert note_cost(second, dataclasses.replace(config, second_objective=None), run_dir=tmp_path) == []
+
+
+def raising(error: BaseException) -> Callable[..., float]:
+    def run(config: Config, *, run_dir: Path, after_epoch: Callable[[dict[str, float]], None]) -> float:
+        after_epoch({"epoch": 1, "train/seconds": 1.0, "val/seconds": 0.5, "val/auprc": 0.5})
+        raise error
+
+    return run
+
+
+def returning(value: float) -> Callable[..., float]:
+    def run(config: Config, *, run_dir: Path, after_epoch: Callable[[dict[str, float]], None]) -> float:
+        with_metrics(run_dir)
+        return value
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (raising(ValueError("bad shape")), "ValueError: bad shape"),
+        (raising(ConfigError("model.depth must be less")), "ConfigError: model.depth must be less"),
+        (raising(MemoryError("no more")), "MemoryError: no more"),
+        (raising(torch.OutOfMemoryError("CUDA is full")), "OutOfMemoryError: CUDA is full"),
+        (raising(SystemExit(3)), "the trial left the process with code 3"),
+        (returning(math.nan), r"the objective is [nan], which is no number"),
+        (returning(math.inf), r"the objective is [inf], which is no number"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whatever_becomes_of_a_trial_fails_that_trial_and_says_why(
+    run: Callable[..., float], reason: str, tmp_path: Path
+) -> None:
+    study = new_study(tmp_path)
+    trial = study.ask(SPACE)
+    config = load(["sweep.study=s", f"sweep.trial={trial.number}"])
+    job = JobReturn()
+    job.status, job.return_value = (
+        JobStatus.COMPLETED,
+        run_trial(run, config, run_dir=tmp_path, sweeper=sweeper(tmp_path)),
+    )
+    tell(study, trial, end_of(job))
+    (told,) = study.trials
+    assert (told.state, told.user_attrs["failure"]) == (TrialState.FAIL, reason)
+    assert told.user_attrs["run_dir"] == str(tmp_path)
+
+
+def sweeper(folder: Path) -> dict[str, object]:
+    pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1}
+    return {"storage": f"{JOURNAL}{folder}/s.journal", "pruner": pruner}
+
+
+def test_a_job_that_never_came_to_its_trial_fails_it() -> None:
+    job = JobReturn()
+    job.status, job.return_value = JobStatus.FAILED, ConfigError("no such key")
+    assert end_of(job) == TrialEnd("failed", reason="ConfigError: no such key")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stopped])
+def test_what_stops_the_sweep_is_no_failure_of_the_trial(stop: type[BaseException], tmp_path: Path) -> None:
+    config = load(["sweep.study=s", f"sweep.trial={new_study(tmp_path).ask(SPACE).number}"])
+    with pytest.raises(stop):
+        run_trial(raising(stop()), config, run_dir=tmp_path, sweeper=sweeper(tmp_path))
+
+
+def test_a_trial_worse_than_the_others_is_pruned_where_it_stands(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+
+    def run(config: Config, *, run_dir: Path, after_epoch: Callable[[dict[str, float]], None]) -> float:
+        for epoch in (1, 2, 3):
+            values = {"epoch": epoch, "train/seconds": 1.0, "val/seconds": 0.0}
+            after_epoch(values | {"val/auprc": 0.9 - 0.1 * config.sweep.trial * epoch})
+        return float(with_metrics(run_dir).exists())
+
+    ends = []
+    for number in range(2):
+        trial = study.ask(SPACE)
+        config = load(["sweep.study=s", f"sweep.trial={number}"])
+        ends.append(run_trial(run, config, run_dir=tmp_path, sweeper=sweeper(tmp_path)))
+        tell(study, trial, ends[-1])
+    assert [end.state for end in ends] == ["complete", "pruned"]
+    assert ends[1].reason == "pruned after epoch 1 at 0.8000"
+    assert [trial.user_attrs["epochs"] for trial in study.trials] == [3, 1]
 
 
 def test_a_trial_knows_what_it_has_spent_before_it_is_finished(tmp_path: Path) -> None:
