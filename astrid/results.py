@@ -107,6 +107,20 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     metrics = tracker.metrics(final_metrics(outcome, config, resampled), step=outcome.epoch)
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
     tracker.tags(energy_labels(outcome.energy) | {"best_epoch": str(outcome.best_epoch)})
+    if config.metrics.figures:
+        report_figures(outcome, config=config, run_dir=run_dir, tracker=tracker)
+    for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
+        tracker.artifact(run_dir / name)
+    tracker.tables(run_tables(outcome.history, metrics, fields))
+    hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
+    if config.sweep.trial is None:
+        print_outcome(outcome, metrics, seconds=seconds)
+    else:
+        print_trial(outcome, metrics, config=config, seconds=seconds)
+
+
+def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker) -> None:
+    """Draw, save and report every figure of the run."""
     figures = draw_figures(
         outcome.history,
         outcome.evaluation,
@@ -116,14 +130,6 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     )
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
-    for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
-        tracker.artifact(run_dir / name)
-    tracker.tables(run_tables(outcome.history, metrics, fields))
-    hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
-    if config.sweep.trial is None:
-        print_outcome(outcome, metrics, seconds=seconds)
-    else:
-        print_trial(outcome, metrics, config=config, seconds=seconds)
 
 
 def hand_over(

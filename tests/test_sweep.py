@@ -106,6 +106,8 @@ def test_the_command_line_goes_before_the_recipe_and_something_must_be_searched(
     split = split_overrides(recipe, ["model.depth=3", "data=simulated", "optimizer.lr=tag(log,interval(1e-4,1e-2))"])
     assert list(split.searched) == ["model.filters", "optimizer.lr"]
     assert split.fixed == ["model.depth=3", "data=simulated"]
+    again = split_overrides(recipe, ["model.depth=3", "model.depth=choice(2,4)", "model.filters=8"])
+    assert (list(again.searched), again.fixed) == (["model.depth"], ["model.filters=8"])
     narrower = split_overrides(recipe, ["model.depth=range(2,4)"])
     assert narrower.searched["model.depth"] == optuna.distributions.IntDistribution(2, 3)
     with pytest.raises(ConfigError, match="a sweep must search something"):

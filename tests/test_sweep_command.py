@@ -1,21 +1,21 @@
-"""The sweep command itself, with tiny runs: totals, kills, recipes, MLflow."""
+"""The sweep command itself, with tiny runs: its recipes, what it refuses, and that it repeats itself."""
 
 from __future__ import annotations
 
-import signal
+import itertools
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
-from astrid.config.compose import PROJECT_ROOT, load
+from astrid.config.compose import CHOICES, PROJECT_ROOT, load
+from astrid.sweep.jobs import split_overrides
+from astrid.sweep.proposals import values_of
 from astrid.sweep.study import JOURNAL, open_storage
-
-# The command itself, with tiny runs.
 
 
 def sweep(*overrides: str, tiny: list[str], cwd: Path) -> list[str]:
@@ -52,6 +52,19 @@ def test_every_recipe_composes_into_a_run(recipe: str) -> None:
     assert load([f"sweep={recipe}"]).training.epochs < 10
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_varies_only_keys_that_every_choice_of_its_groups_has(recipe: str) -> None:
+    written = yaml.safe_load((PROJECT_ROOT / "conf" / "sweep" / f"{recipe}.yaml").read_text())
+    params = [f"{name}={value}" for name, value in written["hydra"]["sweeper"]["params"].items()]
+    space = split_overrides(params, []).searched
+    ends = {name: values_of(values) or [values.low, values.high] for name, values in space.items()}
+    groups = {name: values for name, values in ends.items() if name in CHOICES}
+    for chosen in itertools.product(*groups.values()):
+        for end in (0, -1):
+            knobs = {name: values[end] for name, values in ends.items()} | dict(zip(groups, chosen, strict=True))
+            load([f"sweep={recipe}", *(f"{name}={value}" for name, value in knobs.items())])
+
+
 def test_the_sweeper_is_known_where_the_installed_entry_points_are_old() -> None:
     code = (
         "import hydra.core.plugins as plugins; plugins.entry_points = lambda group: [];"
@@ -68,37 +81,66 @@ def test_a_sweep_without_multirun_says_so(tmp_path: Path) -> None:
     assert "must be given with -m" in done.stderr
 
 
-def wait_for_trial(cwd: Path, number: int) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        journal = cwd / "study.journal"
-        if journal.exists():
-            try:
-                if len(study_in(cwd, "depth_filters").trials) > number:
-                    return
-            except KeyError:
-                pass
-        time.sleep(0.2)
-    raise AssertionError(f"trial {number} never began")
+def test_a_plain_multirun_stays_hydras_own_and_an_interval_there_says_what_it_needs(tmp_path: Path) -> None:
+    plain = [sys.executable, str(PROJECT_ROOT / "train.py"), "-m"]
+    done = run([*plain, "model.depth=interval(1,4)"], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "model.depth=interval(1,4) must be a list of values in a plain multirun; try" in done.stderr
+    assert "sweep=..." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sweep=grid", "hydra.sweeper.study_name=a/b"], "hydra.sweeper.study_name must be letters, digits"),
+        (["sweep=grid", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        (
+            ["sweep=grid", "optimizer.lr=interval(0.1,0.2)"],
+            "optimizer.lr must be a choice(...) or a range(...) in a grid",
+        ),
+        (["sweep=wide", "sweep.max_failures=0"], "sweep.max_failures must be at least 1, got 0"),
+        (["sweep=energy_quality", "hydra/sweeper/pruner=median"], "hydra.sweeper.pruner must be nop with 2 objectives"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_sweep_that_cannot_run_says_so_once_before_any_trial(
+    overrides: list[str], message: str, tiny: list[str], tmp_path: Path
+) -> None:
+    done = run(sweep(*overrides, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.slow
-def test_a_killed_study_goes_on_to_exactly_its_total(tiny: list[str], tmp_path: Path) -> None:
-    command = sweep("sweep=depth_filters", "hydra.sweeper.n_trials=4", tiny=tiny, cwd=tmp_path)
-    killed = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_trial(tmp_path, 2)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    done = run(command, cwd=tmp_path)
+def test_the_same_sweep_gives_the_same_trials_and_values(tiny: list[str], tmp_path: Path) -> None:
+    values = []
+    for name in ("first", "second"):
+        (folder := tmp_path / name).mkdir()
+        small = ["data.train_fields=2", "hydra.sweeper.n_trials=6", "training.epochs=2"]
+        done = run(sweep("sweep=depth_filters", *small, tiny=tiny, cwd=folder), cwd=folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+        trials = study_in(folder, "depth_filters").trials
+        values.append([(trial.state, trial.params, trial.values, trial.intermediate_values) for trial in trials])
+    assert len(values[0]) == 6
+    assert values[0] == values[1]
+
+
+@pytest.mark.slow
+def test_trials_that_cannot_run_fail_until_the_cap_ends_the_sweep(tiny: list[str], tmp_path: Path) -> None:
+    hopeless = ["model.depth=5", "data.tile_size=72", "sweep.max_failures=3", "data.field_size=144"]
+    done = run(
+        sweep("sweep=depth_filters", "model.filters=choice(4,8,16)", *hopeless, tiny=tiny, cwd=tmp_path), cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr[-2000:]  # what is fixed is checked before the first trial
+    mixed = ["model.depth=choice(3,5)", "data.tile_size=72", "data.field_size=144", "hydra.sweeper.n_trials=4"]
+    mixed += ["data.train_fields=2", "training.epochs=1", "sweep.max_failures=50"]
+    done = run(sweep("sweep=depth_filters", *mixed, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     trials = study_in(tmp_path, "depth_filters").trials
-    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    assert len(ended) == 4
-    assert len(failed) <= 1
-    assert all(trial.user_attrs["retry_of"] == failed[0].number for trial in trials if "retry_of" in trial.user_attrs)
-    folders = [trial.user_attrs["run_dir"] for trial in ended]
-    assert len(set(folders)) == 4
-    again = run(command, cwd=tmp_path)
-    assert again.returncode == 0
-    assert len(study_in(tmp_path, "depth_filters").trials) == len(trials)
+    for trial in trials:
+        failed = trial.params["model.depth"] == 5
+        assert (trial.state == TrialState.FAIL) == failed
+        assert not failed or "data.tile_size must be a multiple of 2**model.depth" in trial.user_attrs["failure"]
+    assert sum(trial.state != TrialState.FAIL for trial in trials) == 4

@@ -45,7 +45,12 @@ class Sweep:
         self.folder, self.storage, self.name = folder, storage, f"study-{os.getpid()}-{time.time_ns()}"
         options = [f"hydra.sweeper.storage='{storage}'", f"hydra.sweeper.study_name={self.name}"]
         options += [f"hydra.sweeper.n_trials={trials}", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
-        settings = ["training.epochs=3", "sweep.heartbeat_seconds=2", "data.train_fields=4"]
+        settings = [
+            "optimizer.lr=tag(log,interval(1e-3,2e-2))",
+            "training.epochs=3",
+            "sweep.heartbeat_seconds=2",
+            "data.train_fields=4",
+        ]
         self.command = [sys.executable, str(PROJECT_ROOT / "train.py"), "-m", "sweep=depth_filters", *tiny, *options]
         self.command += [*settings, f"hydra.sweep.dir={folder}/sweep"]
 

@@ -36,21 +36,21 @@ class Split:
 
 
 def split_overrides(recipe: Sequence[str], arguments: Sequence[str]) -> Split:
-    """Tell what is searched from what is fixed; the command line goes before the recipe.
+    """Tell what is searched from what is fixed; of one key the last override holds, and the recipe comes first.
 
     Raises
     ------
     ConfigError
         Where nothing is left to search, or a range is empty.
     """
+    last = {override.lstrip("+").partition("=")[0]: override for override in (*recipe, *arguments)}
     try:
-        searched, fixed, deleted = create_params_from_overrides([*recipe, *arguments])
+        searched, fixed, deleted = create_params_from_overrides(list(last.values()))
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"what a sweep searches must be a choice, range or interval: {error}") from error
-    remaining = {name: distribution for name, distribution in searched.items() if name not in fixed}
-    if not remaining:
+    if not searched:
         raise ConfigError("a sweep must search something: every parameter of the recipe is fixed on the command line")
-    return Split(remaining, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
+    return Split(searched, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
 
 
 def derived_seed(seed: int, number: int) -> int:

@@ -48,8 +48,7 @@ def summarise(
     trials, best = study.get_trials(deepcopy=False), ranked(study)
     objectives = objective_names(study, base)
     saved = saved_by_pruning(trials, epochs=base.training.epochs)
-    again = load(own_overrides(best[0], split, seed=base.training.seed)) if best else None
-    command = None if again is None else train_command(again)
+    command = best_command(best[0], split, seed=base.training.seed) if best else None
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / RESULTS, OmegaConf.to_yaml(OmegaConf.create(results(study))))
     _write(folder / TRIALS, json.dumps(table_of(trials, objectives), indent=1))
@@ -65,6 +64,13 @@ def summarise(
         metrics = dict(zip((f"best/{name}" for name in objectives), best[0].values, strict=True)) if best else {}
         ended = "RUNNING" if going_on else status
         report_parent(base.tracking, parent, StudyReport(tags, metrics, folder, (TRIALS,), ended))
+
+
+def best_command(best: FrozenTrial, split: Split, *, seed: int) -> str:
+    """Return what a person types to train the best trial again, with its figures this time."""
+    config = load(own_overrides(best, split, seed=seed))
+    config.metrics.figures = True
+    return train_command(config)
 
 
 def crown(study: optuna.Study, best: Sequence[FrozenTrial], base: Config) -> None:
