@@ -124,8 +124,10 @@ def test_every_trial_gets_a_seed_and_a_number_of_its_own(tmp_path: Path) -> None
     assert len(set(seeds)) == 3
     assert all(seed.startswith("training.seed=") for seed in seeds)
     assert own_overrides(study.trials[1], split, seed=7)[-1] == seeds[1] != own_overrides(trials[1], split, seed=8)[-1]
-    fixed = own_overrides(trials[0], Split(SPACE, ["training.seed=3"]), seed=7)
-    assert [item for item in fixed if item.startswith("training.seed=")] == ["training.seed=3"]
+    given = own_overrides(trials[1], Split(SPACE, ["training.seed=7", "data=simulated"]), seed=7)
+    assert given == own_overrides(trials[1], split, seed=7)
+    searched = study.ask({"training.seed": optuna.distributions.IntDistribution(5, 5)})
+    assert own_overrides(searched, split, seed=7) == ["training.seed=5", "data=simulated"]
     links = link_overrides(trials[2], study_name="s", parent=None)
     assert links == ["sweep.study=s", "sweep.trial=2", "sweep.parent_run=null"]
 

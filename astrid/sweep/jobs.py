@@ -19,6 +19,8 @@ from .trial import TrialEnd
 
 log = logging.getLogger(__name__)
 
+SEED = "training.seed"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -59,19 +61,19 @@ def derived_seed(seed: int, number: int) -> int:
 
 
 def own_overrides(trial: Trial | FrozenTrial, split: Split, *, seed: int) -> list[str]:
-    """Return what makes a trial what it is: its parameters, what is fixed, and a seed of its own unless that is fixed.
+    """Return what makes a trial what it is: its parameters, what is fixed, and a seed of its own.
 
     Parameters
     ----------
     trial : Trial or FrozenTrial
     split : Split
     seed : int
-        `training.seed` of the sweep, from which those of its trials are derived.
+        `training.seed` of the sweep, from which those of its trials are derived, unless it is searched itself.
     """
     own = [f"{name}={value}" for name, value in trial.params.items()]
-    chosen = {override.partition("=")[0] for override in (*own, *split.fixed)}
-    seeded = [] if "training.seed" in chosen else [f"training.seed={derived_seed(seed, trial.number)}"]
-    return [*own, *split.fixed, *seeded]
+    fixed = [override for override in split.fixed if not override.startswith(f"{SEED}=")]
+    seeded = [] if SEED in trial.params else [f"{SEED}={derived_seed(seed, trial.number)}"]
+    return [*own, *fixed, *seeded]
 
 
 def link_overrides(trial: Trial, *, study_name: str, parent: str | None) -> list[str]:

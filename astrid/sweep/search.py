@@ -145,8 +145,8 @@ class Search:
         if self._is_grid:
             return optuna.samplers.RandomSampler(seed=0)  # never asked: the cells are counted here
         options = dict(self.options["sampler"])
-        if options["_target_"] in SEEDED_ANEW and options.get("seed") is not None:
-            options["seed"] = derived_seed(options["seed"], asked)
+        seed = self.base.training.seed if options["seed"] is None else options["seed"]
+        options["seed"] = derived_seed(seed, asked) if options["_target_"] in SEEDED_ANEW else seed
         sampler = instantiate(OmegaConf.create(options), _execution_whitelist_=MADE_BY_OPTUNA)
         return cast(optuna.samplers.BaseSampler, sampler)
 
