@@ -109,7 +109,7 @@ class Search:
             run_workers(config.workers, folder=self.folder, restarts=config.max_failures)
         except KeyboardInterrupt:
             summarise(study, folder=self.folder, base=self.base, split=self.split, status="KILLED")
-            raise
+            raise RunError(f"study {study.study_name!r} was stopped; run the same command again to go on") from None
 
     def _close(self, study: optuna.Study) -> None:
         summarise(study, folder=self.folder, base=self.base, split=self.split, status="FINISHED")
