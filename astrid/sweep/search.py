@@ -25,8 +25,9 @@ from optuna.trial import TrialState
 
 from ..config import Config, ConfigError, RunError, SweepConfig, check
 from ..config.compose import PROJECT_ROOT, load
+from ..config.lost_jobs import lost_job_errors
 from ..tracking.parent_run import open_parent
-from .living import note_owner, reap, release
+from .living import ends_after_loss, note_owner, noted_ends, reap, release
 from .study import Direction, StudyLock, default_storage, open_storage, open_study
 from .summary import summarise
 from .trial import TrialEnd
@@ -142,12 +143,12 @@ class Search:
                 for trial in trials
             ]
             try:
-                returned = self._launch(jobs, trials)
+                ends = self._launch(study, jobs, trials=trials)
             except BaseException:  # Ctrl-C too: the trials are given back before it goes on
-                release(study, trials, config=base.sweep, reason="the sweep was interrupted")
+                ends = noted_ends(study, trials)
+                settle(study, trials, ends=ends, config=base, reason="the sweep was interrupted")
                 raise
-            for trial, job in zip(trials, returned, strict=True):
-                tell(study, trial, end_of(job))
+            settle(study, trials, ends=ends, config=base, reason="its job was lost")
 
     def _total(self, space: Space) -> int:
         if "Grid" not in self.options["sampler"]["_target_"]:
@@ -169,12 +170,18 @@ class Search:
             trials.append(trial)
         return trials
 
-    def _launch(self, jobs: list[list[str]], trials: list[optuna.trial.Trial]) -> list[JobReturn]:
+    def _launch(
+        self, study: optuna.Study, jobs: list[list[str]], *, trials: list[optuna.trial.Trial]
+    ) -> list[TrialEnd | None]:
         """Launch one by one unless the numbers, after which job folders are called, follow one another."""
         numbers = [trial.number for trial in trials]
-        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            return list(self.launcher.launch(jobs, initial_job_idx=numbers[0]))
-        return [self.launcher.launch([job], initial_job_idx=n)[0] for job, n in zip(jobs, numbers, strict=True)]
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))) and len(numbers) > 1:
+            return [self._launch(study, [job], trials=[one])[0] for job, one in zip(jobs, trials, strict=True)]
+        try:
+            return [end_of(job) for job in self.launcher.launch(jobs, initial_job_idx=numbers[0])]
+        except lost_job_errors() as error:
+            log.warning("a job was lost: %s", " ".join(str(error).split()))
+            return ends_after_loss(study, trials)
 
 
 def directions(option: Any) -> list[Direction]:
@@ -227,9 +234,22 @@ def end_of(job: JobReturn) -> TrialEnd:
     except Exception as error:  # noqa: BLE001 - a job of its own configuration: its failure, not the sweep's
         return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
     assert isinstance(end, TrialEnd)
-    if end.values is not None and not all(math.isfinite(value) for value in end.values):
-        return TrialEnd("failed", reason=f"the objective is {end.values}, which is no number")
     return end
+
+
+def settle(
+    study: optuna.Study,
+    trials: Sequence[optuna.trial.Trial],
+    *,
+    ends: Sequence[TrialEnd | None],
+    config: Config,
+    reason: str,
+) -> None:
+    """Tell how trials ended, and give those back that were cut short."""
+    for trial, end in zip(trials, ends, strict=True):
+        if end is not None:
+            tell(study, trial, end)
+    release(study, trials, config=config, reason=reason)
 
 
 def tell(study: optuna.Study, trial: optuna.trial.Trial, end: TrialEnd) -> None:

@@ -77,10 +77,11 @@ class StudyLock:
 
     @contextmanager
     def _database_lock(self, storage: BaseStorage | None) -> Iterator[None]:
-        if not (self._url.startswith("postgresql") and isinstance(storage, RDBStorage)):
+        database = getattr(storage, "_backend", storage)  # Optuna wraps a database in a cache
+        if not (self._url.startswith("postgresql") and isinstance(database, RDBStorage)):
             yield
             return
-        with storage.engine.connect() as connection:  # the lock ends with the connection, also when the process dies
+        with database.engine.connect() as connection:  # the lock ends with the connection, also when the process dies
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": self._key})
             try:
                 yield

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import optuna
 from hydra.utils import instantiate
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 
 from ..config import Config, Pruned, SweepConfig
 from ..config.compose import PROJECT_ROOT
+from ..tracking.owner import this_process
 from .study import default_storage, open_storage
 
 log = logging.getLogger(__name__)
+
+JOB, END = "job", "end"
+"""Attributes of a trial: the process that trains it, and how it ended, for a sweep that loses sight of the process."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,11 @@ class Trial:
         if self._trial.should_prune():
             raise Pruned(f"pruned after epoch {epoch} at {value:.4f}")
 
+    def close(self, end: TrialEnd | None) -> None:
+        """Keep how the trial ended, None where it was cut short; nothing where its sweep has given it up."""
+        with suppress(UpdateFinishedTrialError):
+            self.note(**({JOB: None} if end is None else {END: asdict(end)}))
+
     def heartbeat(self) -> AbstractContextManager[None, None]:
         """Return a context in which a database hears that the trial lives; nothing on a journal file."""
         return cast(AbstractContextManager[None, None], get_heartbeat_thread(self._id, self._study._storage))
@@ -101,23 +112,38 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
         Options of the sweeper, as Hydra hands them to the job: storage, study, pruner.
     """
     trial = open_trial(config.sweep, sweeper)
-    trial.note(run_dir=str(run_dir))
+    trial.note(run_dir=str(run_dir), **{JOB: asdict(this_process())})
+    end = None
+    try:
+        with trial.heartbeat():
+            end = _train(run, config, run_dir=run_dir, trial=trial)
+        return end
+    finally:
+        trial.close(end)
 
+
+def _train(run: Callable[..., float], config: Config, *, run_dir: Path, trial: Trial) -> TrialEnd:
     def after_epoch(values: dict[str, float]) -> None:
         trial.report(values[config.training.monitor], values=values)
 
-    with trial.heartbeat():
-        try:
-            objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
-            cost = note_cost(trial, run_dir)
-            return TrialEnd("complete", values=[objective, *([cost] if config.sweep.second_objective else [])])
-        except Pruned as pruned:
-            return TrialEnd("pruned", reason=str(pruned))
-        except SystemExit as left:
-            return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
-        except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
-            log.debug("trial %s failed", config.sweep.trial, exc_info=True)
-            return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+    try:
+        objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
+        cost = note_cost(trial, run_dir)
+        return finite([objective, *([cost] if config.sweep.second_objective else [])])
+    except Pruned as pruned:
+        return TrialEnd("pruned", reason=str(pruned))
+    except SystemExit as left:
+        return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
+    except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
+        log.debug("trial %s failed", config.sweep.trial, exc_info=True)
+        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+
+
+def finite(values: list[float]) -> TrialEnd:
+    """Return the end of a trial that reached these objectives; one that is no number is a failure."""
+    if all(math.isfinite(value) for value in values):
+        return TrialEnd("complete", values=values)
+    return TrialEnd("failed", reason=f"the objective is {values}, which is no number")
 
 
 def open_trial(config: SweepConfig, sweeper: Mapping[str, Any]) -> Trial:
