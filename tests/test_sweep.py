@@ -18,6 +18,7 @@ import pytest
 import torch
 from hydra.core.utils import JobReturn, JobStatus
 from optuna.trial import TrialState
+from studies import SETTINGS, SPACE, new_study
 
 from astrid.config import Config, ConfigError, RunError, Stopped, SweepConfig
 from astrid.config.compose import PROJECT_ROOT, load
@@ -25,29 +26,10 @@ from astrid.sweep.bounds import finished, out_of_bounds
 from astrid.sweep.jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
 from astrid.sweep.living import release
 from astrid.sweep.search import check_options, directions, named_failures
-from astrid.sweep.study import JOURNAL, StudyLock, open_storage, open_study
+from astrid.sweep.study import JOURNAL, StudyLock, open_storage
 from astrid.sweep.summary import objective_names, ranked, saved_by_pruning, table_of
 from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost, run_trial
 from astrid.sweep.workers import place, run_workers, visible_gpus
-
-SPACE = {
-    "model.depth": optuna.distributions.IntDistribution(1, 3),
-    "optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
-}
-SETTINGS = {"data.train_fields": "64", "training.epochs": "6", "training.seed": "1", "sweep.workers": "1"}
-
-
-def new_study(folder: Path, **changes: object) -> optuna.Study:
-    choices = {
-        "name": "s",
-        "directions": ["maximize"],
-        "sampler": optuna.samplers.RandomSampler(seed=0),
-        "pruner": optuna.pruners.NopPruner(),
-        "space": SPACE,
-        "settings": SETTINGS,
-    } | changes
-    storage = open_storage(f"{JOURNAL}{folder}/s.journal", heartbeat_seconds=10)
-    return open_study(storage, **choices)  # type: ignore[arg-type]
 
 
 def test_a_changed_search_space_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -180,7 +162,7 @@ def test_trials_that_somebody_stopped_are_tried_again_and_count_as_no_failure(tm
     for _ in range(3):
         trial = study.ask(SPACE)
         first = study.trials[0].params
-        release(study, [trial], config=config)
+        release(study, [trial], config=config, lost=False)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3 + [TrialState.WAITING]
     assert all(trial.params == first for trial in study.trials[:3])
     assert study.trials[3].user_attrs["retry_of"] == 2
@@ -237,7 +219,7 @@ def test_the_first_trial_decides_what_the_second_objective_counts(
 ) -> None:
     study = new_study(tmp_path, directions=["maximize", "minimize"])
     config = SweepConfig(second_objective="energy", energy_budget_kwh=1.0)
-    first, second = (Trial(study, study.ask(SPACE).number) for _ in range(2))
+    first, second = (Trial(study, study.ask(SPACE).number, run_dir=tmp_path) for _ in range(2))
     with caplog.at_level(logging.WARNING):
         first.report(0.5, values={"epoch": 1, "train/seconds": 2.0, "val/seconds": 1.0})
         assert note_cost(first, config, run_dir=with_metrics(tmp_path)) == [3.0]
@@ -339,7 +321,7 @@ def test_a_trial_worse_than_the_others_is_pruned_where_it_stands(tmp_path: Path)
 
 def test_a_trial_knows_what_it_has_spent_before_it_is_finished(tmp_path: Path) -> None:
     study = new_study(tmp_path)
-    trial = Trial(study, study.ask(SPACE).number)
+    trial = Trial(study, study.ask(SPACE).number, run_dir=tmp_path)
     for epoch in (1, 2):
         values = {"train/seconds": 2.0, "val/seconds": 1.0, "train/gpu_joules": 1.8e6, "train/cpu_joules": 0.0}
         trial.report(0.5, values=values | {"epoch": epoch})

@@ -7,30 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from studies import run, study_in, sweep
 
 from astrid.config.compose import CHOICES, PROJECT_ROOT, load
 from astrid.sweep.jobs import split_overrides
 from astrid.sweep.proposals import values_of
-from astrid.sweep.study import JOURNAL, open_storage
-
-
-def sweep(*overrides: str, tiny: list[str], cwd: Path) -> list[str]:
-    own = ["-m", "tracking=off", "training.epochs=3", f"hydra.sweeper.storage={JOURNAL}{cwd}/study.journal"]
-    return [sys.executable, str(PROJECT_ROOT / "train.py"), *tiny, *own, *overrides]
-
-
-def study_in(cwd: Path, name: str) -> optuna.Study:
-    storage = open_storage(f"{JOURNAL}{cwd}/study.journal", heartbeat_seconds=10)
-    return optuna.load_study(study_name=name, storage=storage)
-
-
-def run(command: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
-
 
 RECIPES = sorted(path.stem for path in (PROJECT_ROOT / "conf" / "sweep").glob("*.yaml"))
 

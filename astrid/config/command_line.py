@@ -28,6 +28,7 @@ from .checks import ConfigError, DataError, RunError, Stopped
 from .compose import CHOICES, load, register, schemas
 from .explain import explain
 from .guarded_output import guard_output
+from .lost_jobs import lost_job_errors
 from .resume import may_change, must_stay
 from .secrets import scrub, scrub_values
 
@@ -52,6 +53,8 @@ def run_checked(main: Callable[[], Any]) -> None:
         _leave(explain(error, schemas()), code=2)
     except (RunError, Stopped) as error:
         _leave(str(error), code=1)
+    except lost_job_errors() as error:
+        _leave(f"the process of a job was lost: {' '.join(str(error).split())}", code=1)
     except KeyboardInterrupt:
         _leave("interrupted; a run that had begun to train goes on with training.resume=<its folder>", code=1)
     except yaml.YAMLError as error:

@@ -12,6 +12,9 @@ NOISE = re.compile(
 )
 """Lines that help Hydra's developers and not the user; the hint to append with `+` would hide a mistyped key."""
 
+PLUGINS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""Extra of the package that brings each launcher."""
+
 
 def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
     """Condense an error of Hydra or OmegaConf.
@@ -24,6 +27,9 @@ def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
     """
     lines = _lines(error)
     text = "\n".join(lines)
+    if (launcher := re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", text)) and launcher[1] in PLUGINS:
+        rule = f"hydra/launcher={launcher[1]} must be installed, but its plugin isn't"
+        return f"{rule}; try pip install -e '.[{PLUGINS[launcher[1]]}]'"
     if choice := re.search(r"Could not find '([\w/]+)/([^'/]+)'", text):
         return _explain_choice(*choice.groups(), options=_options(lines))
     if unknown := re.search(r"Could not override '([^']+)'", text):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,8 +87,6 @@ def end_of(job: JobReturn) -> TrialEnd:
     except Exception as error:  # noqa: BLE001 - a job of its own configuration: its failure, not the sweep's
         return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
     assert isinstance(end, TrialEnd)
-    if end.values is not None and not all(math.isfinite(value) for value in end.values):
-        return TrialEnd("failed", reason=f"the objective is {end.values}, which is no number")
     return end
 
 

@@ -15,15 +15,14 @@ from optuna.storages._heartbeat import is_heartbeat_enabled
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import Config, DataError, SweepConfig
-from ..tracking import ShippingError, known_run_id, sync
+from ..tracking import ShippingError, sync
 from ..tracking.owner import is_alive, this_process
 from ..tracking.records import Attached
 from .bounds import INTERRUPTED
+from .launched import other_process, stop
+from .trial import note_run
 
 log = logging.getLogger(__name__)
-
-RUN_ID = "mlflow_run_id"
-"""Attribute of a trial that names its MLflow run."""
 
 
 def note_owner(trial: Trial) -> None:
@@ -47,21 +46,27 @@ def reap(study: optuna.Study, config: Config) -> None:
             _ask_again(study, trial, config=config.sweep, reason="its process is gone")
 
 
-def release(study: optuna.Study, trials: Sequence[Trial], *, config: Config) -> None:
-    """Fail trials of this process that somebody stopped, and ask for their parameters again."""
-    for trial in trials:
-        frozen = study.trials[trial.number]
-        if frozen.state == TrialState.RUNNING:
-            trial.set_user_attr(INTERRUPTED, True)
-            study.tell(trial.number, state=TrialState.FAIL)
-            _ask_again(study, study.trials[trial.number], config=config.sweep, reason="it was stopped")
+def release(study: optuna.Study, trials: Sequence[Trial], *, config: Config, lost: bool) -> None:
+    """Stop and fail those trials of this process that have no end, and ask for their parameters again.
 
-
-def note_run(trial: Trial, run_dir: Path) -> None:
-    """Keep with a trial which MLflow run it is, once that is known."""
-    run_id = known_run_id(run_dir)
-    if run_id is not None:
-        trial.set_user_attr(RUN_ID, run_id)
+    Parameters
+    ----------
+    study : Study
+    trials : sequence of Trial
+    config : Config
+    lost : bool
+        Their processes died; otherwise somebody stopped them, which is no failure.
+    """
+    running = [frozen for frozen in (study.trials[trial.number] for trial in trials) if not frozen.state.is_finished()]
+    stop([job for job in map(other_process, running) if job is not None])
+    for frozen in running:
+        if other_process(frozen) is not None:
+            _end_tracked_run(study, frozen, config)
+        if not lost:
+            Trial(study, frozen._trial_id).set_user_attr(INTERRUPTED, True)
+        study.tell(frozen.number, state=TrialState.FAIL)
+        reason = "its job was lost" if lost else "it was stopped"
+        _ask_again(study, study.trials[frozen.number], config=config.sweep, reason=reason)
 
 
 def reap_silent(study: optuna.Study, config: SweepConfig) -> None:

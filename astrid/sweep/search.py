@@ -14,7 +14,6 @@ import numpy as np
 import optuna
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
@@ -26,14 +25,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..config import Config, ConfigError, RunError, check
 from ..config.compose import PROJECT_ROOT, load
 from ..config.leaves import leaves
+from ..config.lost_jobs import lost_job_errors
 from ..config.secrets import scrub
 from ..tracking.parent_run import open_parent
 from .bounds import finished, out_of_bounds
 from .jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
+from .launched import ends_after_loss, noted_ends
 from .living import note_owner, reap, release
 from .proposals import ask, ask_at, cells, check_countable, is_waiting, rehearse, same_point, untried
 from .study import Direction, StudyLock, default_storage, open_storage, open_study
 from .summary import summarise
+from .trial import TrialEnd
 from .workers import run_workers
 
 log = logging.getLogger(__name__)
@@ -168,12 +170,11 @@ class Search:
                 return
             jobs = [self._job(trial, study_name=study.study_name, parent=parent) for trial in trials]
             try:
-                returned = self._launch(jobs, trials)
+                ends = self._launch(study, jobs, trials=trials)
             except BaseException:  # Ctrl-C too: the trials are given back before it goes on
-                release(study, trials, config=self.base)
+                settle(study, trials, ends=noted_ends(study, trials), config=self.base, lost=False)
                 raise
-            for trial, job in zip(trials, returned, strict=True):
-                tell(study, trial, end_of(job))
+            settle(study, trials, ends=ends, config=self.base, lost=True)
 
     def _job(self, trial: Trial, *, study_name: str, parent: str | None) -> list[str]:
         own = own_overrides(trial, self.split, seed=self.base.training.seed)
@@ -217,12 +218,26 @@ class Search:
             return ask(study, space)  # a sampler that keeps its state in the study
         return None if point is None else ask_at(study, space, point)
 
-    def _launch(self, jobs: list[list[str]], trials: list[Trial]) -> list[JobReturn]:
+    def _launch(self, study: optuna.Study, jobs: list[list[str]], *, trials: list[Trial]) -> list[TrialEnd | None]:
         """Launch one by one unless the numbers, after which job folders are called, follow one another."""
         numbers = [trial.number for trial in trials]
-        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            return list(self.launcher.launch(jobs, initial_job_idx=numbers[0]))
-        return [self.launcher.launch([job], initial_job_idx=n)[0] for job, n in zip(jobs, numbers, strict=True)]
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))) and len(numbers) > 1:
+            return [self._launch(study, [job], trials=[one])[0] for job, one in zip(jobs, trials, strict=True)]
+        try:
+            return [end_of(job) for job in self.launcher.launch(jobs, initial_job_idx=numbers[0])]
+        except lost_job_errors() as error:
+            log.warning("a job was lost: %s", " ".join(str(error).split()))
+            return ends_after_loss(study, trials)
+
+
+def settle(
+    study: optuna.Study, trials: Sequence[Trial], *, ends: Sequence[TrialEnd | None], config: Config, lost: bool
+) -> None:
+    """Tell how trials ended, and give those back that were cut short: lost with their process, or stopped."""
+    for trial, end in zip(trials, ends, strict=True):
+        if end is not None:
+            tell(study, trial, end)
+    release(study, trials, config=config, lost=lost)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -21,9 +21,8 @@ from ..config.compose import load
 from ..tracking.parent_run import StudyReport, register_best, report_parent
 from .figures import draw_study
 from .jobs import Split, own_overrides
-from .living import RUN_ID
 from .shown import Saved, print_study
-from .trial import COST_UNIT
+from .trial import COST_UNIT, RUN_ID
 
 log = logging.getLogger(__name__)
 

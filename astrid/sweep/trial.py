@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import optuna
 from hydra.utils import instantiate
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 
 from ..config import Config, Pruned, RunError, SweepConfig
 from ..config.compose import PROJECT_ROOT
-from .living import note_run
+from ..tracking import known_run_id
+from ..tracking.owner import this_process
 from .study import default_storage, open_storage
 
 log = logging.getLogger(__name__)
 
 JOULES_PER_KWH = 3.6e6
+JOB, END, RUN_ID = "job", "end", "mlflow_run_id"
+"""Attributes of a trial: its own process, how it ended (a sweep may lose sight of the process), its MLflow run."""
 COST_UNIT = "cost_unit"
 """Attribute of a study with two objectives: the unit of the second, kWh or seconds, which its trials must share."""
 
@@ -53,10 +58,13 @@ class Trial:
         Loaded from the shared storage, with the sweep's pruner.
     number : int
         The trial's number in it.
+    run_dir : Path
+        Folder of its run.
     """
 
-    def __init__(self, study: optuna.Study, number: int) -> None:
+    def __init__(self, study: optuna.Study, number: int, *, run_dir: Path) -> None:
         self.study = study
+        self._run_dir = run_dir
         self.seconds = 0.0
         self._joules = 0.0
         self._id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
@@ -88,15 +96,22 @@ class Trial:
         if self._trial.should_prune():
             raise Pruned(f"pruned after epoch {epoch} at {value:.4f}")
 
-    @contextmanager
-    def living(self, run_dir: Path) -> Iterator[None]:
-        """Let a database hear that the trial lives, and link it to its run folder and at the end to its MLflow run."""
-        self.note(run_dir=str(run_dir))
-        with get_heartbeat_thread(self._id, self.study._storage):
-            try:
-                yield
-            finally:
-                note_run(self._trial, run_dir)
+    def close(self, end: TrialEnd | None) -> None:
+        """Keep how the trial ended, None where it was cut short; nothing where its sweep has given it up."""
+        with suppress(UpdateFinishedTrialError):
+            note_run(self._trial, self._run_dir)
+            self.note(**({JOB: None} if end is None else {END: asdict(end)}))
+
+    def heartbeat(self) -> AbstractContextManager[None, None]:
+        """Return a context in which a database hears that the trial lives; nothing on a journal file."""
+        return cast(AbstractContextManager[None, None], get_heartbeat_thread(self._id, self.study._storage))
+
+
+def note_run(trial: optuna.trial.Trial, run_dir: Path) -> None:
+    """Keep with a trial which MLflow run it is, once that is known."""
+    run_id = known_run_id(run_dir)
+    if run_id is not None:
+        trial.set_user_attr(RUN_ID, run_id)
 
 
 def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweeper: Mapping[str, Any]) -> TrialEnd:
@@ -114,15 +129,23 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
     sweeper : mapping
         Options of the sweeper, as Hydra hands them to the job: storage, study, pruner.
     """
-    trial = open_trial(config.sweep, sweeper)
+    trial = open_trial(config.sweep, sweeper, run_dir=run_dir)
+    end = None
+    try:
+        with trial.heartbeat():
+            end = _train(run, config, run_dir=run_dir, trial=trial)
+        return end
+    finally:
+        trial.close(end)
 
+
+def _train(run: Callable[..., float], config: Config, *, run_dir: Path, trial: Trial) -> TrialEnd:
     def after_epoch(values: dict[str, float]) -> None:
         trial.report(values[config.training.monitor], values=values)
 
     try:
-        with trial.living(run_dir):
-            objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
-            return TrialEnd("complete", values=[objective, *note_cost(trial, config.sweep, run_dir=run_dir)])
+        objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
+        return finite([objective, *note_cost(trial, config.sweep, run_dir=run_dir)])
     except Pruned as pruned:
         log.info("trial %s: %s", config.sweep.trial, pruned)
         return TrialEnd("pruned", reason=str(pruned))
@@ -133,7 +156,14 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
         return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
 
 
-def open_trial(config: SweepConfig, sweeper: Mapping[str, Any]) -> Trial:
+def finite(values: list[float]) -> TrialEnd:
+    """Return the end of a trial that reached these objectives; one that is no number is a failure."""
+    if all(math.isfinite(value) for value in values):
+        return TrialEnd("complete", values=values)
+    return TrialEnd("failed", reason=f"the objective is {values}, which is no number")
+
+
+def open_trial(config: SweepConfig, sweeper: Mapping[str, Any], *, run_dir: Path) -> Trial:
     """Find the trial in the study's storage; its sampler is never asked, and the random one has nothing to disturb."""
     assert config.study is not None and config.trial is not None
     url = sweeper["storage"] or default_storage(config.study, PROJECT_ROOT)
@@ -143,7 +173,9 @@ def open_trial(config: SweepConfig, sweeper: Mapping[str, Any]) -> Trial:
         sampler=optuna.samplers.RandomSampler(),
         pruner=instantiate(sweeper["pruner"], _execution_whitelist_="optuna.pruners.*"),
     )
-    return Trial(study, config.trial)
+    trial = Trial(study, config.trial, run_dir=run_dir)
+    trial.note(run_dir=str(run_dir), **{JOB: asdict(this_process())})
+    return trial
 
 
 def note_cost(trial: Trial, config: SweepConfig, *, run_dir: Path) -> list[float]:
