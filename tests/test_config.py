@@ -32,7 +32,7 @@ WRONG = [
     ("model=unett", r"model must be one of unet, unet_deep, .* got 'unett'; did you mean unet\?"),
     ("modle=unet", r"modle"),
     ("experiment=nothing", r"experiment must be .* got 'nothing'"),
-    ("model.depth=deep", r"model\.depth must be a value of type int, got 'deep' .*; its default is 3"),
+    ("model.depth=deep", r"model\.depth must be a value of type int or auto, got 'deep' .*; its default is 3"),
     ("model.depth=0", r"model\.depth must be from 1 to 6, got 0; try model\.depth=3"),
     ("model.norm=layer", r"model\.norm.*layer"),
     ("training.epochs=2.5", r"training\.epochs.*2\.5"),
