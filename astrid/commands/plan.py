@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     runtime = prepare_runtime(config.training)
     splits = build_splits(config.data, receptive_field_pixels=known_reach(config.model), announce=announce)
     check_splits(splits, monitor=config.training.monitor)
-    plan = propose(config, runtime=runtime, splits=splits, choose=choose)
+    plan = propose(config, runtime=runtime, splits=splits, tile_too=TILE in choose)
     command = training_command(arguments.overrides, plan)
     print(as_json(plan, command) if arguments.format == "json" else as_text(plan, command))
     return 0

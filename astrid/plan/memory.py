@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,10 +53,18 @@ def device_memory(runtime: Runtime, *, sharers: int = 1) -> DeviceMemory:
     """Look at the device's free memory; `sharers` runs share that of a machine."""
     facts = hardware_facts(runtime)
     if runtime.device.type == "cuda":
-        torch.cuda.empty_cache()
+        release(runtime)
         free, _ = torch.cuda.mem_get_info(runtime.device)
         return DeviceMemory("cuda", facts["device"], free, torch.cuda.memory_reserved(runtime.device))
     return DeviceMemory("cpu", facts["processor"] or "CPU", free_memory_bytes() // sharers, _resident_bytes())
+
+
+def release(runtime: Runtime) -> None:
+    """Give back what earlier work left reserved, and forget its peak; call it when no exception holds on to tensors."""
+    if runtime.device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(runtime.device)
 
 
 def _resident_bytes() -> int:

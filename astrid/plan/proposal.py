@@ -16,7 +16,7 @@ from astrid.runtime import Runtime
 from astrid.unet import receptive_field_pixels
 
 from . import rules
-from .memory import DeviceMemory, device_memory
+from .memory import DeviceMemory, device_memory, release
 from .profile import DataProfile, profile_data
 from .rules import Choice
 from .trials import Trial, TrialSteps, largest_fitting, weight_count
@@ -24,7 +24,6 @@ from .trials import Trial, TrialSteps, largest_fitting, weight_count
 log = logging.getLogger(__name__)
 
 TILE, DEPTH, FILTERS, BATCH = "data.tile_size", "model.depth", "model.filters", "data.batch_size"
-KNOBS = (TILE, DEPTH, FILTERS, BATCH)
 MIB = 2**20
 
 
@@ -72,27 +71,32 @@ def settle(config: Config, runtime: Runtime, splits: Splits) -> Config:
     ConfigError
         Where nothing fits into memory.
     """
-    choose = [key for key in (DEPTH, FILTERS, BATCH) if value_of(config, key) == "auto"]
+    choose = open_knobs(config)
     if not choose:
         return config
-    plan = propose(config, runtime=runtime, splits=splits, choose=choose, measure=choose != [DEPTH])
-    for key in choose:
-        log.info("%s=%d: %s", key, plan.choices[key].value, plan.choices[key].reason)
+    plan = propose(config, runtime=runtime, splits=splits, measure=choose != [DEPTH])
+    for key, choice in plan.choices.items():
+        log.info("%s=%d: %s", key, choice.value, choice.reason)
     return plan.config
 
 
-def propose(config: Config, *, runtime: Runtime, splits: Splits, choose: Collection[str], measure: bool = True) -> Plan:
-    """Choose some of `KNOBS`.
+def open_knobs(config: Config) -> list[str]:
+    """Return the names of the knobs that are `auto` until data and device are known."""
+    return [key for key in (DEPTH, FILTERS, BATCH) if value_of(config, key) == "auto"]
+
+
+def propose(config: Config, *, runtime: Runtime, splits: Splits, tile_too: bool = False, measure: bool = True) -> Plan:
+    """Choose what is `auto`.
 
     Parameters
     ----------
     config : Config
-        What is not open; what it says for the open knobs doesn't matter.
+        With `auto` for what is open.
     runtime : Runtime
     splits : Splits
         The prepared fields.
-    choose : collection of str
-        The open knobs.
+    tile_too : bool
+        Choose the tile, too, whatever the configuration says.
     measure : bool
         Try batch sizes; the batch size can't be chosen without.
 
@@ -101,6 +105,7 @@ def propose(config: Config, *, runtime: Runtime, splits: Splits, choose: Collect
     ConfigError
         Where not even the smallest of what is open fits into memory.
     """
+    choose = [*([TILE] if tile_too else []), *open_knobs(config)]
     profile = profile_data(splits)
     device = device_memory(runtime, sharers=config.sweep.workers)
     choices = choose_sizes(config, profile, device=device, choose=choose)
@@ -133,28 +138,38 @@ def choose_sizes(
 
 
 def choose_depth(config: Config, profile: DataProfile, *, tile: int | None) -> Choice:
-    """Choose the depth within what the tile, the fields and the gaps between sections of frames allow."""
+    """Choose the depth within what tile, fields, training pixels and gaps between sections of frames allow."""
 
     def reach(depth: int) -> int:
         return receptive_field_pixels(dataclasses.replace(config.model, depth=depth))
 
+    filters = rules.FILTERS[0] if config.model.filters == "auto" else config.model.filters
+
+    def is_learnable(depth: int) -> bool:
+        model = dataclasses.replace(config.model, depth=depth, filters=filters)
+        return weight_count(model, channels=profile.channels) <= profile.training_pixels
+
     edge = profile.edge_pixels if tile is None else tile
-    deepest = rules.deepest_for(edge, tile=tile)
-    bound = f"fields of {edge} pixels allow" if tile is None else f"{TILE}={tile} allows"
-    while deepest > 1 and not keeps_apart(config, reach(deepest)):
-        deepest, bound = deepest - 1, "the gap between sections in different splits allows"
-    return rules.choose_depth(profile, reach=reach, deepest=deepest, bound=bound)
+    bounds = {
+        f"fields of {edge} pixels are too small" if tile is None else f"{TILE}={tile} is too small": (
+            rules.deepest_for(edge, tile=tile)
+        ),
+        f"{profile.training_pixels:,} training pixels are too few": rules.deepest_where(is_learnable),
+    }
+    if isinstance(config.data, FramesData) and config.data.split_unit == "section":
+        data = config.data
+        gap = rules.deepest_where(lambda depth: keeps_apart(data, reach(depth)))
+        bounds["the gap between sections in different splits is too small"] = gap
+    return rules.choose_depth(profile, reach=reach, bounds=bounds)
 
 
-def keeps_apart(config: Config, reach_pixels: int) -> bool:
+def keeps_apart(config: FramesData, reach_pixels: int) -> bool:
     """Tell whether sections of one frame in different splits lie apart by a receptive field of this size.
 
     The manifest was read before, for a smaller one: nothing but the gap can be wrong with it now.
     """
-    if not isinstance(config.data, FramesData) or config.data.split_unit != "section":
-        return True
     try:
-        read_manifest(config.data, receptive_field_pixels=reach_pixels)
+        read_manifest(config, receptive_field_pixels=reach_pixels)
     except DataError as error:
         log.debug("%s", error)
         return False
@@ -177,6 +192,7 @@ def fit_memory(
         limit, least = batches_to_try(sized, tiles, choose=choose)
         attempt = TrialSteps(sized, runtime=runtime, splits=splits, device=device)
         trials = largest_fitting(attempt, limit=limit, budget_bytes=device.budget_bytes, careful=device.kind == "cpu")
+        release(runtime)
         if trials and trials[-1].batch >= least:
             break
         smaller = halved(choices, sized, why=f"a batch of {least} takes more than {device.budget}")

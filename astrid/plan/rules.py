@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .profile import DataProfile
@@ -58,7 +58,12 @@ def deepest_for(edge: int, *, tile: int | None = None) -> int:
     return max(fitting, default=1)
 
 
-def choose_depth(profile: DataProfile, *, reach: Callable[[int], int], deepest: int, bound: str) -> Choice:
+def deepest_where(holds: Callable[[int], bool]) -> int:
+    """Largest depth up to which something holds; at least 1."""
+    return next((depth for depth in range(2, DEEPEST + 1) if not holds(depth)), DEEPEST + 1) - 1
+
+
+def choose_depth(profile: DataProfile, *, reach: Callable[[int], int], bounds: Mapping[str, int]) -> Choice:
     """Choose the smallest depth whose receptive field, `reach(depth)`, shows what is needed.
 
     Parameters
@@ -66,12 +71,11 @@ def choose_depth(profile: DataProfile, *, reach: Callable[[int], int], deepest: 
     profile : DataProfile
     reach : callable
         Depth to receptive field in pixels.
-    deepest : int
-        Largest possible depth.
-    bound : str
-        What bounds it, for the reason.
+    bounds : mapping of str to int
+        Largest possible depth by what bounds it, in words.
     """
     needed = needed_field_pixels(profile)
+    bound, deepest = min(bounds.items(), key=lambda item: item[1])
     depth = next((depth for depth in range(1, deepest + 1) if reach(depth) >= needed), deepest)
     width = (
         f"{profile.fwhm_pixels:.1f}" if profile.fwhm_pixels is not None else f"unknown, taken as {NOMINAL_FWHM_PIXELS}"
@@ -81,7 +85,7 @@ def choose_depth(profile: DataProfile, *, reach: Callable[[int], int], deepest: 
         f"with {SKY_AROUND_FWHM:.0f} FWHM of sky around them, twice that is {needed:.0f} pixels, and a logit sees "
         f"{reach(depth)}"
     )
-    return Choice(depth, why if reach(depth) >= needed else f"{why}, the most that {bound} allows")
+    return Choice(depth, why if reach(depth) >= needed else f"{why}; {bound} for more")
 
 
 def choose_tile(profile: DataProfile, *, depth: int, reach_pixels: int) -> Choice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
 import statistics
 import time
@@ -20,7 +19,7 @@ from astrid.data.fields import Splits
 from astrid.learner import Learner, build_learner
 from astrid.runtime import Runtime, out_of_memory, random_states, restore_random_states
 from astrid.training import prepare, step
-from astrid.unet import build_unet, parameter_count
+from astrid.unet import UNet, parameter_count
 
 from .memory import DeviceMemory, peak_memory
 
@@ -117,7 +116,7 @@ class TrialSteps:
         log.info("trying %d tiles a step with model.filters=%s", batch, self.config.model.filters)
         data = dataclasses.replace(self.config.data, batch_size=batch, workers=0)
         config = dataclasses.replace(self.config, data=data)
-        with untouched(self.runtime), peak_memory(self.runtime) as peak:
+        with untouched(), peak_memory(self.runtime) as peak:
             if batch == 1 and self.device.kind == "cpu":
                 _refuse_hopeless(config, self.runtime, self.splits, free_bytes=self.device.free_bytes)
             seconds, images = _timed_steps(config, self.runtime, self.splits)
@@ -140,7 +139,7 @@ def _refuse_hopeless(config: Config, runtime: Runtime, splits: Splits, *, free_b
 def weight_count(config: ModelConfig, *, channels: int) -> int:
     """Number of trainable parameters of a network, without making them."""
     with torch.device("meta"):
-        return parameter_count(build_unet(config, channels=channels, stretch="linear", prior=0.5))
+        return parameter_count(UNet(config, channels=channels, stretch="linear"))
 
 
 def saved_bytes(learner: Learner, image: Tensor) -> int:
@@ -177,14 +176,10 @@ def _timed_steps(config: Config, runtime: Runtime, splits: Splits) -> tuple[floa
 
 
 @contextmanager
-def untouched(runtime: Runtime) -> Iterator[None]:
-    """Leave the random generators as they were, and the memory free, also after an error."""
+def untouched() -> Iterator[None]:
+    """Leave the random generators as they were, also after an error."""
     states = random_states()
     try:
         yield
     finally:
         restore_random_states(states)
-        gc.collect()
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(runtime.device)
