@@ -236,6 +236,8 @@ def batch_choice(largest: Trial, config: TrainingConfig, *, tiles: int, limit: i
     why = f"{needs}, and {config.epochs} epochs have {taken} steps"
     if largest.batch < limit:
         return Choice(largest.batch, f"{why}; twice as much does not fit")
+    if 2 * largest.batch > tiles:
+        return Choice(largest.batch, f"{why}; an epoch has only {tiles} tiles")
     if taken < rules.ENOUGH_STEPS:
         return Choice(largest.batch, f"{why}; below {rules.ENOUGH_STEPS}, more training.epochs would help")
     return Choice(largest.batch, f"{why}; twice as much would leave fewer than {rules.ENOUGH_STEPS}")
