@@ -19,8 +19,9 @@ SMALLEST_BOTTLENECK = 4
 DEEPEST = 6
 FILTERS = (8, 16, 32, 64)
 """Channels of the first level that are considered."""
-PIXELS_PER_WEIGHT = 16
-"""Training pixels for each weight of the network; with fewer, it learns them by heart."""
+PIXELS_PER_WEIGHT = 8
+"""Training pixels for each weight, below which a network may learn them by heart. Sixteen were too many: on 64 fields
+of the default sky 16 filters, with 9 pixels each, scored above 8 filters with 35 (experiments/LOG.md)."""
 MOST_FILTERS = {"cpu": 16, "cuda": 64}
 """Twice the filters take about four times as long, which few processors can bear."""
 SMALLEST_TILE = 16
