@@ -101,7 +101,7 @@ def as_text(plan: Plan, command: str) -> str:
             f"{trial.batch:>5}  {trial.peak_bytes / MIB:>8.0f}  {trial.seconds:>6.3f}  {trial.images_per_second:>8.1f}"
             for trial in plan.trials
         ]
-        seconds = f"{plan.epoch_seconds:.3g} s"
+        seconds = f"{plan.epoch_seconds:.0f} s"
         lines.append(f"an epoch of {plan.tiles} tiles takes about {seconds}, validation and loading aside")
     return "\n".join([*lines, "", command])
 
