@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astrid.config import MetricsConfig, ModelConfig
+from astrid.config import MetricsConfig, ModelConfig, settled
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
@@ -72,7 +72,7 @@ class Predictor:
 
 def build_predictor(model: nn.Module, runtime: Runtime, config: ModelConfig) -> Predictor:
     """Return what runs a U-Net of this shape over frames of any size, as if over each in one piece."""
-    step = 2**config.depth
+    step = 2 ** settled("model.depth", config.depth)
     halo = -(-receptive_field_pixels(config) // 2 // step) * step
     return Predictor(model, runtime, halo, whole=config.norm in ("group", "instance"))
 

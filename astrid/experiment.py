@@ -22,16 +22,15 @@ from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.energy import Meter, build_meter
 from astrid.evaluate import build_predictor, evaluate
-from astrid.learner import BEST, LAST, Learner, Progress, take_up
-from astrid.losses import build_loss
+from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.metrics.latency import Latency, measure_latency
 from astrid.monitor import open_monitor, report_errors
-from astrid.optimization import build_optimizer, build_schedule
+from astrid.plan import known_reach, settle
 from astrid.results import Outcome, describe, report, save_facts, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
 from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
-from astrid.unet import build_unet, parameter_count, receptive_field_pixels
+from astrid.unet import parameter_count
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         log.info("%s is finished, evaluation included; a larger training.epochs goes on with it", run_dir)
         send_rest(run_dir, config.tracking)
         return float(saved["progress"]["best"])
-    runtime, splits = set_up(config, saved)
+    config, runtime, splits = set_up(config, saved)
     with ExitStack() as stack:
         stack.enter_context(memory_advice(MEMORY_ADVICE))
         learner = build_learner(config, runtime, splits)
@@ -100,17 +99,19 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
     return outcome.objective
 
 
-def set_up(config: Config, saved: dict[str, Any] | None) -> tuple[Runtime, Splits]:
-    """Refuse what cannot run, choose the device, and prepare the fields; a resumed run must find the same ones."""
+def set_up(config: Config, saved: dict[str, Any] | None) -> tuple[Config, Runtime, Splits]:
+    """Refuse what cannot run, choose the device, prepare the fields, and settle every `auto` that depends on them.
+
+    A resumed run must find the same fields; in its configuration nothing is open any more.
+    """
     check_artifacts(config.tracking)
     find_webhook_url(config.tracking.alerts)
     runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
-    reach = receptive_field_pixels(config.model)
-    splits = build_splits(config.data, receptive_field_pixels=reach, announce=announce)
+    splits = build_splits(config.data, receptive_field_pixels=known_reach(config.model), announce=announce)
     check_splits(splits, monitor=config.training.monitor)
     if saved is not None:
         check_same_data(saved["facts"]["data"], splits)
-    return runtime, splits
+    return settle(config, runtime, splits), runtime, splits
 
 
 def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
@@ -170,26 +171,6 @@ def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
             f"a resumed run must see the same data, but their fingerprint was {saved_fingerprint[:16]} and is "
             f"{splits.fingerprint[:16]}: files, versions or preparation changed; start a new run"
         )
-
-
-def build_learner(config: Config, runtime: Runtime, splits: Splits) -> Learner:
-    """Build network, optimizer, schedule and loss on the run's device."""
-    model = build_unet(
-        config.model, channels=splits.train.channels, stretch=config.data.stretch, prior=splits.train.prior
-    )
-    model = model.to(device=runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, config.optimizer)
-    batches = len(training_loader(splits.train, config.data, seed=0, pin_memory=False))
-    steps = -(-batches // config.training.accumulate)
-    return Learner(
-        model=model,
-        network=torch.compile(model) if config.training.compile else model,
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, config.schedule, steps_per_epoch=steps, epochs=config.training.epochs),
-        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
-        loss=build_loss(config.loss),
-        runtime=runtime,
-    )
 
 
 def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner) -> Tracker:

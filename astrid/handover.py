@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from astrid.config import Config
+from astrid.config import Config, settled
 from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, Predictor
 from astrid.metrics.bootstrap import Resampled, save_fields
@@ -34,10 +34,12 @@ def model_facts(
     best_epoch: int,
 ) -> ModelFacts:
     """Collect what somebody who loads the model must know."""
-    runtime, size = predictor.runtime, {"depth": config.model.depth, "filters": config.model.filters}
+    runtime = predictor.runtime
+    depth, filters = settled("model.depth", config.model.depth), settled("model.filters", config.model.filters)
+    size = {"depth": depth, "filters": filters, "channels": channels, "parameters": parameter_count(predictor.model)}
     hardware = hardware_facts(runtime)
     return ModelFacts(
-        network=size | {"channels": channels, "parameters": parameter_count(predictor.model), "halo": predictor.halo},
+        network=size | {"halo": predictor.halo},
         precision=runtime.precision,
         channels_last=runtime.channels_last,
         whole=predictor.whole,

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from astrid.checkpoint import save_checkpoint
-from astrid.config import RunError, TrainingConfig
-from astrid.data.dataset import Batch
-from astrid.optimization import Schedule
+from astrid.config import Config, RunError, TrainingConfig
+from astrid.data.dataset import Batch, training_loader
+from astrid.data.fields import Splits
+from astrid.losses import build_loss
+from astrid.optimization import Schedule, build_optimizer, build_schedule
 from astrid.runtime import Runtime, random_states, restore_random_states
+from astrid.unet import build_unet
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -59,6 +62,26 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def build_learner(config: Config, runtime: Runtime, splits: Splits) -> Learner:
+    """Build network, optimizer, schedule and loss on the run's device."""
+    model = build_unet(
+        config.model, channels=splits.train.channels, stretch=config.data.stretch, prior=splits.train.prior
+    )
+    model = model.to(device=runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, config.optimizer)
+    batches = len(training_loader(splits.train, config.data, seed=0, pin_memory=False))
+    steps = -(-batches // config.training.accumulate)
+    return Learner(
+        model=model,
+        network=torch.compile(model) if config.training.compile else model,
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, config.schedule, steps_per_epoch=steps, epochs=config.training.epochs),
+        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
+        loss=build_loss(config.loss),
+        runtime=runtime,
+    )
 
 
 @dataclass

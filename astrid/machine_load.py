@@ -119,6 +119,15 @@ def machine_memory() -> Memory:
     return Memory(memory.total - memory.available, memory.total)
 
 
+def free_memory_bytes(root: Path = CGROUPS, *, own: str | None = None) -> int:
+    """Return what this process could still take before the machine, or a control group around it, is full.
+
+    Parameters are those of `cgroup_memory`.
+    """
+    limits = [machine_memory(), *_limited_groups(root, own)]
+    return max(0, min(memory.limit_bytes - memory.used_bytes for memory in limits))
+
+
 def byte_counters() -> dict[str, float]:
     """Return the bytes that disks and network of the machine have moved since it started; some machines hide them."""
     disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
@@ -142,9 +151,12 @@ def cgroup_memory(root: Path = CGROUPS, *, own: str | None = None) -> Memory | N
     own : str, optional
         What `/proc/self/cgroup` says, where it should not be asked.
     """
+    return max(_limited_groups(root, own), key=lambda memory: memory.percent, default=None)
+
+
+def _limited_groups(root: Path, own: str | None) -> list[Memory]:
     text = own if own is not None else _read(Path("/proc/self/cgroup")) or ""
-    found = [memory for folder in _groups(text, root) if (memory := _limited(folder)) is not None]
-    return max(found, key=lambda memory: memory.percent, default=None)
+    return [memory for folder in _groups(text, root) if (memory := _limited(folder)) is not None]
 
 
 def _groups(text: str, root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from astrid.config import ConfigError, ModelConfig
+from astrid.config import ConfigError, ModelConfig, settled
 from astrid.config.checks import check
 
 HE_GAIN = math.sqrt(2)
@@ -65,9 +65,10 @@ class UNet(nn.Module):
 
     def __init__(self, config: ModelConfig, *, channels: int, stretch: Literal["arcsinh", "linear"]) -> None:
         super().__init__()
-        widths = [config.filters * 2**level for level in range(config.depth + 1)]
-        outputs = config.depth if config.deep_supervision else 1
-        self.depth = config.depth
+        self.depth = settled("model.depth", config.depth)
+        filters = settled("model.filters", config.filters)
+        widths = [filters * 2**level for level in range(self.depth + 1)]
+        outputs = self.depth if config.deep_supervision else 1
         self.stretch = stretch
         self.recompute = config.gradient_checkpointing
         self.encoders = nn.ModuleList(Block(config, *pair) for pair in zip([channels, *widths], widths, strict=False))
@@ -185,7 +186,7 @@ def receptive_field_pixels(config: ModelConfig) -> int:
     A diameter: logits at least this far apart share no input pixel. Group and instance norm, which see the mean and
     variance of the whole image, are not counted.
     """
-    cell: int = 2**config.depth  # edge of a bottleneck pixel
+    cell: int = 2 ** settled("model.depth", config.depth)  # edge of a bottleneck pixel
     convolutions = 2 * cell + 4 * (cell - 1)  # twice 3×3 in the bottleneck, and in every level down and up
     pooling = cell - 1  # from one edge of a cell to the other
     interpolation = cell - 1 if config.upsampling == "bilinear" else 0

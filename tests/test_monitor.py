@@ -20,7 +20,7 @@ from astrid.config import ConfigError, RunError, TrackingConfig
 from astrid.config.compose import load
 from astrid.energy import GpuLoad, SourceError
 from astrid.experiment import run_experiment
-from astrid.machine_load import GIB, LoadReader, cgroup_memory
+from astrid.machine_load import GIB, LoadReader, cgroup_memory, free_memory_bytes
 from astrid.monitor import Monitor, open_monitor, report_errors
 from astrid.tracking import Journal, Tracker
 from astrid.tracking.records import Metrics, read_records
@@ -153,6 +153,16 @@ def test_the_tightest_limit_of_all_groups_around_the_process_counts(tmp_path: Pa
     assert memory is not None
     assert (memory.used_bytes, memory.limit_bytes) == (400, 1000)  # what can be dropped is not counted
     assert memory.percent == 40
+
+
+def test_free_memory_is_what_the_tightest_group_leaves(tmp_path: Path) -> None:
+    for folder, limit, used in (("job", "1000", "800"), ("job/step", "150", "50")):
+        write(tmp_path / folder / "memory.max", limit)
+        write(tmp_path / folder / "memory.current", used)
+    assert free_memory_bytes(tmp_path, own="0::/job/step\n") == 100  # although the outer one is fuller
+    write(tmp_path / "job" / "memory.current", "1001")
+    assert free_memory_bytes(tmp_path, own="0::/job/step\n") == 0
+    assert free_memory_bytes(tmp_path / "nowhere", own="") > 0
 
 
 def test_a_limit_of_version_1_is_read_and_its_absence_understood(tmp_path: Path) -> None:

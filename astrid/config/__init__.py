@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .alerts import AlertsConfig
+from .auto import Auto, settled
 from .checks import ConfigError, DataError, Pruned, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
@@ -28,6 +29,7 @@ __all__ = [
     "AdamWConfig",
     "AlertsConfig",
     "AugmentConfig",
+    "Auto",
     "BCEDiceLoss",
     "BCELoss",
     "Config",
@@ -57,6 +59,7 @@ __all__ = [
     "TrainingConfig",
     "TverskyLoss",
     "check",
+    "settled",
 ]
 
 
@@ -76,7 +79,7 @@ class Config:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        step = 2**self.model.depth
+        step: int = 2 ** (1 if self.model.depth == "auto" else self.model.depth)
         fitting = max(step * 2, round(self.data.tile_size / step) * step)
         rule = f"a multiple of 2**model.depth = {step} and at least {2 * step}"
         fits = self.data.tile_size % step == 0 and self.data.tile_size >= 2 * step

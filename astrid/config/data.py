@@ -7,6 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
+from .auto import Auto
 from .checks import check
 
 
@@ -22,8 +23,8 @@ class AugmentConfig:
 class DataConfig:
     """What every data set has."""
 
-    batch_size: int = 4
-    """Tiles per step."""
+    batch_size: int | Auto = 4
+    """Tiles per step. `auto`: the largest power of two that fits into memory and leaves enough steps."""
     tile_size: int = 128
     """Edge of a square training tile in pixels; a multiple of 2**model.depth."""
     workers: int = 0
@@ -35,7 +36,8 @@ class DataConfig:
     """Folder of the prepared fields, keyed by content and configuration."""
 
     def __post_init__(self) -> None:
-        check(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=4")
+        fits = self.batch_size == "auto" or self.batch_size >= 1
+        check(fits, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=4")
         check(self.tile_size >= 16, "data.tile_size", self.tile_size, "at least 16", "try data.tile_size=128")
         check(
             bool(self.cache.strip()), "data.cache", self.cache, "the name of a folder", "try data.cache=outputs/cache"

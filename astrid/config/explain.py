@@ -68,7 +68,7 @@ def _explain_choice(group: str, name: str, *, options: Sequence[str]) -> str:
 def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list[type]]) -> str:
     group, _, knob = key.partition(".")
     fields = [field for schema in schemas.get(group, []) for field in dataclasses.fields(schema) if field.name == knob]
-    kind = f" of type {fields[0].type}" if fields else ""
+    kind = f" of type {fields[0].type}".replace(" | Auto", " or auto") if fields else ""
     default = _default(fields[0]) if fields else None
     remedy = f"; its default is {default}" if fields and not dataclasses.is_dataclass(default) else ""
     return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .auto import Auto
 from .checks import check
 
 
@@ -12,10 +13,10 @@ from .checks import check
 class ModelConfig:
     """A U-Net: `depth` poolings, `filters` channels at full resolution, doubled at each level."""
 
-    depth: int = 3
-    """Number of 2×2 poolings, 1 to 6. The bottleneck sees the tile shrunk by 2**depth."""
-    filters: int = 16
-    """Channels of the first level, 4 to 128; level k has filters × 2**k."""
+    depth: int | Auto = 3
+    """Number of 2×2 poolings, 1 to 6: the bottleneck sees the tile shrunk by 2**depth. `auto`: what objects need."""
+    filters: int | Auto = 16
+    """Channels of the first level, 4 to 128; level k has filters × 2**k. `auto`: what data and device can bear."""
     norm: Literal["batch", "group", "instance", "none"] = "batch"
     """Normalisation after each convolution."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
@@ -34,6 +35,8 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self) -> None:
-        check(1 <= self.depth <= 6, "model.depth", self.depth, "from 1 to 6", "try model.depth=3")
-        check(4 <= self.filters <= 128, "model.filters", self.filters, "from 4 to 128", "try model.filters=16")
+        fits = self.depth == "auto" or 1 <= self.depth <= 6
+        check(fits, "model.depth", self.depth, "from 1 to 6", "try model.depth=3")
+        fits = self.filters == "auto" or 4 <= self.filters <= 128
+        check(fits, "model.filters", self.filters, "from 4 to 128", "try model.filters=16")
         check(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1", "try model.dropout=0.1")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from astrid.config import DataConfig, FramesData
+from astrid.config import DataConfig, FramesData, settled
 
 from .store import FieldStore
 from .tiles import cut_tile, tile_origins
@@ -128,16 +128,15 @@ def _leave_signals_to_the_loop(worker: int) -> None:
 def training_loader(store: FieldStore, config: DataConfig, *, seed: int, pin_memory: bool) -> TileLoader:
     """Return the shuffled training tiles, on a grid or at random places as configured."""
     random_crops = config.crops_per_epoch if isinstance(config, FramesData) and config.crops == "random" else None
-    batches = TileBatches(
-        store, tile=config.tile_size, batch_size=config.batch_size, seed=seed, random_crops=random_crops
-    )
+    size = settled("data.batch_size", config.batch_size)
+    batches = TileBatches(store, tile=config.tile_size, batch_size=size, seed=seed, random_crops=random_crops)
     dataset = TileDataset(store, tile=config.tile_size)
     return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
 
 
 def validation_loader(store: FieldStore, config: DataConfig, *, pin_memory: bool) -> TileLoader:
     """Return the validation tiles in the order of the grid."""
-    batches = TileBatches(store, tile=config.tile_size, batch_size=config.batch_size)
+    batches = TileBatches(store, tile=config.tile_size, batch_size=settled("data.batch_size", config.batch_size))
     dataset = TileDataset(store, tile=config.tile_size)
     return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from astrid.config import Config
 from astrid.console import announce
 from astrid.data.fields import Splits, build_splits
-from astrid.experiment import build_learner
-from astrid.learner import Learner
+from astrid.learner import Learner, build_learner
 from astrid.runtime import prepare_runtime
 from astrid.unet import receptive_field_pixels
 
