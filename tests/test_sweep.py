@@ -368,7 +368,7 @@ def test_a_killed_worker_is_started_again_a_number_of_times(tmp_path: Path, monk
     )
     run_workers(1, folder=tmp_path, restarts=3)
     started = [path.read_text() for path in tmp_path.glob("*.started")]
-    assert started == [f"sweep.worker=0 hydra.sweep.dir={tmp_path}"] * 4
+    assert started == [f"sweep.workers=2 sweep.worker=0 hydra.sweep.dir={tmp_path}"] * 4
     for path in tmp_path.glob("*.started"):
         path.unlink()
     with pytest.raises(RunError, match=r"workers ended with errors .*\{0: -9\}"):

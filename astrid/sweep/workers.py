@@ -89,7 +89,7 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
 
 
 def _start(number: int, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    own = [argument for argument in sys.argv if not argument.startswith(("sweep.workers=", "hydra.sweep.dir="))]
+    own = [argument for argument in sys.argv if not argument.startswith("hydra.sweep.dir=")]
     return subprocess.Popen(
         [sys.executable, *own, f"sweep.worker={number}", f"hydra.sweep.dir={folder}"],
         env=os.environ | dict(environment),
