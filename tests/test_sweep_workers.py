@@ -81,9 +81,10 @@ class Sweep:
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         assert len(finished) == count
         assert len(failed) + len(finished) == len(trials)  # nothing runs or waits
-        folders = [trial.user_attrs["run_dir"] for trial in trials if "run_dir" in trial.user_attrs]
-        assert len(set(folders)) == len(folders)
-        assert all(Path(folder).name == str(trial.number) for trial, folder in zip(trials, folders, strict=False))
+        began = [trial for trial in trials if "run_dir" in trial.user_attrs]
+        assert all(trial in began for trial in finished)
+        folders = [trial.user_attrs["run_dir"] for trial in began]
+        assert folders == [f"{self.folder}/sweep/{trial.number}" for trial in began]
         return failed
 
 
