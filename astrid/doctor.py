@@ -114,7 +114,7 @@ def examine_nvml(config: Config, *, uses_gpu: bool) -> Finding:
         return Finding("NVML", "optional", "no GPU is used, so there is no energy of one to read")
     import torch
 
-    from .energy.sources import open_gpus
+    from .energy.nvml import open_gpus
 
     uuid = str(torch.cuda.get_device_properties(0).uuid)
     remedy = "install the NVIDIA driver with its library libnvidia-ml; until then GPU energy is `unavailable`"
@@ -123,7 +123,7 @@ def examine_nvml(config: Config, *, uses_gpu: bool) -> Finding:
 
 def examine_rapl(config: Config) -> Finding:
     """Look whether the energy of the CPU can be read."""
-    from .energy.sources import open_rapl
+    from .energy.rapl import open_rapl
 
     if config.energy.source == "off":
         return Finding("RAPL", "ok", "not asked for (energy=off)")

@@ -1,10 +1,12 @@
-"""Energy of a run: sources (NVML, RAPL, none), meter (phases), ledger (what was read) and carbon (what it means)."""
+"""Energy of a run: sensors (NVML, RAPL), meter (phases), ledger (what was read) and carbon (what it means)."""
 
+from .build import build_meter
 from .carbon import energy_labels, energy_metrics
 from .gpu_load import GpuLoad, open_gpu_load
-from .ledger import Component, EnergySummary, PhaseEnergy
-from .meter import Meter, Span, build_meter
+from .meter import Meter
+from .records import Component, EnergySummary, PhaseEnergy
 from .sources import Label, SourceError
+from .span import Span
 
 __all__ = [
     "Component",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from astrid.config import EnergyConfig
 
-from .ledger import Component, EnergySummary
+from .records import Component, EnergySummary
 
 JOULES_PER_KWH = 3.6e6
 
@@ -22,8 +22,9 @@ def energy_metrics(summary: EnergySummary, config: EnergyConfig) -> dict[str, fl
     Returns
     -------
     dict of str to float
-        `energy/total_kwh` sums the components that were measured, named by `energy_labels` under `energy.total`.
-        `energy/seconds` is the time over which they were, and absent without them.
+        `energy/total_kwh` sums the components that were measured, named by `energy_labels` under `energy.total`;
+        `energy/PHASE_joules` are the parts of that total. `energy/seconds` is the time over which they were measured,
+        and absent without them.
     """
     joules = _known_joules(summary)
     if not joules:
@@ -31,6 +32,8 @@ def energy_metrics(summary: EnergySummary, config: EnergyConfig) -> dict[str, fl
     kwh = sum(joules.values()) / JOULES_PER_KWH
     metrics = {f"energy/{name}_joules": value for name, value in joules.items()}
     metrics |= {"energy/total_kwh": kwh, "energy/seconds": summary.seconds}
+    metrics |= {f"energy/{name}_joules": value for name, value in phase_joules(summary).items()}
+    metrics |= _beside_the_total(summary)
     if config.grams_co2e_per_kwh is not None:
         metrics["carbon/g_co2e"] = kwh * config.pue * config.grams_co2e_per_kwh
     if config.usd_per_kwh is not None:
@@ -38,10 +41,30 @@ def energy_metrics(summary: EnergySummary, config: EnergyConfig) -> dict[str, fl
     return metrics
 
 
+def phase_joules(summary: EnergySummary) -> dict[str, float]:
+    """Give the joules of each phase, over the components that the total holds, so that they sum to it."""
+    names = list(_known_joules(summary))
+    parts = {phase: [getattr(whole, name).joules for name in names] for phase, whole in summary.phases.items()}
+    return {phase: sum(joules) for phase, joules in parts.items() if joules}
+
+
+def _beside_the_total(summary: EnergySummary) -> dict[str, float]:
+    """Give the idle machine's power and its energy over the time of the run, and the sampled power for comparison."""
+    metrics: dict[str, float] = {}
+    idle = summary.idle
+    if idle is not None and idle.joules is not None and idle.seconds > 0:
+        watts = idle.joules / idle.seconds
+        metrics |= {"energy/idle_watts": watts, "energy/idle_joules": watts * summary.seconds}
+    if summary.gpu.check_joules is not None:
+        metrics["energy/gpu_sampled_joules"] = summary.gpu.check_joules
+    return metrics
+
+
 def energy_labels(summary: EnergySummary) -> dict[str, str]:
     """Say of each component how its energy was obtained, from what or why not, and which of them the total holds."""
     known = "+".join(_known_joules(summary)) or "unavailable"
-    return {**_describe("gpu", summary.gpu), **_describe("cpu", summary.cpu), "energy.total": known}
+    notes = {"energy.notes": "; ".join(summary.notes)} if summary.notes else {}
+    return {**_describe("gpu", summary.gpu), **_describe("cpu", summary.cpu), "energy.total": known} | notes
 
 
 def _known_joules(summary: EnergySummary) -> dict[str, float]:
@@ -51,4 +74,8 @@ def _known_joules(summary: EnergySummary) -> dict[str, float]:
 
 def _describe(name: str, component: Component) -> dict[str, str]:
     labels = {f"energy.{name}": component.label, f"energy.{name}.source": component.source}
-    return labels | ({f"energy.{name}.reason": component.reason} if component.reason is not None else {})
+    if component.reason is not None:
+        labels[f"energy.{name}.reason"] = component.reason
+    if component.error_joules is not None:
+        labels[f"energy.{name}.error"] = f"+- {component.error_joules:.3g} J, a tick of the counter"
+    return labels
