@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 import numpy
 from astrid.config import EnergyConfig
-from astrid.energy import build_meter, energy_labels, energy_metrics
+from astrid.energy import build_meter, energy_labels, energy_metrics, find_factors
 
 def python(until):
     while time.monotonic() < until:
@@ -68,7 +68,7 @@ for span in spans:
     span["truth"] = used(span["start"], span["start"] + span["seconds"])
 total = summary.total
 print(json.dumps({
-    "spans": spans, "metrics": energy_metrics(summary, config), "labels": energy_labels(summary),
+    "spans": spans, "metrics": energy_metrics(summary, find_factors(config)), "labels": energy_labels(summary),
     "phases": {name: phase.joules for name, phase in summary.phases.items()}, "total": asdict(total),
     "idle": None if summary.idle is None else asdict(summary.idle),
     "truth": used(end - total.seconds, end), "notes": summary.notes, "synchronised": len(synchronised),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metered import ScriptedClock, fail_after, reading, scripted_meter
 
 from astrid.config import EnergyConfig
-from astrid.energy import Component, Meter, build_meter, energy_metrics
+from astrid.energy import Component, Meter, build_meter, energy_metrics, find_factors
 from astrid.energy.channel import Channel, Level
 from astrid.energy.ledger import Ledger
 from astrid.energy.meter import OTHER
@@ -220,7 +220,7 @@ def test_unmeasured_energy_is_absent_and_labelled_and_seconds_remain(source: Any
     assert span.reading.gpu.joules is None and span.reading.cpu.joules is None
     assert span.reading.gpu.label == span.reading.cpu.label == "unavailable"
     assert span.reading.gpu.reason and span.reading.cpu.reason
-    assert energy_metrics(meter.summary(), config) == {}
+    assert energy_metrics(meter.summary(), find_factors(config)) == {}
     assert meter.watts is None
     assert '"joules": 0' not in ledger.read_text()
 

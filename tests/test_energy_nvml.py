@@ -15,7 +15,6 @@ from metered import FAKE_UUID, SECOND_UUID, SLICE_UUID, measure
 
 from astrid.config import ConfigError, EnergyConfig
 from astrid.energy import build_meter
-from astrid.energy.ledger import read_ledger
 from astrid.energy.nvml import open_gpus
 from astrid.energy.sources import SourceError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .alerts import AlertsConfig
-from .checks import ConfigError, DataError, Pruned, RunError, Stopped, check
+from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
@@ -30,6 +30,7 @@ __all__ = [
     "AugmentConfig",
     "BCEDiceLoss",
     "BCELoss",
+    "BudgetSpent",
     "Config",
     "ConfigError",
     "ConstantSchedule",

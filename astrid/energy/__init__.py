@@ -1,7 +1,8 @@
 """Energy of a run: sensors (NVML, RAPL), meter (phases), ledger (what was read) and carbon (what it means)."""
 
 from .build import build_meter
-from .carbon import energy_labels, energy_metrics
+from .carbon import consequences, energy_labels, energy_metrics, per_image, total_kwh
+from .factors import Factors, find_factors
 from .gpu_load import GpuLoad, open_gpu_load
 from .meter import Meter
 from .records import Component, EnergySummary, PhaseEnergy
@@ -11,6 +12,7 @@ from .span import Span
 __all__ = [
     "Component",
     "EnergySummary",
+    "Factors",
     "GpuLoad",
     "Label",
     "Meter",
@@ -18,7 +20,11 @@ __all__ = [
     "SourceError",
     "Span",
     "build_meter",
+    "consequences",
     "energy_labels",
     "energy_metrics",
+    "find_factors",
     "open_gpu_load",
+    "per_image",
+    "total_kwh",
 ]

@@ -14,7 +14,7 @@ import optuna
 from hydra.utils import instantiate
 from optuna.storages._heartbeat import get_heartbeat_thread
 
-from ..config import Config, Pruned, SweepConfig
+from ..config import BudgetSpent, Config, Pruned, SweepConfig
 from ..config.compose import PROJECT_ROOT
 from .study import default_storage, open_storage
 
@@ -111,7 +111,7 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
             objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
             cost = note_cost(trial, run_dir)
             return TrialEnd("complete", values=[objective, *([cost] if config.sweep.second_objective else [])])
-        except Pruned as pruned:
+        except (Pruned, BudgetSpent) as pruned:
             return TrialEnd("pruned", reason=str(pruned))
         except SystemExit as left:
             return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")

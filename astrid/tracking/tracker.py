@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from ..config import Pruned, RunError, Stopped, TrackingConfig
+from ..config import BudgetSpent, Pruned, RunError, Stopped, TrackingConfig
 from .journal import Journal, Status
 from .shipper import Shipper, connect_sink, ship_pending
 
@@ -102,8 +102,8 @@ def who_ran() -> dict[str, str]:
 class Tracker:
     """Report a run. Nothing here waits for MLflow but `close`, for a bounded time.
 
-    As a context manager it closes itself: FINISHED (also for a pruned trial), KILLED when somebody stopped the run, and
-    FAILED for any other error.
+    As a context manager it closes itself: FINISHED (also for a pruned trial, and where the budget
+    is spent), KILLED when somebody stopped the run, and FAILED for any other error.
     """
 
     def __init__(self, journal: Journal, shipper: Shipper | None, *, wait_seconds: float = 30.0) -> None:
@@ -122,6 +122,9 @@ class Tracker:
             self.close("FINISHED")
         elif issubclass(kind, Pruned):
             self.tags({"trial.state": "PRUNED"})
+            self.close("FINISHED", reason=str(error))
+        elif issubclass(kind, BudgetSpent):
+            self.tags({"stopped": str(error)})
             self.close("FINISHED", reason=str(error))
         else:
             killed = issubclass(kind, Stopped | KeyboardInterrupt)
