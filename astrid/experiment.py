@@ -83,7 +83,9 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
             tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
-        stack.enter_context(open_monitor(config.tracking, tracker, gpu_uuids=runtime.gpu_uuids, listen=alerts.sample))
+        gpus, listen = runtime.gpu_uuids, alerts.sample
+        monitor = open_monitor(config.tracking, tracker, gpu_uuids=gpus, listen=listen, read_watts=lambda: meter.watts)
+        stack.enter_context(monitor)
         progress = Progress() if saved is None else take_up(learner, saved)
         stack.enter_context(EarlyEnd(tracker, progress, meter=meter, factors=factors))
         budget = Budget(config.energy, factors, meter=meter, stop=stop, tell=alerts.tell)

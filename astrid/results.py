@@ -19,7 +19,19 @@ from astrid.config.compose import PROJECT_ROOT
 from astrid.config.secrets import scrub_values
 from astrid.console import print_plain, print_table
 from astrid.data.fields import Splits
-from astrid.energy import Component, EnergySummary, Factors, Meter, energy_labels, energy_metrics, per_image
+from astrid.energy import (
+    Component,
+    EnergyAnalyzer,
+    EnergySummary,
+    Factors,
+    Meter,
+    energy_labels,
+    energy_metrics,
+    per_image,
+)
+from astrid.energy.figures import energy_figures
+from astrid.energy.tables import phases_csv
+from astrid.energy_runs import read_run
 from astrid.evaluate import Evaluation, Predictor
 from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
@@ -32,6 +44,7 @@ from astrid.tracking import Tracker, ui_command
 log = logging.getLogger(__name__)
 
 METRICS_FILE, ENVIRONMENT_FILE, DIFF_FILE, FIGURES = "metrics.json", "environment.json", "git.diff", "figures"
+PHASES_FILE = "energy_phases.csv"
 
 
 @dataclass(frozen=True)
@@ -130,11 +143,23 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     )
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
+    report_energy_figures(run_dir, tracker)
     for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
         tracker.artifact(run_dir / name)
     tracker.tables(run_tables(outcome.history, metrics, fields))
     hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
     print_outcome(outcome, metrics, seconds=seconds)
+
+
+def report_energy_figures(run_dir: Path, tracker: Tracker) -> None:
+    """Draw power and phases and write the phases as a table, where energy was measured."""
+    analyzer = EnergyAnalyzer([read_run(run_dir)])
+    if analyzer.runs[0].total_joules is None:
+        return
+    for name, figure in energy_figures(analyzer, "test/auprc", lower=False).items():
+        tracker.artifact(save_figure(figure, run_dir / FIGURES / f"energy_{name}.png"), folder=FIGURES)
+    (run_dir / PHASES_FILE).write_text(phases_csv(analyzer))
+    tracker.artifact(run_dir / PHASES_FILE)
 
 
 def hand_over(

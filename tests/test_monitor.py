@@ -52,8 +52,12 @@ def monitor_for(tracker: Tracker, heard: list[dict[str, float]], *, seconds: flo
 
 
 def test_a_reading_names_each_quantity_with_its_unit(tmp_path: Path) -> None:
-    values = LoadReader(tmp_path, read_gpu=lambda: GpuLoad(40.0, 3 * GIB, 75.0)).read()
-    assert all(re.search(r"_(percent|gib|mib_s)$", name) for name in values)
+    load = GpuLoad(40.0, 3 * GIB, 75.0, 210.0, 61.0, 1400.0, ("power cap",), 2)
+    values = LoadReader(tmp_path, read_gpu=lambda: load).read()
+    units = r"_(percent|gib|mib_s|watts|celsius|mhz|throttled|other_processes)$"
+    assert all(re.search(units, name) for name in values)
+    names = ("watts", "celsius", "mhz", "throttled", "other_processes")
+    assert [values[f"system/gpu_{name}"] for name in names] == [210, 61, 1400, 1, 2]
     assert {"system/cpu_percent", "system/memory_gib", "system/process_memory_gib", "system/disk_free_gib"} <= set(
         values
     )
@@ -94,6 +98,22 @@ def test_a_counter_that_the_system_hides_is_left_out_and_the_others_are_read(
     found = LoadReader(tmp_path).read()
     assert "system/cpu_percent" in found and "system/memory_gib" in found
     assert not [name for name in found if "disk_read" in name]
+
+
+def test_what_nvml_cannot_say_of_a_gpu_is_left_out(tmp_path: Path) -> None:
+    values = LoadReader(tmp_path, read_gpu=lambda: GpuLoad(None, 3 * GIB, 75.0)).read()
+    gpu = {name.removeprefix("system/gpu_") for name in values if "gpu_" in name}
+    assert gpu == {"memory_gib", "memory_percent"}
+
+
+def test_the_power_of_all_that_is_metered_is_sampled(tmp_path: Path) -> None:
+    powers: list[float | None] = [None, 123.4567]
+    with off_tracker(tmp_path) as tracker:
+        config, heard = TrackingConfig(system_seconds=None), list[dict[str, float]]()
+        monitor = open_monitor(config, tracker, gpu_uuids=[], listen=heard.append, read_watts=lambda: powers.pop(0))
+        monitor.sample()
+        monitor.sample()
+    assert [values.get("system/watts") for values in heard] == [None, 123.457]
 
 
 def test_without_a_gpu_there_are_no_gpu_metrics(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Energy of a run: sensors (NVML, RAPL), meter (phases), ledger (what was read) and carbon (what it means)."""
 
+from .analysis import EnergyAnalyzer, RunEnergy
 from .build import build_meter
 from .carbon import consequences, energy_labels, energy_metrics, per_image, total_kwh
 from .factors import Factors, find_factors
@@ -11,12 +12,14 @@ from .span import Span
 
 __all__ = [
     "Component",
+    "EnergyAnalyzer",
     "EnergySummary",
     "Factors",
     "GpuLoad",
     "Label",
     "Meter",
     "PhaseEnergy",
+    "RunEnergy",
     "SourceError",
     "Span",
     "build_meter",
