@@ -48,8 +48,7 @@ class Budget:
         tell: Callable[[Alert], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        limits = {name: getattr(config, f"budget_{name}") for name in UNITS}
-        self._limits: dict[str, float] = {name: limit for name, limit in limits.items() if limit is not None}
+        self._limits = limits_of(config)
         self._factors, self._meter, self._stop, self._tell, self._clock = factors, meter, stop, tell, clock
         self._told: set[str] = set()
         self._looked = -LOOK_SECONDS
@@ -112,6 +111,12 @@ class Budget:
             raise BudgetSpent(f"{self.spent}; {stopped} with a larger budget") from stopped
 
 
+def limits_of(config: EnergyConfig) -> dict[str, float]:
+    """Return the limits that are set, by unit."""
+    limits = {"kwh": config.budget_kwh, "g_co2e": config.budget_g_co2e, "usd": config.budget_usd}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 def in_phase(meter: Meter, phase: str, call: Callable[[dict[str, float]], None]) -> Callable[[dict[str, float]], None]:
     """Return a call that is metered as a phase of its own."""
 
@@ -130,8 +135,7 @@ def check_measured(config: EnergyConfig, meter: Meter) -> None:
     ConfigError
         Naming the budget.
     """
-    for name in UNITS:
-        limit = getattr(config, f"budget_{name}")
-        if limit is not None and not meter.measures:
+    for name, limit in limits_of(config).items():
+        if not meter.measures:
             remedy = "leave it null, or estimate by energy.cpu_watts"
             raise ConfigError(f"energy.budget_{name} must be null where no energy is measured, got {limit:g}; {remedy}")

@@ -97,6 +97,7 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *text, unsigned n) {
     snprintf(text, n, "%s-fake0000-0000-0000-0000-00000000000%u", is_slice(device) ? "MIG" : "GPU", index_of(device));
     return OK;
 }
+nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned *architecture) { (void)device; *architecture = 9; return OK; }
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
     for (int i = 0; i < gpus(); i++) {
         nvmlDevice_t candidates[] = {device_at(i), device_at(i + SLICES)};
@@ -198,6 +199,11 @@ nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int clock, unsigned *mh
     *mhz = 1500 - 100 * index_of(device);
     return reading_state();
 }
+/* what other tools ask for */
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned *milliwatts) { (void)device; *milliwatts = 400000; return OK; }
+nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, int *mode) { (void)device; *mode = 0; return OK; }
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned *count, void *processes) { (void)device; (void)processes; *count = 0; return OK; }
+
 nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
     (void)device;
     *reasons = (unsigned long long)number("FAKE_NVML_THROTTLE", 1);
