@@ -145,27 +145,23 @@ def _open_power(nvml: Any, device: Device) -> Integral | None:
 
 def power_call(nvml: Any, handle: object) -> Callable[[], int] | None:
     """Return what reads the power of a GPU in milliwatts; None where it has no such sensor."""
-    if _instant_milliwatts(nvml, handle) is not None:
-        return lambda: _must_be_known(nvml, _instant_milliwatts(nvml, handle))
-    try:
-        nvml.nvmlDeviceGetPowerUsage(handle)
-    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
-        return None
-    return lambda: int(nvml.nvmlDeviceGetPowerUsage(handle))
 
-
-def _instant_milliwatts(nvml: Any, handle: object) -> int | None:
-    try:
+    def of_this_moment() -> int:
         (field,) = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
-    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_InvalidArgument):
-        return None
-    return int(field.value.uiVal) if field.nvmlReturn == nvml.NVML_SUCCESS else None
+        if field.nvmlReturn != nvml.NVML_SUCCESS:
+            raise nvml.NVMLError(field.nvmlReturn)
+        return int(field.value.uiVal)
 
+    def averaged() -> int:
+        return int(nvml.nvmlDeviceGetPowerUsage(handle))
 
-def _must_be_known(nvml: Any, milliwatts: int | None) -> int:
-    if milliwatts is None:
-        raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
-    return milliwatts
+    for call in (of_this_moment, averaged):
+        try:
+            call()
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_InvalidArgument):
+            continue
+        return call
+    return None
 
 
 def _thousandths(nvml: Any, call: Callable[[], int]) -> Callable[[], float]:
