@@ -152,10 +152,13 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
 
 
 def report_energy_figures(run_dir: Path, tracker: Tracker) -> None:
-    """Draw power and phases and write the phases as a table, where energy was measured."""
+    """Draw power and phases, write the phases as a table and note what would save energy, where it was measured."""
     analyzer = EnergyAnalyzer([read_run(run_dir)])
-    if analyzer.runs[0].total_joules is None:
+    (run,) = analyzer.runs
+    if run.total_joules is None:
         return
+    if advice := analyzer.advice(run.name):
+        tracker.tags({"energy.advice": "; ".join(advice)})
     for name, figure in energy_figures(analyzer, "test/auprc", lower=False).items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"energy_{name}.png"), folder=FIGURES)
     (run_dir / PHASES_FILE).write_text(phases_csv(analyzer))

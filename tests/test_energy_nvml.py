@@ -65,7 +65,8 @@ def test_total_over_ten_seconds_is_right_within_1_percent_whatever_the_loop_does
 def test_total_of_two_seconds_is_right_within_1_percent_since_its_ends_lie_at_ticks(
     fake_nvml: Path, tmp_path: Path
 ) -> None:
-    run = measure(fake_nvml, ledger(tmp_path), [("train", 1, 1.5), ("test", 0, 0.5)], SPIKE_W="300")
+    gpu = {"SPIKE_W": "300", "TICK_MS": "200"}
+    run = measure(fake_nvml, ledger(tmp_path), [("train", 1, 1.5), ("test", 0, 0.5)], **gpu)
     assert_is_true(run, 1)
     assert run["labels"]["energy.gpu"] == "measured" and run["labels"]["energy.total"] == "gpu"
 

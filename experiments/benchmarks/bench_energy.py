@@ -54,7 +54,11 @@ def play_gpu() -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = str(Path(folder) / "libnvidia-ml.so.1")
         subprocess.run(["gcc", "-w", "-shared", "-fPIC", "-o", library, str(FAKE_SOURCE)], check=True)
+        listing = Path(folder) / "nvidia-smi"  # codecarbon takes a machine without that command for one without a GPU
+        listing.write_text("#!/bin/sh\n")
+        listing.chmod(0o755)
         played = {"LD_LIBRARY_PATH": folder, "FAKE_NVML_W": "100", "FAKE_NVML_SPIKE_W": "200"}
+        played["PATH"] = f"{folder}:{os.environ['PATH']}"
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=os.environ | played, check=False).returncode)
 
 
