@@ -80,12 +80,12 @@ def test_a_phase_is_right_within_the_tick_that_is_its_stated_error(fake_nvml: Pa
         assert abs(span["gpu"]["joules"] - span["truth"]) <= error * 1.05
 
 
-@pytest.mark.parametrize("gpu", [{"SQUARE_S": "0.5"}, {"RAMP": "150", "NO_INSTANT": "1"}], ids=["square", "ramp"])
+@pytest.mark.parametrize("gpu", [{"SQUARE_S": "1"}, {"RAMP": "150", "NO_INSTANT": "1"}], ids=["square", "ramp"])
 def test_sampled_power_without_a_counter_is_right_within_3_percent(
     fake_nvml: Path, tmp_path: Path, gpu: dict[str, str]
 ) -> None:
     config = {"sample_seconds": 0.02}
-    run = measure(fake_nvml, ledger(tmp_path), [("train", 1, 1.5)], config=config, NO_COUNTER="1", **gpu)
+    run = measure(fake_nvml, ledger(tmp_path), [("train", 1, 2.5)], config=config, NO_COUNTER="1", **gpu)
     (train,) = run["spans"]
     assert train["gpu"]["joules"] == pytest.approx(train["truth"], rel=0.03)
     assert (train["gpu"]["label"], train["gpu"]["error_joules"]) == ("integrated", None)

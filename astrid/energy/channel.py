@@ -43,7 +43,6 @@ class Channel:
         self._name = ", ".join(source.name for source in sources) or "none"
         self._label = max((source.label for source in sources), key=LABELS.index, default=LABELS[-1])
         self._recent: deque[tuple[float, float]] = deque()
-        self._first = (0.0, 0.0)
         self._disagreement: str | None = None
         self.tick_seconds: float | None = None
 
@@ -90,7 +89,6 @@ class Channel:
         return Level(joules, sum(known) if known and len(known) == len(checks) else None)
 
     def _remember(self, now: float, joules: float) -> None:
-        self._first = self._first if self._recent else (now, joules)
         self._recent.append((now, joules))
         while len(self._recent) > 2 and now - self._recent[1][0] >= POWER_WINDOW_SECONDS:
             self._recent.popleft()
@@ -106,13 +104,13 @@ class Channel:
         return Component(joules, self._label, self._name, error_joules=error, check_joules=check)
 
     def _error_joules(self, joules: float, *, seconds: float) -> float | None:
-        """Give the energy of a tick, at the power of this time or, for one so short that it is unknown, since ever."""
+        """Give the energy of a tick, at the mean power of this time or, if it is short, of the last two seconds."""
         if self.tick_seconds is None:
             return None
-        (begin, _), (now, since_ever) = self._first, self._recent[-1]
-        powers = [joules / seconds] if seconds > 0 else []
-        powers += [since_ever / (now - begin)] if now > begin and seconds < self.tick_seconds else []
-        return max(powers, default=0.0) * self.tick_seconds
+        (begin, before), (now, after) = self._recent[0], self._recent[-1]
+        if seconds < POWER_WINDOW_SECONDS and now > begin:
+            joules, seconds = after - before, now - begin
+        return joules / seconds * self.tick_seconds if seconds > 0 else None
 
     def compare(self, component: Component) -> None:
         """Warn, once, where a counter and the sampled power of the same time disagree."""

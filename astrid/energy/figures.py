@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#767676")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#767676", "#F0E442")
 """Distinct for every kind of colour vision (Okabe and Ito 2008)."""
+PHASES = ("setup", "train", "validation", "test", "latency", "sweep", "other")
+"""In the order in which a run goes through them, and in which they have their colours."""
 WIDTH_INCHES, DPI = 8.0, 125
 
 
@@ -39,14 +41,13 @@ def phases_figure(joules: Mapping[str, Mapping[str, float]]) -> Figure:
     figure = _figure(height=1.6 + 0.4 * len(joules))
     axes = _axes(figure, "Energy by phase", "energy [kJ]", "")
     names = list(joules)
-    phases = list(dict.fromkeys(phase for parts in joules.values() for phase in parts))
     left = [0.0] * len(names)
-    for number, phase in enumerate(phases):
+    for phase in _ordered({phase for parts in joules.values() for phase in parts}):
         widths = [joules[name].get(phase, 0.0) / 1000 for name in names]
-        axes.barh(names, widths, left=left, color=COLOURS[number % len(COLOURS)], label=phase)
+        axes.barh(names, widths, left=left, color=_colour(phase), label=phase)
         left = [begin + width for begin, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35 if len(names) < 3 else -0.2), ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", frameon=False, ncols=len(PHASES))
     return figure
 
 
@@ -61,24 +62,24 @@ def power_figure(powers: Mapping[str, Sequence[tuple[float, float, str]]]) -> Fi
         for number, (name, points) in enumerate(powers.items()):
             seconds, watts = [point[0] for point in points], [point[1] for point in points]
             axes.plot(seconds, watts, color=COLOURS[number % len(COLOURS)], label=name, linewidth=1)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=4)
+    axes.set_ylim(0, 1.15 * max(point[1] for points in powers.values() for point in points))
+    figure.legend(loc="outside lower center", frameon=False, ncols=4)
     return figure
 
 
 def _draw_phases(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     axes.plot([point[0] for point in points], [point[1] for point in points], color="#767676", linewidth=0.8)
-    for number, phase in enumerate(dict.fromkeys(point[2] for point in points)):
-        own = [point for point in points if point[2] == phase]
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(
-            [point[0] for point in own],
-            [point[1] for point in own],
-            color=colour,
-            marker=".",
-            linestyle="",
-            label=phase,
-        )
+    for phase in _ordered({point[2] for point in points}):
+        seconds, watts = zip(*[point[:2] for point in points if point[2] == phase], strict=True)
+        axes.plot(seconds, watts, color=_colour(phase), marker=".", linestyle="", label=phase)
+
+
+def _ordered(phases: set[str]) -> list[str]:
+    return [phase for phase in PHASES if phase in phases] + sorted(phases - set(PHASES))
+
+
+def _colour(phase: str) -> str:
+    return COLOURS[PHASES.index(phase)] if phase in PHASES else COLOURS[-1]
 
 
 def batch_size_figure(efficiencies: Sequence[Efficiency]) -> Figure:
@@ -102,7 +103,7 @@ def pareto_figure(analyzer: EnergyAnalyzer, metric: str, *, lower: bool) -> Figu
         for run in analyzer.runs
         if run.total_kwh is not None and metric in run.metrics
     }
-    axes.plot(*zip(*points.values(), strict=True), color=COLOURS[7], marker="o", linestyle="", label="run")
+    axes.plot(*zip(*points.values(), strict=True), color=COLOURS[6], marker="o", linestyle="", label="run")
     front = [points[run.name] for run in analyzer.pareto(metric, lower=lower)]
     axes.plot(*zip(*front, strict=True), color=COLOURS[3], marker="o", drawstyle="steps-post", label="Pareto front")
     axes.legend(frameon=False)
