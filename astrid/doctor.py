@@ -110,20 +110,24 @@ def examine_nvml(config: Config, *, uses_gpu: bool) -> Finding:
     """Look whether the energy of the GPU in use can be read."""
     if config.energy.source == "off":
         return Finding("NVML", "ok", "not asked for (energy=off)")
-    if not uses_gpu:
+    if not uses_gpu and config.energy.gpus == "auto":
         return Finding("NVML", "optional", "no GPU is used, so there is no energy of one to read")
     import torch
 
-    from .energy.sources import open_gpus
+    from .energy.nvml import open_gpus
 
-    uuid = str(torch.cuda.get_device_properties(0).uuid)
+    used = [str(torch.cuda.get_device_properties(0).uuid)] if uses_gpu else []
     remedy = "install the NVIDIA driver with its library libnvidia-ml; until then GPU energy is `unavailable`"
-    return attempt("NVML", lambda: ", ".join(source.name for source in open_gpus([uuid])), remedy, otherwise="optional")
+
+    def names() -> str:
+        return ", ".join(source.name for source in open_gpus(used, wanted=config.energy.gpus))
+
+    return attempt("NVML", names, remedy, otherwise="optional")
 
 
 def examine_rapl(config: Config) -> Finding:
     """Look whether the energy of the CPU can be read."""
-    from .energy.sources import open_rapl
+    from .energy.rapl import open_rapl
 
     if config.energy.source == "off":
         return Finding("RAPL", "ok", "not asked for (energy=off)")

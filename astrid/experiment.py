@@ -14,19 +14,20 @@ import torch
 
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import difference_threshold
+from astrid.budget import Budget, check_measured, in_phase
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, EnergyConfig, RunError, TrackingConfig, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
-from astrid.energy import Meter, build_meter
+from astrid.energy import Factors, Meter, build_meter, find_factors
 from astrid.evaluate import build_predictor, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.metrics.latency import Latency, measure_latency
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
-from astrid.results import Outcome, describe, report, save_facts, say_where
+from astrid.results import EarlyEnd, Outcome, describe, report, save_facts, say_where
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
 from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
@@ -61,6 +62,8 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         Before the first step, for what cannot run.
     RunError
         For what had to stop afterwards.
+    BudgetSpent
+        Where the run has used what it may; all is saved.
     """
     began = time.perf_counter()
     saved = load_saved(config.training, run_dir)
@@ -68,16 +71,23 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         log.info("%s is finished, evaluation included; a larger training.epochs goes on with it", run_dir)
         send_rest(run_dir, config.tracking)
         return float(saved["progress"]["best"])
-    config, runtime, splits = set_up(config, saved)
+    factors, runtime = find_factors(config.energy), choose_runtime(config, saved)
     with ExitStack() as stack:
-        stack.enter_context(memory_advice(MEMORY_ADVICE))
-        learner = build_learner(config, runtime, splits)
-        stop = stack.enter_context(StopSignals())
-        tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
-        meter = stack.enter_context(open_meter(config, run_dir, runtime))
+        meter = stack.enter_context(open_meter(config.energy, runtime))
+        with meter.phase("setup"):
+            config, splits = set_up(config, saved, runtime=runtime)
+            stack.enter_context(memory_advice(MEMORY_ADVICE))
+            learner = build_learner(config, runtime, splits)
+            stop = stack.enter_context(StopSignals())
+            tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
+            meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
-        stack.enter_context(open_monitor(config.tracking, tracker, gpu_uuids=runtime.gpu_uuids, listen=alerts.sample))
+        gpus, listen = runtime.gpu_uuids, alerts.sample
+        monitor = open_monitor(config.tracking, tracker, gpu_uuids=gpus, listen=listen, read_watts=lambda: meter.watts)
+        stack.enter_context(monitor)
         progress = Progress() if saved is None else take_up(learner, saved)
+        stack.enter_context(EarlyEnd(tracker, progress, meter=meter, factors=factors))
+        budget = Budget(config.energy, factors, meter=meter, stop=stop, tell=alerts.tell)
         train(
             learner,
             progress,
@@ -87,10 +97,11 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
             tracker=tracker,
             meter=meter,
             alerts=alerts,
+            budget=budget,
             stop=stop,
-            after_epoch=after_epoch,
+            after_epoch=after_epoch if config.sweep.trial is None else in_phase(meter, "sweep", after_epoch),
         )
-        outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter)
+        outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter, factors=factors)
         stop_if_asked(stop, progress, run_dir=run_dir)
         report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
         report_errors(tracker, step=outcome.epoch)
@@ -99,19 +110,23 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
     return outcome.objective
 
 
-def set_up(config: Config, saved: dict[str, Any] | None) -> tuple[Config, Runtime, Splits]:
-    """Refuse what cannot run, choose the device, prepare the fields, and settle every `auto` that depends on them.
+def choose_runtime(config: Config, saved: dict[str, Any] | None) -> Runtime:
+    """Refuse what cannot be reported to, and choose the device; that of a resumed run stays where it can."""
+    check_artifacts(config.tracking)
+    find_webhook_url(config.tracking.alerts)
+    return prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
+
+
+def set_up(config: Config, saved: dict[str, Any] | None, *, runtime: Runtime) -> tuple[Config, Splits]:
+    """Prepare the fields, and settle every `auto` that depends on them and on the device.
 
     A resumed run must find the same fields; in its configuration nothing is open any more.
     """
-    check_artifacts(config.tracking)
-    find_webhook_url(config.tracking.alerts)
-    runtime = prepare_runtime(config.training if saved is None else as_resolved(config.training, saved["runtime"]))
     splits = build_splits(config.data, receptive_field_pixels=known_reach(config.model), announce=announce)
     check_splits(splits, monitor=config.training.monitor)
     if saved is not None:
         check_same_data(saved["facts"]["data"], splits)
-    return settle(config, runtime, splits), runtime, splits
+    return settle(config, runtime, splits), splits
 
 
 def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
@@ -187,11 +202,11 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
     return tracker
 
 
-def open_meter(config: Config, run_dir: Path, runtime: Runtime) -> Meter:
-    """Open the energy meter on the devices of this run."""
-    return build_meter(
-        config.energy, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=run_dir / LEDGER
-    )
+def open_meter(config: EnergyConfig, runtime: Runtime) -> Meter:
+    """Open the energy meter on the devices of this run; its ledger waits until the run has its folder."""
+    meter = build_meter(config, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=None)
+    check_measured(config, meter)
+    return meter
 
 
 def train(
@@ -204,6 +219,7 @@ def train(
     tracker: Tracker,
     meter: Meter,
     alerts: Alerts,
+    budget: Budget,
     stop: StopSignals,
     after_epoch: AfterEpoch,
 ) -> None:
@@ -218,11 +234,12 @@ def train(
         flips=config.data.augment.flips,
         fingerprint=splits.fingerprint,
     )
+    tracker.tags(
+        {"data.train_tiles": str(loaders.train.batches.tiles), "data.val_tiles": str(loaders.val.batches.tiles)}
+    )
     label = "" if config.sweep.trial is None else f"trial {config.sweep.trial}  "
-    with (
-        alerts.training(),
-        training_view(config.training.epochs, monitor=config.training.monitor, label=label) as view,
-    ):
+    view_of_run = training_view(config.training.epochs, monitor=config.training.monitor, label=label)
+    with alerts.training(), budget.ending(), view_of_run as view:
         records = fit(
             learner,
             loaders,
@@ -231,7 +248,7 @@ def train(
             meter=meter,
             folder=run_dir / CHECKPOINTS,
             stop=stop,
-            show=view.step,
+            show=budget.watching(view.step),
             progress=progress,
         )
         for record in records:
@@ -239,6 +256,7 @@ def train(
             report_epoch(tracker, progress.history[-1])
             alerts.epoch(progress.history[-1])
             after_epoch(progress.history[-1])
+            budget.look()
 
 
 def report_epoch(tracker: Tracker, values: dict[str, float]) -> None:
@@ -248,7 +266,14 @@ def report_epoch(tracker: Tracker, values: dict[str, float]) -> None:
 
 
 def judge(
-    learner: Learner, progress: Progress, *, config: Config, splits: Splits, run_dir: Path, meter: Meter
+    learner: Learner,
+    progress: Progress,
+    *,
+    config: Config,
+    splits: Splits,
+    run_dir: Path,
+    meter: Meter,
+    factors: Factors,
 ) -> Outcome:
     """Evaluate the best weights on the test fields, and time them."""
     if progress.best is None:
@@ -268,7 +293,9 @@ def judge(
         evaluation=evaluation,
         baseline=baseline,
         latency=latency,
-        energy=meter.summary(),
+        energy=meter.settle(),
+        factors=factors,
+        val_tiles=validation_loader(splits.val, config.data, pin_memory=False).batches.tiles,
         predictor=predictor,
         description=splits.description,
         fingerprint=splits.fingerprint,

@@ -110,7 +110,15 @@ class LoadReader:
             self.read_gpu = None
             return {}
         values = {"gpu_memory_gib": load.memory_bytes / GIB, "gpu_memory_percent": load.memory_percent}
-        return values | ({} if load.busy_percent is None else {"gpu_percent": load.busy_percent})
+        further = {
+            "gpu_percent": load.busy_percent,
+            "gpu_watts": load.watts,
+            "gpu_celsius": load.celsius,
+            "gpu_mhz": load.clock_mhz,
+            "gpu_throttled": None if load.throttles is None else float(bool(load.throttles)),  # 1 while slowed
+            "gpu_other_processes": load.other_processes,
+        }
+        return values | {name: float(value) for name, value in further.items() if value is not None}
 
 
 def machine_memory() -> Memory:

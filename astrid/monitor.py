@@ -84,6 +84,7 @@ def open_monitor(
     *,
     gpu_uuids: Sequence[str],
     listen: Callable[[Values], None],
+    read_watts: Callable[[], float | None] = lambda: None,
 ) -> Monitor:
     """Make the monitor of a run, which records into its journal and goes on after the last sample of a resumed one.
 
@@ -97,12 +98,14 @@ def open_monitor(
         GPUs that this process uses; empty on the CPU.
     listen : callable
         Also gets each sample, as the rules that warn do.
+    read_watts : callable
+        Gives the power of everything that the energy meter measures; None where it is unknown.
     """
     load = LoadReader(tracker.journal.run_dir, read_gpu=_find_gpus(gpu_uuids))
 
     def read() -> Values:
-        retries = tracker.retried_uploads
-        return load.read() | ({} if retries is None else {"errors/retried_uploads": float(retries)})
+        found = {"system/watts": read_watts(), "errors/retried_uploads": tracker.retried_uploads}
+        return load.read() | {name: round(float(value), 3) for name, value in found.items() if value is not None}
 
     def report(values: Values, step: int) -> None:
         tracker.metrics({name: value for name, value in values.items() if name.startswith("system/")}, step=step)

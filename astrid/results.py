@@ -5,23 +5,38 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from astrid.config import Config, FramesData, TrackingConfig
+from astrid.config import Config, FramesData, RunError, TrackingConfig
 from astrid.config.compose import PROJECT_ROOT
 from astrid.config.leaves import leaves
 from astrid.config.secrets import scrub_values
 from astrid.console import print_plain, print_table
 from astrid.data.fields import Splits
-from astrid.energy import Component, EnergySummary, energy_labels, energy_metrics
+from astrid.energy import (
+    Component,
+    EnergyAnalyzer,
+    EnergySummary,
+    Factors,
+    Meter,
+    energy_labels,
+    energy_metrics,
+    per_image,
+)
+from astrid.energy.figures import energy_figures
+from astrid.energy.tables import phases_csv
+from astrid.energy_runs import read_run
 from astrid.evaluate import Evaluation, Predictor
 from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
+from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.model_card import with_interval
 from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
@@ -31,6 +46,7 @@ from astrid.tracking.records import PARENT_TAG, STUDY_TAG, TRIAL_TAG
 log = logging.getLogger(__name__)
 
 METRICS_FILE, ENVIRONMENT_FILE, DIFF_FILE, FIGURES = "metrics.json", "environment.json", "git.diff", "figures"
+PHASES_FILE = "energy_phases.csv"
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,8 @@ class Outcome:
     baseline: dict[str, float]
     latency: dict[str, float]
     energy: EnergySummary
+    factors: Factors
+    val_tiles: int
     predictor: Predictor
     description: str
     fingerprint: str
@@ -106,7 +124,7 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
     metrics = tracker.metrics(final_metrics(outcome, config, resampled), step=outcome.epoch)
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
-    tracker.tags(energy_labels(outcome.energy) | {"best_epoch": str(outcome.best_epoch)})
+    tracker.tags(energy_labels(outcome.energy) | outcome.factors.tags() | {"best_epoch": str(outcome.best_epoch)})
     if config.metrics.figures:
         report_figures(outcome, config=config, run_dir=run_dir, tracker=tracker)
     for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
@@ -130,6 +148,21 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
     )
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
+    report_energy_figures(run_dir, tracker)
+
+
+def report_energy_figures(run_dir: Path, tracker: Tracker) -> None:
+    """Draw power and phases, write the phases as a table and note what would save energy, where it was measured."""
+    analyzer = EnergyAnalyzer([read_run(run_dir)])
+    (run,) = analyzer.runs
+    if run.total_joules is None:
+        return
+    if advice := analyzer.advice(run.name):
+        tracker.tags({"energy.advice": "; ".join(advice)})
+    for name, figure in energy_figures(analyzer, "test/auprc", lower=False).items():
+        tracker.artifact(save_figure(figure, run_dir / FIGURES / f"energy_{name}.png"), folder=FIGURES)
+    (run_dir / PHASES_FILE).write_text(phases_csv(analyzer))
+    tracker.artifact(run_dir / PHASES_FILE)
 
 
 def hand_over(
@@ -174,10 +207,43 @@ def say_where(config: TrackingConfig, run_dir: Path) -> None:
 
 def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None) -> dict[str, float]:
     """Return every final metric by the name under which it is logged; the undefined are absent."""
-    energy = energy_metrics(outcome.energy, config.energy)
+    energy = energy_metrics(outcome.energy, outcome.factors)
+    energy |= per_image(
+        outcome.energy,
+        train_images=images_trained(outcome.history),
+        val_images=outcome.val_tiles * len(outcome.history),
+        tile_size=config.data.tile_size,
+    )
     ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
     tested = outcome.evaluation.metrics | ends | outcome.baseline
     return tested | outcome.latency | energy | {"objective": outcome.objective}
+
+
+def images_trained(history: Sequence[Mapping[str, float]]) -> int:
+    """Return how many images the finished epochs took, each as often as it was seen."""
+    return round(sum(values["train/images_per_second"] * values["train/seconds"] for values in history))
+
+
+class EarlyEnd:
+    """Report what a run used that doesn't come to its report: stopped, pruned, over its budget or failed."""
+
+    def __init__(self, tracker: Tracker, progress: Progress, *, meter: Meter, factors: Factors) -> None:
+        self._tracker, self._progress, self._meter, self._factors = tracker, progress, meter, factors
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            return
+        energy = self._meter.summary()
+        try:
+            self._tracker.metrics(energy_metrics(energy, self._factors), step=self._progress.epoch)
+            self._tracker.tags(energy_labels(energy) | self._factors.tags())
+        except RunError as trouble:  # the journal can't be written; what ended the run stays the error that is seen
+            log.error("%s", trouble)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

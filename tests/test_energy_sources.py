@@ -1,4 +1,4 @@
-"""Counters, integrals and RAPL trees; NVML through its real bindings is in test_energy_meter.py."""
+"""Counters, integrals and RAPL trees; NVML through its real bindings is in test_energy_nvml.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrid.energy.sources import Counter, Integral, SourceError, open_gpus, open_rapl
+from astrid.energy.rapl import open_rapl
+from astrid.energy.sources import Counter, Integral, SourceError
 
 RANGE_MICROJOULES = 262_143_328_850
 
@@ -49,7 +50,14 @@ def test_counter_that_goes_back_never_gives_negative_joules(values: list[float])
 def test_counter_after_a_reset_counts_on_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     counter = Counter("NVML energy counter of GPU-x", iter([1000.0, 1050.0, 0.0, 30.0]).__next__)
     assert [counter.read(0.0) for _ in range(4)] == [0, 50, 50, 80]
-    assert "GPU-x went back from 1050.000 J to 0.000 J" in caplog.text
+    assert "GPU-x went back from 1050.000 J to 0.000 J: the gap is left out" in caplog.text
+    assert counter.flags == ["NVML energy counter of GPU-x started again: the gap is left out"]
+
+
+def test_counter_after_a_reset_takes_the_sampled_power_for_the_gap() -> None:
+    values = iter([1000.0, 1050.0, 10.0, 60.0])
+    counter = Counter("c", values.__next__, check=Integral("power", lambda: 50.0))
+    assert [counter.read(now) for now in (0.0, 1.0, 2.0, 3.0)] == [0, 50, 100, 150]
 
 
 @settings(deadline=None)
@@ -128,8 +136,3 @@ def test_rapl_that_disappears_raises_its_reason(tmp_path: Path) -> None:
     counter.unlink()
     with pytest.raises(SourceError, match="No such file"):
         source.read(0.0)
-
-
-def test_process_without_gpu_is_not_given_the_machines_gpu() -> None:
-    with pytest.raises(SourceError, match="no GPU is used by this process"):
-        open_gpus([])

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from astrid.config import AlertsConfig, Config, RunError, TrainingConfig
-from astrid.energy import Meter, energy_metrics
+from astrid.energy import Meter, total_kwh
 from astrid.learner import LossNotFinite
 from astrid.tracking import Tracker
 
@@ -135,6 +135,6 @@ def open_alerts(config: Config, tracker: Tracker, meter: Meter) -> Alerts:
     webhook = None if url is None else Webhook(url, name=str(chosen.webhook_env))
 
     def read_kwh() -> float | None:
-        return energy_metrics(meter.summary(), config.energy).get("energy/total_kwh")
+        return total_kwh(meter.summary())
 
     return Alerts(chosen, config.training, tracker=tracker, webhook=webhook, read_kwh=read_kwh)

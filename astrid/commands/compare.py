@@ -118,11 +118,11 @@ def uncollected() -> Iterator[None]:
 
 def read(arguments: argparse.Namespace) -> list[StoredRun]:
     """Read the runs, with the histories of what a page draws, or of a metric that is logged each epoch."""
-    open_store = cache(lambda: _open_store(arguments.uri))
-    runs = find(arguments, open_store)
+    store = cache(lambda: open_store(arguments.uri))
+    runs = find(arguments, store)
     wanted = set(EPOCH_METRICS) if arguments.html else {arguments.metric} & set(EPOCH_METRICS)
     if any(name in run.metrics and name not in run.histories for run in runs for name in wanted):
-        return open_store().with_histories(runs, sorted(wanted))
+        return store().with_histories(runs, sorted(wanted))
     return runs
 
 
@@ -147,7 +147,8 @@ def title(arguments: argparse.Namespace) -> str:
     return f"Experiment {arguments.experiment}" if arguments.experiment is not None else "Comparison of runs"
 
 
-def _open_store(uri: str | None) -> RunStore:
+def open_store(uri: str | None) -> RunStore:
+    """Open the MLflow that the command line names, or that of the configuration."""
     return RunStore(uri if uri is not None else load().tracking.uri)
 
 

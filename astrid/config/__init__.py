@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .alerts import AlertsConfig
 from .auto import Auto, settled
-from .checks import ConfigError, DataError, Pruned, RunError, Stopped, check
+from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
@@ -32,6 +32,7 @@ __all__ = [
     "Auto",
     "BCEDiceLoss",
     "BCELoss",
+    "BudgetSpent",
     "Config",
     "ConfigError",
     "ConstantSchedule",

@@ -21,6 +21,10 @@ class Pruned(Exception):
     """A trial that a sweep ends early, having seen enough of it; no failure."""
 
 
+class BudgetSpent(Exception):
+    """A run that has used what it may, and ends with all saved; no failure."""
+
+
 class Stopped(KeyboardInterrupt):
     """A run that a signal asked to stop, with all saved; no ordinary error, so that it ends a whole multirun."""
 

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from .checks import ConfigError, DataError, RunError, Stopped
+from .checks import BudgetSpent, ConfigError, DataError, RunError, Stopped
 from .compose import CHOICES, load, register, schemas
 from .explain import explain
 from .guarded_output import guard_output
@@ -74,6 +74,8 @@ def one_message(job: HydraConf) -> Iterator[None]:
     """Let an error of a single run end it with one message; in a multirun Hydra says first which job it was."""
     try:
         yield
+    except BudgetSpent as spent:  # no failure: exit code 0
+        print(scrub(str(spent)))
     except (ConfigError, DataError, RunError) as error:
         if job.mode == RunMode.MULTIRUN:
             raise

@@ -17,7 +17,10 @@ from . import Config, ConfigError, SweepConfig, TrackingConfig
 from .secrets import MASK, scrub_values, without_mask
 
 CONFIG_FILE = "config.yaml"
-CHANGEABLE = ("training.epochs", "training.device", "training.resume", "data.workers", "tracking")
+CHANGEABLE = (
+    *("training.epochs", "training.device", "training.resume", "data.workers", "tracking"),
+    *("energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"),
+)
 """Keys (or whole groups) that may differ when a run is resumed."""
 PASSWORDS = {
     "postgresql": ("PGPASSWORD", "PGPASSFILE"),

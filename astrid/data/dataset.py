@@ -55,7 +55,7 @@ class TileBatches(Sampler[list[Tile]]):
         self.sizes = [(entry.height, entry.width) for entry in store.entries]
         self.tile, self.batch_size, self.seed, self.random_crops = tile, batch_size, seed, random_crops
         on_grid = sum(len(tile_origins(height, width, tile=tile)) for height, width in self.sizes)
-        self._count = on_grid if random_crops is None else random_crops
+        self.tiles = on_grid if random_crops is None else random_crops
         self.epoch, self.start = 0, 0
 
     def begin(self, epoch: int, *, start: int = 0) -> None:
@@ -63,7 +63,7 @@ class TileBatches(Sampler[list[Tile]]):
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        return -(-self._count // self.batch_size)
+        return -(-self.tiles // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Tile]]:
         tiles = self._tiles()

@@ -1,22 +1,33 @@
-"""Energy of a run: sources (NVML, RAPL, none), meter (phases), ledger (what was read) and carbon (what it means)."""
+"""Energy of a run: sensors (NVML, RAPL), meter (phases), ledger (what was read) and carbon (what it means)."""
 
-from .carbon import energy_labels, energy_metrics
+from .analysis import EnergyAnalyzer, RunEnergy
+from .build import build_meter
+from .carbon import consequences, energy_labels, energy_metrics, per_image, total_kwh
+from .factors import Factors, find_factors
 from .gpu_load import GpuLoad, open_gpu_load
-from .ledger import Component, EnergySummary, PhaseEnergy
-from .meter import Meter, Span, build_meter
+from .meter import Meter
+from .records import Component, EnergySummary, PhaseEnergy
 from .sources import Label, SourceError
+from .span import Span
 
 __all__ = [
     "Component",
+    "EnergyAnalyzer",
     "EnergySummary",
+    "Factors",
     "GpuLoad",
     "Label",
     "Meter",
     "PhaseEnergy",
+    "RunEnergy",
     "SourceError",
     "Span",
     "build_meter",
+    "consequences",
     "energy_labels",
     "energy_metrics",
+    "find_factors",
     "open_gpu_load",
+    "per_image",
+    "total_kwh",
 ]

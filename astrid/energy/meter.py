@@ -5,118 +5,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from astrid.config import EnergyConfig
-
-from .ledger import Component, EnergySummary, Ledger, PhaseEnergy, add_phases, summarise
-from .sources import LABELS, POWERCAP, Source, SourceError, open_gpus, open_rapl
+from .channel import Channel
+from .gpu_load import GpuLoad
+from .ledger import Ledger
+from .records import IDLE, EnergySummary, PhaseEnergy, Sample, add_phases, summarise
+from .sources import SourceError
+from .span import Boundary, Span
 
 logger = logging.getLogger(__name__)
 
-POWER_WINDOW_SECONDS = 2.0
-"""Span over which power is averaged for display: long against a counter's tick of up to 0.1 s."""
-
+OTHER = "other"
+"""Phase of what lies between the named ones: checkpoints, reports."""
 SAVE_SECONDS = 5.0
 """How often an open span is written to the ledger: what a killed run can lose."""
-
-
-class Channel:
-    """One component of the machine: its sources, summed, or the reason why there are none.
-
-    A source that fails makes the whole component unavailable from then on: the sum over the others is not its energy.
-    """
-
-    def __init__(self, component: str, sources: Sequence[Source] = (), *, reason: str | None = None) -> None:
-        self._component = component
-        self._sources = sources
-        self._reason = None if sources else reason or "no source"
-        self._name = ", ".join(source.name for source in sources) or "none"
-        self._label = max((source.label for source in sources), key=LABELS.index, default=LABELS[-1])
-        self._recent: deque[tuple[float, float]] = deque()
-
-    @classmethod
-    def open(cls, component: str, find_sources: Callable[[], list[Source]]) -> Channel:
-        """Open the sources of a component, or say why it has none."""
-        try:
-            return cls(component, find_sources())
-        except SourceError as error:
-            logger.info("%s energy is unavailable: %s", component, error)
-            return cls(component, reason=str(error))
-
-    @property
-    def available(self) -> bool:
-        """Whether the component is measured."""
-        return self._reason is None
-
-    @property
-    def watts(self) -> float | None:
-        """Mean power over the last two seconds or so; None before they have passed."""
-        if not self.available or not self._recent:
-            return None
-        (start, joules_before), (end, joules) = self._recent[0], self._recent[-1]
-        return (joules - joules_before) / (end - start) if end - start >= POWER_WINDOW_SECONDS else None
-
-    def read(self, now: float) -> float | None:
-        """Read all sources: joules since the first reading, or None once there is no energy to know."""
-        if not self.available:
-            return None
-        try:
-            joules = sum(source.read(now) for source in self._sources)
-        except SourceError as error:
-            self._reason = str(error)
-            logger.warning("%s energy is unavailable from now on: %s", self._component, error)
-            return None
-        self._remember(now, joules)
-        return joules
-
-    def _remember(self, now: float, joules: float) -> None:
-        self._recent.append((now, joules))
-        while len(self._recent) > 2 and now - self._recent[1][0] >= POWER_WINDOW_SECONDS:
-            self._recent.popleft()
-
-    def between(self, start_joules: float | None, end_joules: float | None) -> Component:
-        """Give the energy between two readings."""
-        if start_joules is None or end_joules is None:
-            return Component(None, "unavailable", self._name, self._reason)
-        return Component(end_joules - start_joules, self._label, self._name)
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """What was read at one moment: the clock in seconds, joules since the meter began."""
-
-    seconds: float
-    gpu_joules: float | None
-    cpu_joules: float | None
-
-
-@dataclass
-class Span:
-    """A phase that is being, or was, measured."""
-
-    phase: str
-    epoch: int | None
-    number: int
-    begin: Boundary
-    _reading: PhaseEnergy | None = field(default=None, init=False)
-
-    @property
-    def reading(self) -> PhaseEnergy:
-        """Energy and duration; there once the span has stopped."""
-        if self._reading is None:
-            raise RuntimeError(f"the phase {self.phase!r} has no reading before it has stopped")
-        return self._reading
+SAMPLE_SECONDS = 1.0
+"""How often the state of the machine is written to the ledger."""
+CHECK_SECONDS = 10.0
+"""Length from which on counter and sampled power are compared: that of a GPU is an average over a second."""
 
 
 class Meter:
     """Measures the phases of a run; use it as a context manager.
+
+    Within the context the time between two phases is the phase `other`, so that all phases sum to the total. Beginning
+    and end of the whole lie at ticks of the counters.
 
     Parameters
     ----------
@@ -128,6 +46,10 @@ class Meter:
         Where finished phases go.
     sample_seconds : float
         Interval of the sampling thread; it exists only where something is measured.
+    idle_seconds : float
+        How long the idle machine is measured before anything else.
+    read_load : callable, optional
+        Gives the state of the GPUs, for the samples in the ledger.
     clock : callable
         Monotonic time in seconds.
     """
@@ -140,25 +62,35 @@ class Meter:
         synchronise: Callable[[], None],
         ledger: Ledger,
         sample_seconds: float,
+        idle_seconds: float = 0.0,
+        read_load: Callable[[], GpuLoad] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gpu = gpu
-        self._cpu = cpu
+        self._gpu, self._cpu = gpu, cpu
         self._synchronise = synchronise
         self._ledger = ledger
-        self._sample_seconds = sample_seconds
+        self._sample_seconds, self._idle_seconds = sample_seconds, idle_seconds
+        self._read_load = read_load
         self._clock = clock
         self._lock = threading.Lock()
         self._open: Span | None = None
+        self._gap: Span | None = None
         self._spans = 0
-        self._saved_seconds = 0.0
+        self._began: Boundary | None = None
+        self._saved_seconds = self._sampled_seconds = 0.0
+        self._troubled = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if self._gpu.available or self._cpu.available:
+        if self.measures:
+            self._align(ticks=2)
             self._thread = threading.Thread(target=self._keep_sampling, name="astrid-energy", daemon=True)
             self._thread.start()
+            self._measure_idle()
+        with self._lock:
+            self._began = self._read()
+            self._gap = self._begin_span(OTHER, None, self._began)
         return self
 
     def __exit__(
@@ -169,6 +101,19 @@ class Meter:
             self._thread.join()
         if self._open is not None:
             self.stop(self._open)
+        with self._lock:
+            self._end_gap(self._read())
+            self._began = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether the energy of any component is known."""
+        return self._gpu.available or self._cpu.available
+
+    def keep_in(self, ledger: Path) -> None:
+        """Write to this file from now on, first what was measured before; go on after what is there already."""
+        with self._lock:
+            self._ledger.keep_in(ledger)
 
     @contextmanager
     def phase(self, name: str, *, epoch: int | None = None) -> Iterator[Span]:
@@ -185,10 +130,9 @@ class Meter:
             raise RuntimeError(f"the phase {self._open.phase!r} must stop before {phase!r} starts")
         self._synchronise()
         with self._lock:
-            begin = self._read()
-            self._spans += 1
-            self._open = Span(phase, epoch, self._spans, begin)
-            self._saved_seconds = begin.seconds
+            now = self._read()
+            self._end_gap(now)
+            self._open = self._begin_span(phase, epoch, now)
             return self._open
 
     def stop(self, span: Span) -> None:
@@ -197,29 +141,46 @@ class Meter:
             raise RuntimeError(f"the phase {span.phase!r} is not the one being measured")
         self._synchronise()  # before the counters are read, or queued work is billed to the next phase
         with self._lock:
-            span._reading = self._reading_of(span, self._read())
+            now = self._read()
             self._open = None
-            self._ledger.finish(span.number, span.reading)
+            self._finish(span, now)
+            if self._began is not None:
+                self._gap = self._begin_span(OTHER, None, now)
 
     def sample(self) -> None:
         """Read every source once; the thread does this all the time."""
         with self._lock:
             now = self._read()
-            if self._open is not None and now.seconds - self._saved_seconds >= SAVE_SECONDS:
+            span = self._open or self._gap
+            if span is not None and now.seconds - self._saved_seconds >= SAVE_SECONDS:
                 self._saved_seconds = now.seconds
-                self._save(self._open, now)
+                self._save(span, now)
+        if now.seconds - self._sampled_seconds >= SAMPLE_SECONDS:
+            self._sampled_seconds = now.seconds
+            self._record_state()
 
     @property
     def watts(self) -> float | None:
         """Power of the components that are measured, averaged over the last two seconds; None where none is."""
         with self._lock:
-            watts = [channel.watts for channel in (self._gpu, self._cpu)]
-        known = [value for value in watts if value is not None]
+            known = [value for value in (self._gpu.watts, self._cpu.watts) if value is not None]
         return sum(known) if known else None
 
+    def settle(self) -> EnergySummary:
+        """Wait for a tick of the counters, so that the sum up to now is exact, and sum up."""
+        self._synchronise()
+        self._align(ticks=1)
+        return self.summary()
+
     def summary(self) -> EnergySummary:
-        """Sum all finished phases, those of the run before it was resumed included."""
-        return summarise(self._ledger.readings)
+        """Sum all phases up to now, those of the run before it was resumed included."""
+        with self._lock:
+            now = self._read()
+            self._compare(self._began, now)
+            going_on = [self._reading_of(span, now) for span in (self._gap, self._open) if span is not None]
+            self._note()
+            readings = [*self._ledger.readings, *going_on]
+            return summarise(readings, sessions=self._ledger.sessions, notes=self._ledger.notes)
 
     def spent(self, phase: str, *, epoch: int) -> PhaseEnergy:
         """Sum what a phase of one epoch took, in this process and in those that a resumed run had before."""
@@ -231,48 +192,85 @@ class Meter:
         return Boundary(now, self._gpu.read(now), self._cpu.read(now))
 
     def _reading_of(self, span: Span, end: Boundary) -> PhaseEnergy:
-        gpu = self._gpu.between(span.begin.gpu_joules, end.gpu_joules)
-        cpu = self._cpu.between(span.begin.cpu_joules, end.cpu_joules)
-        return PhaseEnergy(span.phase, span.epoch, end.seconds - span.begin.seconds, gpu, cpu)
+        seconds = end.seconds - span.begin.seconds
+        gpu = self._gpu.between(span.begin.gpu, end.gpu, seconds=seconds)
+        cpu = self._cpu.between(span.begin.cpu, end.cpu, seconds=seconds)
+        return PhaseEnergy(span.phase, span.epoch, seconds, gpu, cpu)
+
+    def _begin_span(self, phase: str, epoch: int | None, now: Boundary) -> Span:
+        self._spans += 1
+        self._saved_seconds = now.seconds
+        return Span(phase, epoch, self._spans, now)
+
+    def _finish(self, span: Span, now: Boundary) -> None:
+        span._reading = self._reading_of(span, now)
+        self._compare(span.begin, now)
+        self._ledger.finish(span.number, span.reading)
+        self._note()
+
+    def _end_gap(self, now: Boundary) -> None:
+        if self._gap is not None:
+            self._finish(self._gap, now)
+            self._gap = None
+
+    def _align(self, *, ticks: int) -> None:
+        with self._lock:
+            self._gpu.align(ticks=ticks)
+            self._cpu.align(ticks=ticks)
+
+    def _compare(self, begin: Boundary | None, end: Boundary) -> None:
+        if begin is None or end.seconds - begin.seconds < CHECK_SECONDS:
+            return
+        seconds = end.seconds - begin.seconds
+        self._gpu.compare(self._gpu.between(begin.gpu, end.gpu, seconds=seconds))
+        self._cpu.compare(self._cpu.between(begin.cpu, end.cpu, seconds=seconds))
+
+    def _note(self) -> None:
+        for note in (*self._gpu.notes, *self._cpu.notes):
+            self._ledger.note(note)
+
+    def _measure_idle(self) -> None:
+        if self._idle_seconds > 0:
+            logger.info("measuring the idle machine for %g s", self._idle_seconds)
+            with self.phase(IDLE):
+                time.sleep(self._idle_seconds)
 
     def _save(self, span: Span, now: Boundary) -> None:
-        try:
+        with self._writing_beside_the_loop():
             self._ledger.save_open(span.number, self._reading_of(span, now))
-        except OSError as error:  # here in the thread it would end the sampling; the phase's end writes again
-            logger.warning("the energy ledger could not be written: %s", error)
+
+    def _record_state(self) -> None:
+        """Write the state of the machine; GPUs are asked without the lock, so that no boundary waits for them."""
+        load = self._ask_load()
+        with self._lock, self._writing_beside_the_loop():
+            span = self._open or self._gap
+            phase, epoch = (OTHER, None) if span is None else (span.phase, span.epoch)
+            state = {} if load is None else load.state()
+            sample = Sample(0, round(time.time(), 3), phase, epoch, self._gpu.watts, self._cpu.watts, **state)
+            self._ledger.sample(sample)
+            if load is not None and load.other_processes:
+                self._ledger.note("other processes computed on the GPU: what they used is measured too")
+
+    @contextmanager
+    def _writing_beside_the_loop(self) -> Iterator[None]:
+        """Tell once of a ledger that can't be written: here it would end the sampling; the phase's end writes again."""
+        try:
+            yield
+        except OSError as error:
+            if not self._troubled:
+                logger.warning("the energy ledger could not be written: %s", error)
+            self._troubled = True
+
+    def _ask_load(self) -> GpuLoad | None:
+        if self._read_load is None:
+            return None
+        try:
+            return self._read_load()
+        except SourceError as error:
+            logger.warning("the state of the GPU is not recorded from now on: %s", error)
+            self._read_load = None
+            return None
 
     def _keep_sampling(self) -> None:
         while not self._ended.wait(self._sample_seconds):
             self.sample()
-
-
-def build_meter(
-    config: EnergyConfig,
-    *,
-    gpu_uuids: Sequence[str],
-    synchronise: Callable[[], None],
-    ledger: Path | None,
-    powercap: Path = POWERCAP,
-) -> Meter:
-    """Make the meter of a run.
-
-    Parameters
-    ----------
-    config : EnergyConfig
-        With `source="off"` nothing is imported or measured and no thread starts; phases still have their seconds.
-    gpu_uuids : sequence of str
-        UUIDs of the GPUs that this process uses; empty on the CPU.
-    synchronise : callable
-        Waits for the device.
-    ledger : Path or None
-        File of JSON lines, continued where it exists.
-    powercap : Path
-        Where the RAPL counters of the CPU are.
-    """
-    if config.source == "off":
-        gpu, cpu = Channel("GPU", reason="energy.source=off"), Channel("CPU", reason="energy.source=off")
-    else:
-        gpu = Channel.open("GPU", lambda: open_gpus(gpu_uuids))
-        cpu = Channel.open("CPU", lambda: open_rapl(powercap))
-    seconds = config.sample_seconds
-    return Meter(gpu=gpu, cpu=cpu, synchronise=synchronise, ledger=Ledger(ledger), sample_seconds=seconds)

@@ -1,4 +1,4 @@
-"""Where joules come from: hardware counters, sampled power, NVIDIA GPUs (NVML) and CPUs (RAPL).
+"""What gives joules: a hardware counter, sampled power, or watts that the user knows.
 
 Every sensor ends as a `Source` that gives joules since its first reading. One that cannot be read raises `SourceError`.
 """
@@ -6,9 +6,8 @@ Every sensor ends as a `Source` that gives joules since its first reading. One t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -18,72 +17,51 @@ Label = Literal["measured", "integrated", "estimated", "unavailable"]
 LABELS: tuple[Label, ...] = ("measured", "integrated", "estimated", "unavailable")
 """From the most to the least trustworthy: a sum is worth as much as its worst part."""
 
-POWERCAP = Path("/sys/class/powercap")
-"""Where Linux shows the RAPL counters."""
-
 
 class SourceError(RuntimeError):
     """A sensor that cannot be read; the message is the reason that the run reports."""
 
 
 class Source(Protocol):
-    """Energy of one device from a moment of its own."""
+    """Energy of one device from a moment of its own.
+
+    Attributes
+    ----------
+    name : str
+        What the user knows it by.
+    label : Label
+        How its joules come about.
+    flags : list of str
+        What somebody who trusts the number should know; it may grow.
+    ticks : bool
+        Whether it moves in steps of up to a tenth of a second, so that a reading can be that old.
+    check_joules : float or None
+        The same energy obtained in a second way, where there is one.
+    """
 
     name: str
     label: Label
+    flags: list[str]
+    ticks: bool
+
+    @property
+    def check_joules(self) -> float | None: ...
 
     def read(self, now: float) -> float:
         """Give the joules since the first reading; `now` is this reading's time in seconds. Raises `SourceError`."""
         ...
 
 
-class Counter:
-    """Joules from a hardware counter, which may wrap around or start again.
-
-    Parameters
-    ----------
-    name : str
-        What the user knows the counter by.
-    read_joules : callable
-        Gives the counter's value in joules.
-    wrap_joules : float, optional
-        Value at which the counter wraps around to zero. Without it, a counter that goes back was reset: counting goes
-        on from its new value, and what was used between the last reading and the reset is not counted.
-    """
-
-    label: Label = "measured"
-
-    def __init__(self, name: str, read_joules: Callable[[], float], *, wrap_joules: float | None = None) -> None:
-        self.name = name
-        self._read_joules = read_joules
-        self._wrap_joules = wrap_joules
-        self._last: float | None = None
-        self._joules = 0.0
-
-    def read(self, now: float) -> float:
-        """Give the joules since the first reading."""
-        value = self._read_joules()
-        if self._last is not None:
-            self._joules += self._step(self._last, value)
-        self._last = value
-        return self._joules
-
-    def _step(self, before: float, after: float) -> float:
-        if after >= before:
-            return after - before
-        if self._wrap_joules is not None:
-            return after - before + self._wrap_joules
-        logger.warning("%s went back from %.3f J to %.3f J: counting goes on from there", self.name, before, after)
-        return 0.0
-
-
 class Integral:
     """Joules from sampled power, by the trapezoidal rule over the times of the readings."""
 
     label: Label = "integrated"
+    ticks = False
+    check_joules: float | None = None
 
     def __init__(self, name: str, read_watts: Callable[[], float]) -> None:
         self.name = name
+        self.flags: list[str] = []
         self._read_watts = read_watts
         self._last: tuple[float, float] | None = None
         self._joules = 0.0
@@ -98,140 +76,98 @@ class Integral:
         return self._joules
 
 
-def open_gpus(uuids: Sequence[str]) -> list[Source]:
-    """Find the GPUs of this process in NVML: their energy counters, or their power where they have none.
+class Counter:
+    """Joules from a hardware counter, which may wrap around or start again.
 
     Parameters
     ----------
-    uuids : sequence of str
-        UUIDs of the devices in use, with or without the prefix "GPU-". Unlike an index, a UUID means the same device
-        to CUDA and NVML whatever `CUDA_VISIBLE_DEVICES` says.
-
-    Returns
-    -------
-    list of Source
-        One per GPU. It counts everything that runs on the GPU, other processes included.
-
-    Raises
-    ------
-    SourceError
-        No GPU is in use, or NVML is absent, has no driver, forbids it or doesn't know the device.
+    name : str
+        What the user knows the counter by.
+    read_joules : callable
+        Gives the counter's value in joules.
+    wrap_joules : float, optional
+        Value at which the counter wraps around to zero. Without it, a counter that goes back was reset, as by a reload
+        of its driver: a new segment begins at its new value, and the gap takes the sampled power of `check`; without
+        that, what was used between the two readings is not counted.
+    ticks : bool
+        Whether the counter moves in steps that are long against a reading.
+    check : Integral, optional
+        The power of the same device, to compare the counter with. It is dropped once it fails.
     """
-    nvml, handles = open_devices(uuids)
-    names = dict.fromkeys(map(_nvml_uuid, uuids))
-    try:
-        return [_open_gpu(nvml, uuid, handle) for uuid, handle in zip(names, handles, strict=True)]
-    except nvml.NVMLError as error:
-        raise SourceError(f"NVML: {error}") from error
 
+    label: Label = "measured"
 
-def open_devices(uuids: Sequence[str]) -> tuple[Any, list[object]]:
-    """Start NVML, and return its module with a handle of each device, one that is named twice once.
+    def __init__(
+        self,
+        name: str,
+        read_joules: Callable[[], float],
+        *,
+        wrap_joules: float | None = None,
+        ticks: bool = False,
+        check: Integral | None = None,
+    ) -> None:
+        self.name = name
+        self.flags: list[str] = []
+        self.ticks = ticks
+        self._read_joules = read_joules
+        self._wrap_joules = wrap_joules
+        self._check = check
+        self._last: float | None = None
+        self._joules = 0.0
+        self._check_joules: float | None = None
 
-    Raises
-    ------
-    SourceError
-        No GPU is in use, or NVML is absent, has no driver, forbids it or doesn't know the device.
-    """
-    if not uuids:
-        raise SourceError("no GPU is used by this process")
-    import pynvml
+    @property
+    def check_joules(self) -> float | None:
+        """Sampled power, integrated since the first reading."""
+        return self._check_joules
 
-    try:
-        pynvml.nvmlInit()  # never shut down: NVML is shared with whatever else in this process uses it
-        return pynvml, [_handle_of(pynvml, uuid) for uuid in dict.fromkeys(map(_nvml_uuid, uuids))]
-    except pynvml.NVMLError as error:
-        raise SourceError(f"NVML: {error}") from error
+    def read(self, now: float) -> float:
+        """Give the joules since the first reading."""
+        value = self._read_joules()
+        sampled = self._read_check(now)
+        if self._last is not None:
+            self._joules += self._step(self._last, value, sampled=sampled)
+        self._last = value
+        return self._joules
 
-
-def _nvml_uuid(uuid: str) -> str:
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-
-
-def _handle_of(nvml: Any, uuid: str) -> object:
-    try:
-        handle: object = nvml.nvmlDeviceGetHandleByUUID(uuid)
-    except nvml.NVMLError_NotFound as error:
-        raise SourceError(f"NVML knows no device {uuid}") from error
-    return handle
-
-
-def _open_gpu(nvml: Any, uuid: str, handle: object) -> Source:
-    try:
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):  # older than Volta, or an old driver
-        nvml.nvmlDeviceGetPowerUsage(handle)
-        return Integral(f"NVML power of {uuid}", _nvml_reader(nvml, nvml.nvmlDeviceGetPowerUsage, handle))
-    counter = _nvml_reader(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    return Counter(f"NVML energy counter of {uuid}", counter)
-
-
-def _nvml_reader(nvml: Any, call: Callable[[Any], int], handle: object) -> Callable[[], float]:
-    """Wrap an NVML call that gives millijoules or milliwatts into one that gives joules or watts."""
-
-    def read() -> float:
+    def _read_check(self, now: float) -> float | None:
+        """Integrate the power up to now, and give the joules of this step; None where they are unknown."""
+        if self._check is None:
+            return None
         try:
-            return call(handle) / 1000
-        except nvml.NVMLError as error:
-            raise SourceError(f"NVML: {error}") from error
+            before, self._check_joules = self._check_joules, self._check.read(now)
+        except SourceError as error:
+            logger.info("%s is no longer compared with the sampled power: %s", self.name, error)
+            self._check = self._check_joules = None
+            return None
+        return None if before is None else self._check_joules - before
 
-    return read
-
-
-def open_rapl(root: Path = POWERCAP) -> list[Source]:
-    """Find the energy counters of the CPU packages and their DRAM under a powercap tree.
-
-    Parameters
-    ----------
-    root : Path
-        Folder with the flat list of powercap zones.
-
-    Returns
-    -------
-    list of Source
-        One per package and per DRAM domain. They count the whole machine, other processes included.
-
-    Raises
-    ------
-    SourceError
-        There is no RAPL, or its counters may not be read.
-
-    References
-    ----------
-    https://docs.kernel.org/power/powercap/powercap.html
-    """
-    # "intel-rapl:" also serves AMD; "intel-rapl-mmio:" is the same package through another door and "psys" contains it
-    zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if _is_package_or_dram(_read_text(zone / "name"))]
-    if not zones:
-        raise SourceError(f"this machine shows no RAPL energy counters in {root}")
-    return [_open_zone(zone) for zone in zones]
+    def _step(self, before: float, after: float, *, sampled: float | None) -> float:
+        if after >= before:
+            return after - before
+        if self._wrap_joules is not None:
+            return after - before + self._wrap_joules
+        bridge = "the gap is left out" if sampled is None else "sampled power fills the gap"
+        logger.warning("%s went back from %.3f J to %.3f J: %s", self.name, before, after, bridge)
+        self.flags.append(f"{self.name} started again: {bridge}")
+        return sampled or 0.0
 
 
-def _is_package_or_dram(domain: str) -> bool:
-    return domain == "dram" or domain.startswith("package")
+class Given:
+    """Joules of a power that the user knows, such as a thermal design power: an estimate."""
 
+    label: Label = "estimated"
+    ticks = False
+    check_joules: float | None = None
 
-def _open_zone(zone: Path) -> Source:
-    energy = zone / "energy_uj"
-    _read_joules(energy)
-    name = f"RAPL {_read_text(zone / 'name')} ({zone.name})"
-    return Counter(name, lambda: _read_joules(energy), wrap_joules=_read_joules(zone / "max_energy_range_uj"))
+    def __init__(self, name: str, watts: float) -> None:
+        self.name = name
+        self.flags: list[str] = []
+        self._watts = watts
+        self._begin: float | None = None
 
-
-def _read_joules(path: Path) -> float:
-    """Read a file of whole microjoules."""
-    text = _read_text(path)
-    try:
-        return int(text) / 1e6
-    except ValueError as error:
-        raise SourceError(f"RAPL: {path} must hold a whole number of microjoules, got {text!r}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except PermissionError as error:
-        remedy = "ask the administrator to let you read it"
-        raise SourceError(f"RAPL: {path} is readable by the administrator only; {remedy}") from error
-    except OSError as error:
-        raise SourceError(f"RAPL: cannot read {path}: {error.strerror}") from error
+    def read(self, now: float) -> float:
+        """Give the joules since the first reading."""
+        if self._begin is None:
+            self._begin = now
+        return self._watts * (now - self._begin)

@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 
-from ..config import Config, Pruned, RunError, SweepConfig
+from ..config import BudgetSpent, Config, Pruned, RunError, SweepConfig
 from ..config.compose import PROJECT_ROOT
 from ..tracking import known_run_id
 from ..tracking.owner import this_process
@@ -146,7 +146,7 @@ def _train(run: Callable[..., float], config: Config, *, run_dir: Path, trial: T
     try:
         objective = run(config, run_dir=run_dir, after_epoch=after_epoch)
         return finite([objective, *note_cost(trial, config.sweep, run_dir=run_dir)])
-    except Pruned as pruned:
+    except (Pruned, BudgetSpent) as pruned:
         log.info("trial %s: %s", config.sweep.trial, pruned)
         return TrialEnd("pruned", reason=str(pruned))
     except SystemExit as left:

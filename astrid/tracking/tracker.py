@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from ..config import Pruned, RunError, Stopped, TrackingConfig
+from ..config import BudgetSpent, Pruned, RunError, Stopped, TrackingConfig
 from .journal import Journal, Status
 from .records import STATE_TAG, TRIAL_TAG
 from .shipper import Shipper, connect_sink, ship_pending
@@ -110,8 +110,8 @@ def who_ran() -> dict[str, str]:
 class Tracker:
     """Report a run. Nothing here waits for MLflow but `close`, for a bounded time.
 
-    As a context manager it closes itself: FINISHED (also for a pruned trial), KILLED when somebody stopped the run, and
-    FAILED for any other error.
+    As a context manager it closes itself: FINISHED (also for a pruned trial, and where the budget
+    is spent), KILLED when somebody stopped the run, and FAILED for any other error.
     """
 
     def __init__(
@@ -132,6 +132,9 @@ class Tracker:
         if kind is None:
             self._end("FINISHED", state="COMPLETE")
         elif issubclass(kind, Pruned):
+            self._end("FINISHED", state="PRUNED", reason=str(error))
+        elif issubclass(kind, BudgetSpent):
+            self.tags({"stopped": str(error)})
             self._end("FINISHED", state="PRUNED", reason=str(error))
         else:
             killed = issubclass(kind, Stopped | KeyboardInterrupt)

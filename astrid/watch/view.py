@@ -113,6 +113,7 @@ def system_line(state: RunState, *, now_ms: int) -> str:
         ("process_memory_gib", "process {:.1f} GiB"),
         ("gpu_percent", "GPU {:.0f} %"),
         ("gpu_memory_gib", "GPU memory {:.1f} GiB"),
+        ("watts", "{:.0f} W"),
         ("disk_free_gib", "{:.0f} GiB free"),
         ("disk_written_mib_s", "disk {:.1f} MiB/s"),
         ("network_sent_mib_s", "network {:.1f} MiB/s"),
