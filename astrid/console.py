@@ -42,7 +42,7 @@ def _columns() -> tuple[TextColumn, BarColumn, MofNCompleteColumn, TimeElapsedCo
 class TrainingView:
     """Bar of the current epoch, and one line for each finished one."""
 
-    def __init__(self, epochs: int, *, monitor: str, label: str, bar: Progress | None) -> None:
+    def __init__(self, epochs: int, *, monitor: str, bar: Progress | None, label: str = "") -> None:
         self.epochs, self.monitor, self._label, self._bar = epochs, monitor, label, bar
         self._last: float | None = None
         self._task = bar.add_task("epoch 1", total=None) if bar is not None else None
