@@ -66,7 +66,7 @@ def test_a_gpu_that_is_lost_in_mid_run_leaves_no_number_and_training_ends_normal
     fake_nvml: Path, tiny: list[str], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    chosen = [*tiny, "tracking=off", "energy.gpus=all", f"hydra.run.dir={run_dir}"]
+    chosen = [*tiny, "tracking=off", "energy.gpus=all", f"hydra.run.dir={run_dir}", "training.epochs=60"]
     done = train_py(fake_nvml, *chosen, FAKE_NVML_FAIL_AFTER="1")
     assert done.returncode == 0, done.stderr
     assert "GPU energy is unavailable from now on: NVML: GPU is lost" in done.stderr + done.stdout
