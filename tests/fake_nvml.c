@@ -94,7 +94,7 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned *index) { *index = index_of(device); return OK; }
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *text, unsigned n) { (void)device; snprintf(text, n, "FakeGPU 9000"); return OK; }
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *text, unsigned n) {
-    snprintf(text, n, "%s-fake0000-0000-0000-0000-00000000000%u", is_slice(device) ? "MIG" : "GPU", index_of(device));
+    snprintf(text, n, "%s-0000-0000-0000-00000000000%u", is_slice(device) ? "MIG-fake1111" : "GPU-fake0000", index_of(device));
     return OK;
 }
 nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned *architecture) { (void)device; *architecture = 9; return OK; }

@@ -17,7 +17,7 @@ from astrid.energy.sources import Source, SourceError
 
 FAKE_UUID = "GPU-fake0000-0000-0000-0000-000000000000"
 SECOND_UUID = "GPU-fake0000-0000-0000-0000-000000000001"
-SLICE_UUID = "MIG-fake0000-0000-0000-0000-000000000000"
+SLICE_UUID = "MIG-fake1111-0000-0000-0000-000000000000"
 
 DRIVER = """
 import ctypes, json, logging, sys, time

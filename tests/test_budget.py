@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +14,6 @@ from astrid.alerts import Alert
 from astrid.budget import Budget, check_measured, in_phase
 from astrid.config import BudgetSpent, ConfigError, EnergyConfig, Stopped, TrackingConfig, TrainingConfig
 from astrid.config.command_line import one_message
-from astrid.config.compose import PROJECT_ROOT
 from astrid.config.resume import may_change
 from astrid.energy import build_meter, find_factors
 from astrid.energy.sources import Counter
@@ -165,53 +160,3 @@ def test_what_a_sweep_does_between_epochs_is_a_phase_of_its_own() -> None:
 
     in_phase(kept.meter, "sweep", report)({"epoch": 1.0})
     assert kept.meter.summary().phases["sweep"].joules == 7 * KILOWATT
-
-
-def train_py(fake_nvml: Path, *overrides: str, **gpu: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(fake_nvml), "FAKE_NVML_TICK_MS": "20", **gpu}
-    arguments = [sys.executable, "train.py", *overrides]
-    return subprocess.run(arguments, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
-def test_a_whole_run_on_a_played_gpu_reports_its_energy_and_keeps_its_budget(
-    fake_nvml: Path, tiny: list[str], tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    chosen = [*tiny, "tracking=off", "energy.gpus=all", "energy.country=DEU", "energy.pue=1.2", "training.epochs=3"]
-    done = train_py(fake_nvml, *chosen, f"hydra.run.dir={run_dir}", "energy.budget_kwh=0.00002")
-    assert done.returncode == 0, done.stderr
-    assert "energy.budget_kwh=2e-05 is spent" in done.stdout and f"training.resume={run_dir}" in done.stdout
-    text = (run_dir / "journal.jsonl").read_text()
-    assert '"stopped"' in text and "energy/total_kwh" in text
-
-    done = train_py(fake_nvml, f"training.resume={run_dir}", "energy.budget_kwh=1")
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((run_dir / "metrics.json").read_text())
-    phases = [value for name, value in metrics.items() if name in PHASES]
-    assert sum(phases) == pytest.approx(metrics["energy/gpu_joules"], rel=1e-3)
-    assert metrics["energy/gpu_joules"] == pytest.approx(100 * metrics["energy/seconds"], rel=0.02)
-    assert metrics["carbon/g_co2e"] == pytest.approx(metrics["energy/total_kwh"] * 1.2 * 381)
-    assert metrics["energy/train_joules_per_image"] > metrics["energy/inference_joules_per_image"] > 0
-    assert {"energy_phases.png", "energy_power.png"} <= {path.name for path in (run_dir / "figures").iterdir()}
-    assert (run_dir / "energy_phases.csv").is_file()
-    text = (run_dir / "journal.jsonl").read_text()
-    for name in ('"energy.country": "DEU"', '"energy.pue": "1.2"', '"carbon.source": "Germany 2023'):
-        assert name in text, name
-
-
-@pytest.mark.slow
-def test_a_gpu_that_is_lost_in_mid_run_leaves_no_number_and_training_ends_normally(
-    fake_nvml: Path, tiny: list[str], tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    chosen = [*tiny, "tracking=off", "energy.gpus=all", f"hydra.run.dir={run_dir}"]
-    done = train_py(fake_nvml, *chosen, FAKE_NVML_FAIL_AFTER="1")
-    assert done.returncode == 0, done.stderr
-    assert "GPU energy is unavailable from now on: NVML: GPU is lost" in done.stderr + done.stdout
-    metrics = json.loads((run_dir / "metrics.json").read_text())
-    assert not [name for name in metrics if name.startswith(("energy/", "carbon/", "cost/"))]
-    assert '"energy.gpu": "unavailable"' in (run_dir / "journal.jsonl").read_text()
-
-
-PHASES = {f"energy/{name}_joules" for name in ("setup", "train", "validation", "test", "latency", "other")}
