@@ -152,7 +152,7 @@ def test_releasing_a_trial_stops_its_process(base: Any, tmp_path: Path) -> None:
     trial = study.ask(SPACE)
     process, job = sleeping_job()
     trial.set_user_attr(JOB, job)
-    release(study, [trial], config=base, lost=False)
+    release(study, [trial], config=base.sweep, lost=False)
     assert process.wait(timeout=5) == -signal.SIGTERM
     assert study.trials[0].state == TrialState.FAIL
 
@@ -183,12 +183,12 @@ def test_a_trial_whose_heartbeat_stopped_is_failed_in_a_database(base: Any, tmp_
     trial.set_user_attr("owner", asdict(elsewhere))
     trial.set_user_attr(JOB, asdict(elsewhere))
     storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-    reap(study, base)
+    reap(study, base.sweep)
     assert study.trials[0].state == TrialState.RUNNING
     with storage.engine.begin() as connection:  # type: ignore[attr-defined]
         connection.execute(text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
     assert ends_after_loss(study, [trial]) == [None]
-    reap(study, base)
+    reap(study, base.sweep)
     assert study.trials[0].state == TrialState.FAIL
 
 

@@ -22,14 +22,17 @@ from studies import SETTINGS, SPACE, new_study
 
 from astrid.config import Config, ConfigError, RunError, Stopped, SweepConfig
 from astrid.config.compose import PROJECT_ROOT, load
+from astrid.sweep.asking import Asker
 from astrid.sweep.bounds import finished, out_of_bounds
+from astrid.sweep.figures import draw_study
 from astrid.sweep.jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
-from astrid.sweep.living import release
-from astrid.sweep.search import check_options, directions, named_failures
-from astrid.sweep.study import JOURNAL, StudyLock, open_storage
+from astrid.sweep.living import reap, release
+from astrid.sweep.search import check_direction, check_options, directions, named_failures
+from astrid.sweep.study import JOURNAL, StudyLock, open_storage, refuse_used_folder
 from astrid.sweep.summary import objective_names, ranked, saved_by_pruning, table_of
 from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost, run_trial
 from astrid.sweep.workers import place, run_workers, visible_gpus
+from astrid.tracking.owner import this_process
 
 
 def test_a_changed_search_space_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_trials_that_somebody_stopped_are_tried_again_and_count_as_no_failure(tm
     for _ in range(3):
         trial = study.ask(SPACE)
         first = study.trials[0].params
-        release(study, [trial], config=config, lost=False)
+        release(study, [trial], config=config.sweep, lost=False)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3 + [TrialState.WAITING]
     assert all(trial.params == first for trial in study.trials[:3])
     assert study.trials[3].user_attrs["retry_of"] == 2
@@ -323,11 +326,190 @@ def test_a_trial_knows_what_it_has_spent_before_it_is_finished(tmp_path: Path) -
     study = new_study(tmp_path)
     trial = Trial(study, study.ask(SPACE).number, run_dir=tmp_path)
     for epoch in (1, 2):
-        values = {"train/seconds": 2.0, "val/seconds": 1.0, "train/gpu_joules": 1.8e6, "train/cpu_joules": 0.0}
-        trial.report(0.5, values=values | {"epoch": epoch})
+        trial.report(0.5, values={"train/seconds": 2.0, "val/seconds": 1.0, "epoch": epoch})
     facts = study.trials[0].user_attrs
-    assert (facts["epochs"], facts["seconds"], facts["kwh"]) == (2, 6.0, 1.0)
+    assert (facts["epochs"], facts["seconds"]) == (2, 6.0)
     assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.5}
+
+
+def ledger_line(span: int, joules: float | None) -> str:
+    label = "unavailable" if joules is None else "measured"
+    gpu = {"joules": joules, "label": label, "source": "s", "reason": None}
+    cpu = {"joules": None, "label": "unavailable", "source": "none", "reason": "no counters"}
+    about = {"session": 1, "span": span, "finished": True, "phase": "train", "epoch": span, "seconds": 1.0}
+    return json.dumps(about | {"gpu": gpu, "cpu": cpu}) + "\n"
+
+
+@pytest.mark.parametrize(("joules", "kwh"), [(1.8e6, 1.0), (None, None)])
+def test_a_trial_cut_short_keeps_its_energy_too(joules: float | None, kwh: float | None, tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    trial = Trial(study, study.ask(SPACE).number, run_dir=tmp_path)
+    (tmp_path / "energy.jsonl").write_text(ledger_line(1, joules) + ledger_line(2, joules))
+    trial.close(None)
+    assert study.trials[0].user_attrs.get("kwh") == kwh
+
+
+def asker(study: optuna.Study, *overrides: str, n_trials: int = 4, n_jobs: int = 1) -> Asker:
+    options = {"sampler": {"_target_": "optuna.samplers.RandomSampler", "seed": None}}
+    return Asker(options | {"n_trials": n_trials, "n_jobs": n_jobs}, Split(SPACE, []), load(list(overrides)))
+
+
+def test_trials_are_asked_for_until_the_total_counting_those_that_run(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    first = asker(study, n_jobs=3).ask(study)
+    assert [trial.number for trial in first] == [0, 1, 2]
+    tell(study, first[0], TrialEnd("failed", reason="boom"))
+    tell(study, first[1], TrialEnd("pruned"))
+    assert [trial.number for trial in asker(study, n_jobs=3).ask(study)] == [3, 4]
+    assert asker(study, n_jobs=3).ask(study) == []
+    assert len(asker(study, n_trials=6, n_jobs=9).ask(study)) == 2
+
+
+@pytest.mark.parametrize("bound", ["sweep.max_failures=1", "sweep.max_seconds=5", "sweep.energy_budget_kwh=0.5"])
+def test_no_trial_is_asked_for_beyond_a_bound(bound: str, tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    (trial,) = asker(study).ask(study)
+    trial.set_user_attr("seconds", 6.0)
+    trial.set_user_attr("kwh", 0.5)
+    tell(study, trial, TrialEnd("failed", reason="boom"))
+    assert asker(study, bound).ask(study) == []
+    assert len(asker(study).ask(study)) == 1
+
+
+def test_a_sampler_that_keeps_its_state_in_the_study_repeats_no_point_either(tmp_path: Path) -> None:
+    space = {"model.depth": optuna.distributions.IntDistribution(1, 2), "model.norm": choice("batch", "group")}
+    sampler = optuna.samplers.NSGAIISampler(seed=0)
+    study = new_study(tmp_path, space=space, sampler=sampler)
+    options = {"sampler": {"_target_": "optuna.samplers.NSGAIISampler", "seed": None}, "n_trials": 12, "n_jobs": 1}
+    one = Asker(options, Split(space, []), load())
+    while trials := one.ask(study):
+        tell(study, trials[0], TrialEnd("complete", [0.5]))
+    done = finished(study.trials)
+    assert len(done) == 4
+    assert len({tuple(sorted(trial.params.items())) for trial in done}) == 4
+    assert out_of_bounds(study.trials, SweepConfig(max_failures=1)) is None
+
+
+def choice(*values: str) -> optuna.distributions.CategoricalDistribution:
+    return optuna.distributions.CategoricalDistribution(values)
+
+
+def dead_owner() -> dict[str, object]:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return dataclasses.asdict(this_process()) | {"pid": gone.pid}
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_the_point_of_a_dead_trial_is_tried_again_so_many_times(retries: int, tmp_path: Path) -> None:
+    study, config = new_study(tmp_path), SweepConfig(max_retries=retries)
+    study.ask(SPACE).set_user_attr("owner", dead_owner())
+    for _ in range(retries):
+        assert len(reap(study, config)) == 1
+        again = study.ask(SPACE)
+        assert again.params == study.trials[0].params
+        again.set_user_attr("owner", dead_owner())
+    assert len(reap(study, config)) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * (retries + 1)
+
+
+def test_what_a_dead_sweep_had_seen_to_its_end_counts(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    for end in (TrialEnd("complete", [0.7]), TrialEnd("pruned", reason="worse"), None):
+        trial = study.ask(SPACE)
+        trial.set_user_attr("owner", dead_owner())
+        if end is not None:
+            Trial(study, trial.number, run_dir=tmp_path).close(end)
+    assert [trial.number for trial in reap(study, SweepConfig())] == [2]
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[0].value == 0.7
+
+
+def test_a_trial_that_was_asked_for_by_nobody_who_lives_is_given_up(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    study.ask(SPACE)  # killed before it could say who asked
+    assert [trial.number for trial in reap(study, SweepConfig())] == [0]
+
+
+def test_a_trial_that_somebody_else_gave_up_stays_given_up(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    for end in (TrialEnd("complete", [0.5]), TrialEnd("pruned"), TrialEnd("failed", reason="boom")):
+        trial = study.ask(SPACE)
+        study.tell(trial.number, state=TrialState.FAIL)
+        tell(study, trial, end)
+        late = run_trial(
+            returning(0.5),
+            load(["sweep.study=s", f"sweep.trial={trial.number}"]),
+            run_dir=tmp_path,
+            sweeper=sweeper(tmp_path),
+        )
+        assert late == TrialEnd("failed", reason="it was given up before it began")
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
+    assert all("failure" not in trial.user_attrs for trial in study.trials)
+
+
+def test_the_reason_of_a_failure_holds_no_password(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    trial = study.ask(SPACE)
+    config = load(["sweep.study=s", f"sweep.trial={trial.number}"])
+    error = ValueError("no postgresql://me:hidden12@host/db")
+    tell(study, trial, run_trial(raising(error), config, run_dir=tmp_path, sweeper=sweeper(tmp_path)))
+    assert "no postgresql://" in study.trials[0].user_attrs["failure"]
+    assert "hidden12" not in (tmp_path / "s.journal").read_text()
+
+
+def test_a_new_study_keeps_out_of_a_folder_with_the_trials_of_another(tmp_path: Path) -> None:
+    study = new_study(tmp_path)
+    refuse_used_folder(study, tmp_path / "absent")
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    refuse_used_folder(study, tmp_path / "sweep")
+    (tmp_path / "sweep" / "0" / "journal.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir must be a folder without trials, since study 's' is new"):
+        refuse_used_folder(study, tmp_path / "sweep")
+    study.ask(SPACE)
+    refuse_used_folder(study, tmp_path / "sweep")
+
+
+def test_the_direction_is_that_of_what_is_monitored() -> None:
+    check_direction("maximize", load().training)
+    check_direction("minimize", load(["training.monitor=val/loss"]).training)
+    with pytest.raises(
+        ConfigError, match=r"must be minimize first, since training\.monitor is val/loss, got 'maximize'"
+    ):
+        check_direction("maximize", load(["training.monitor=val/loss"]).training)
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("nonsense", "storage must be journal:///path/study.journal or a URL of a database, .* got nonsense"),
+        ("nosuch://me:hidden12@h/db", "storage must be journal:///path/study.journal or a URL of a database"),
+        ("journal:///proc/none/s.journal", "storage must be a file in a folder that can be written"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_a_mistake_of_the_configuration(storage: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_storage(storage, heartbeat_seconds=10)
+    assert "hidden12" not in str(caught.value)
+
+
+def test_every_figure_of_a_study_is_drawn_that_it_has_the_trials_for(tmp_path: Path) -> None:
+    space = SPACE | {"model.filters": optuna.distributions.CategoricalDistribution((4, 8))}
+    study = new_study(tmp_path, space=space)
+    assert draw_study(study, tmp_path / "none", objectives=["val/auprc"]) == []
+    for number in range(6):
+        trial = study.ask(space)
+        trial.report(0.1 * number, 1)
+        tell(study, trial, TrialEnd("complete", [0.1 * number]))
+    names = {path.stem for path in draw_study(study, tmp_path / "one", objectives=["val/auprc"])}
+    single = {"history", "slice", "parallel_coordinates", "timeline", "intermediate_values", "contour", "importances"}
+    assert names == single
+    both = new_study(tmp_path, name="both", directions=["maximize", "minimize"])
+    tell(both, both.ask(SPACE), TrialEnd("complete", [0.5, 2.0]))
+    drawn = draw_study(both, tmp_path / "two", objectives=["val/auprc", "seconds"])
+    assert {path.stem for path in drawn} == {"pareto", "timeline"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 def test_a_database_that_is_gone_is_one_message_without_its_password() -> None:

@@ -27,8 +27,9 @@ def test_every_recipe_runs_with_tiny_settings(recipe: str, tiny: list[str], tmp_
     assert done.returncode == 0, done.stderr[-2000:]
     states = [trial.state for trial in study_in(tmp_path, recipe).trials]
     assert sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states) == 3
-    assert f"astrid compare --sweep {recipe}" in done.stdout
-    assert (tmp_path / "outputs/sweeps" / recipe / "trials.json").is_file()
+    assert "again: python train.py " in done.stdout
+    assert "at full size: python train.py " in done.stdout
+    assert (tmp_path / "outputs/sweeps" / recipe / "study" / "trials.json").is_file()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -112,14 +113,9 @@ def test_the_same_sweep_gives_the_same_trials_and_values(tiny: list[str], tmp_pa
 
 
 @pytest.mark.slow
-def test_trials_that_cannot_run_fail_until_the_cap_ends_the_sweep(tiny: list[str], tmp_path: Path) -> None:
-    hopeless = ["model.depth=5", "data.tile_size=72", "sweep.max_failures=3", "data.field_size=144"]
-    done = run(
-        sweep("sweep=depth_filters", "model.filters=choice(4,8,16)", *hopeless, tiny=tiny, cwd=tmp_path), cwd=tmp_path
-    )
-    assert done.returncode == 2, done.stderr[-2000:]  # what is fixed is checked before the first trial
+def test_trials_that_cannot_run_fail_alone(tiny: list[str], tmp_path: Path) -> None:
     mixed = ["model.depth=choice(3,5)", "data.tile_size=72", "data.field_size=144", "hydra.sweeper.n_trials=4"]
-    mixed += ["data.train_fields=2", "training.epochs=1", "sweep.max_failures=50"]
+    mixed += ["optimizer.lr=interval(0.001,0.01)", "data.train_fields=2", "training.epochs=1", "sweep.max_failures=50"]
     done = run(sweep("sweep=depth_filters", *mixed, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     trials = study_in(tmp_path, "depth_filters").trials
@@ -128,3 +124,23 @@ def test_trials_that_cannot_run_fail_until_the_cap_ends_the_sweep(tiny: list[str
         assert (trial.state == TrialState.FAIL) == failed
         assert not failed or "data.tile_size must be a multiple of 2**model.depth" in trial.user_attrs["failure"]
     assert sum(trial.state != TrialState.FAIL for trial in trials) == 4
+
+
+@pytest.mark.slow
+def test_a_hopeless_sweep_ends_at_its_cap_with_exit_code_1(tiny: list[str], tmp_path: Path) -> None:
+    hopeless = ["model.depth=choice(5,6)", "data.tile_size=72", "data.field_size=144", "sweep.max_failures=3"]
+    done = run(sweep("sweep=depth_filters", *hopeless, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no trial of study 'depth_filters' came to its end" in done.stderr
+    assert len(study_in(tmp_path, "depth_filters").trials) == 3
+
+
+@pytest.mark.slow
+def test_two_workers_reach_the_total_together(tiny: list[str], tmp_path: Path) -> None:
+    small = ["sweep.workers=2", "data.train_fields=2", "training.epochs=1", "hydra.sweeper.n_trials=5"]
+    done = run(sweep("sweep=grid", *small, tiny=tiny, cwd=tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    trials = study_in(tmp_path, "grid").trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
+    assert len({tuple(trial.params.items()) for trial in trials}) == 5
+    assert len({trial.user_attrs["owner"]["pid"] for trial in trials}) == 2

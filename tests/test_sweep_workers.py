@@ -144,7 +144,8 @@ def check_mlflow(sweep: Sweep, folder: Path) -> None:
     tags = parents[0].data.tags
     assert tags["best.run"] == best.user_attrs["mlflow_run_id"]
     assert tags["best.command"].startswith("python train.py ")
-    assert {"figures", "trials.json"} <= {file.path for file in client.list_artifacts(parents[0].info.run_id)}
+    sent = {file.path for file in client.list_artifacts(parents[0].info.run_id)}
+    assert sent == {"figures", "trials.json", "optimization_results.yaml"}
 
 
 @pytest.mark.slow

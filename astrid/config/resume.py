@@ -86,6 +86,7 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     folder = Path(run_folder("", config.training.resume))
     saved = load_config(folder)
     saved.training.resume = config.training.resume
+    saved.sweep = SweepConfig()  # a trial that is resumed by hand is a run of its own: its study has given it up
     masked_groups = {key.partition(".")[0] for key in masked_leaves(dataclasses.asdict(saved))}
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]

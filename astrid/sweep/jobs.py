@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -14,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import ConfigError
+from ..config.secrets import scrub
 from .trial import TrialEnd
 
 log = logging.getLogger(__name__)
@@ -54,9 +56,10 @@ def split_overrides(recipe: Sequence[str], arguments: Sequence[str]) -> Split:
     return Split(searched, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
 
 
-def derived_seed(seed: int, number: int) -> int:
-    """Return the seed of the `number`-th of several things that share one seed."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def derived_seed(seed: int, number: int, *, purpose: Literal["training", "sampler"] = "training") -> int:
+    """Return the seed of the `number`-th of several things that share one seed; no two purposes share any."""
+    stream = ("training", "sampler").index(purpose)
+    return int(np.random.SeedSequence([seed, number], spawn_key=(stream,)).generate_state(1)[0])
 
 
 def own_overrides(trial: Trial | FrozenTrial, split: Split, *, seed: int) -> list[str]:
@@ -85,17 +88,19 @@ def end_of(job: JobReturn) -> TrialEnd:
     try:
         end = job.return_value
     except Exception as error:  # noqa: BLE001 - a job of its own configuration: its failure, not the sweep's
-        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+        return TrialEnd("failed", reason=scrub(f"{type(error).__name__}: {error}"))
     assert isinstance(end, TrialEnd)
     return end
 
 
-def tell(study: optuna.Study, trial: Trial, end: TrialEnd) -> None:
-    """Record how a trial ended."""
-    if end.state == "complete":
-        study.tell(trial.number, end.values, state=TrialState.COMPLETE)
+def tell(study: optuna.Study, trial: Trial | FrozenTrial, end: TrialEnd) -> None:
+    """Record how a trial ended, unless somebody else has given it up meanwhile."""
+    if study.trials[trial.number].state.is_finished():
+        log.warning("trial %d was given up before it ended as %s", trial.number, end.state)
         return
     if end.state == "failed":
-        trial.set_user_attr("failure", end.reason)
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr("failure", scrub(end.reason))
         log.warning("trial %d failed: %s", trial.number, end.reason)
-    study.tell(trial.number, state=TrialState.PRUNED if end.state == "pruned" else TrialState.FAIL)
+    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[end.state]
+    values = end.values if end.state == "complete" else None
+    study.tell(trial.number, values, state=state, skip_if_finished=True)

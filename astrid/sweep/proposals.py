@@ -118,9 +118,7 @@ def is_waiting(trials: Sequence[FrozenTrial]) -> bool:
     return any(trial.state == TrialState.WAITING for trial in trials)
 
 
-def same_point(trial: Trial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return a complete trial at the same point, None where there is none."""
+def same_point(trial: Trial, trials: Sequence[FrozenTrial]) -> bool:
+    """Tell whether an earlier trial was at the same point."""
     mine = point_of(trial.params)
-    return next(
-        (other for other in trials if other.state == TrialState.COMPLETE and point_of(other.params) == mine), None
-    )
+    return any(other.number != trial.number and point_of(other.params) == mine for other in trials)

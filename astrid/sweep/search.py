@@ -1,49 +1,45 @@
-"""The search itself: ask for trials until the study has its total, launch them, tell how they ended."""
+"""The search itself: ask for trials until the study has its total, launch them, settle how they ended."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import optuna
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages._heartbeat import get_heartbeat_thread
+from optuna.trial import Trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..config import Config, ConfigError, RunError, check
+from ..config import Config, RunError, TrainingConfig, check
 from ..config.compose import PROJECT_ROOT, load
 from ..config.leaves import leaves
 from ..config.lost_jobs import lost_job_errors
 from ..config.secrets import scrub
-from ..tracking.parent_run import open_parent
+from ..tracking.parent_run import Ending, open_parent
+from .asking import MADE_BY_OPTUNA, Asker
 from .bounds import finished, out_of_bounds
-from .jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
+from .jobs import end_of, link_overrides, own_overrides, split_overrides, tell
 from .launched import ends_after_loss, noted_ends
-from .living import note_owner, reap, release
-from .proposals import ask, ask_at, cells, check_countable, is_waiting, rehearse, same_point, untried
-from .study import Direction, StudyLock, default_storage, open_storage, open_study
+from .living import end_tracked_runs, reap, release
+from .proposals import check_countable
+from .study import Direction, StudyLock, default_storage, open_storage, open_study, refuse_used_folder
 from .summary import summarise
 from .trial import TrialEnd
 from .workers import run_workers
 
 log = logging.getLogger(__name__)
-
-MADE_BY_OPTUNA = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
-GRID = "optuna.samplers.GridSampler"
-SEEDED_ANEW = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler", "optuna.samplers.GPSampler")
-"""Samplers whose only state is their generator: seeded by trial, a study that was cut short goes on the same way."""
 
 
 @dataclass
@@ -57,17 +53,14 @@ class Search:
     launcher : Launcher
     folder : Path
         Of the sweep, with a folder for each trial.
-    split : Split
-        What is searched, and what is fixed.
-    base : Config
-        What every trial has.
+    asker : Asker
+        What decides where the next trial is.
     """
 
     options: Mapping[str, Any]
     launcher: Launcher
     folder: Path
-    split: Split = field(init=False)
-    base: Config = field(init=False)
+    asker: Asker = field(init=False)
 
     @classmethod
     def from_options(
@@ -80,21 +73,44 @@ class Search:
         )
         return cls(options, launcher, Path(config.hydra.sweep.dir))
 
+    @property
+    def base(self) -> Config:
+        """What every trial has."""
+        return self.asker.base
+
     def run(self, arguments: Sequence[str]) -> None:
         """Run the study to its total, in processes of its own unless a launcher does that, and show what came out."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         recipe = [f"{name}={value}" for name, value in (self.options["params"] or {}).items()]
-        self.split = split_overrides(recipe, arguments)
-        self.base = load(self.split.fixed)
-        is_worker = self.base.sweep.worker is not None
+        split = split_overrides(recipe, arguments)
+        self.asker = Asker(self.options, split, load(split.fixed))
         with named_failures(str(self.options["storage"])):
             study, lock = self._open()
-            if is_worker or not self._launches_here():
+            if self.base.sweep.worker is not None:
                 self._search(study, lock)
             else:
-                self._supervise(study)
-            if not is_worker:
-                self._close(study)
+                self._lead(study, lock)
+
+    def _lead(self, study: optuna.Study, lock: StudyLock) -> None:
+        """See the study to its end, whatever end that is, and show it.
+
+        Worker processes search, also a single one: a trial that the system kills takes its worker with it, and not the
+        sweep. A launcher has processes of its own.
+        """
+        ending: Ending = "FAILED"
+        config, here = self.base.sweep, self._launches_here()
+        try:
+            if here:
+                run_workers(config.workers, folder=self.folder, restarts=config.max_failures)
+            else:
+                self._search(study, lock)
+            check_outcome(study, self.base)
+            ending = "FINISHED"
+        except KeyboardInterrupt:
+            ending = "KILLED"
+            raise RunError(f"study {study.study_name!r} was stopped; run the same command again to go on") from None
+        finally:
+            summarise(study, folder=self.folder, base=self.base, split=self.asker.split, ending=ending)
 
     def _launches_here(self) -> bool:
         if isinstance(self.launcher, BasicLauncher):
@@ -104,53 +120,26 @@ class Search:
         check(workers == 1, "sweep.workers", workers, rule, "try hydra.sweeper.n_jobs to say how many run at once")
         return False
 
-    def _supervise(self, study: optuna.Study) -> None:
-        """Let worker processes search: a trial that the system kills takes its worker with it, and not the sweep."""
-        config = self.base.sweep
-        try:
-            run_workers(config.workers, folder=self.folder, restarts=config.max_failures)
-        except KeyboardInterrupt:
-            summarise(study, folder=self.folder, base=self.base, split=self.split, status="KILLED")
-            raise RunError(f"study {study.study_name!r} was stopped; run the same command again to go on") from None
-
-    def _close(self, study: optuna.Study) -> None:
-        summarise(study, folder=self.folder, base=self.base, split=self.split, status="FINISHED")
-        trials = study.get_trials(deepcopy=False)
-        if not finished(trials):
-            raise RunError(f"no trial of study {study.study_name!r} came to its end; each says why above")
-        if (why := out_of_bounds(trials, self.base.sweep)) is not None and why.failed:
-            raise RunError(f"study {study.study_name!r} was stopped: {why.text}; {len(finished(trials))} are finished")
-
     def _open(self) -> tuple[optuna.Study, StudyLock]:
-        name, space = str(self.options["study_name"]), self.split.searched
-        if self._is_grid:
+        name, space = str(self.options["study_name"]), self.asker.split.searched
+        if self.asker.is_grid:
             check_countable(space)
+        wanted = directions(self.options["direction"])
+        check_direction(wanted[0], self.base.training)
         url = self.options["storage"] or default_storage(name, PROJECT_ROOT)
         lock = StudyLock(url, study_name=name, folder=PROJECT_ROOT / "outputs" / "studies")
         with lock.hold():
             study = open_study(
                 open_storage(url, heartbeat_seconds=self.base.sweep.heartbeat_seconds),
                 name=name,
-                directions=directions(self.options["direction"]),
-                sampler=self._sampler(asked=0),
+                directions=wanted,
+                sampler=self.asker.sampler(asked=0),
                 pruner=instantiate(self.options["pruner"], _execution_whitelist_=MADE_BY_OPTUNA),
                 space=space,
                 settings=leaves(asdict(self.base)),
             )
+            refuse_used_folder(study, self.folder)
         return study, lock
-
-    @property
-    def _is_grid(self) -> bool:
-        return str(self.options["sampler"]["_target_"]) == GRID
-
-    def _sampler(self, *, asked: int) -> optuna.samplers.BaseSampler:
-        if self._is_grid:
-            return optuna.samplers.RandomSampler(seed=0)  # never asked: the cells are counted here
-        options = dict(self.options["sampler"])
-        seed = self.base.training.seed if options["seed"] is None else options["seed"]
-        options["seed"] = derived_seed(seed, asked) if options["_target_"] in SEEDED_ANEW else seed
-        sampler = instantiate(OmegaConf.create(options), _execution_whitelist_=MADE_BY_OPTUNA)
-        return cast(optuna.samplers.BaseSampler, sampler)
 
     def _parent(self, study: optuna.Study, lock: StudyLock) -> str | None:
         with lock.hold():
@@ -164,59 +153,23 @@ class Search:
         parent = self._parent(study, lock)
         while True:
             with lock.hold():
-                reap(study, self.base)
-                trials = self._ask(study)
+                dead = reap(study, self.base.sweep)
+                trials = self.asker.ask(study)
+            end_tracked_runs(dead, self.base.tracking)
             if not trials:
                 return
             jobs = [self._job(trial, study_name=study.study_name, parent=parent) for trial in trials]
             try:
-                ends = self._launch(study, jobs, trials=trials)
+                with beating(study, trials):
+                    ends = self._launch(study, jobs, trials=trials)
             except BaseException:  # Ctrl-C too: the trials are given back before it goes on
                 settle(study, trials, ends=noted_ends(study, trials), config=self.base, lost=False)
                 raise
             settle(study, trials, ends=ends, config=self.base, lost=True)
 
     def _job(self, trial: Trial, *, study_name: str, parent: str | None) -> list[str]:
-        own = own_overrides(trial, self.split, seed=self.base.training.seed)
+        own = own_overrides(trial, self.asker.split, seed=self.base.training.seed)
         return [*own, *link_overrides(trial, study_name=study_name, parent=parent)]
-
-    def _ask(self, study: optuna.Study) -> list[Trial]:
-        """Start as many trials as the study still needs and this process runs at once; hold the study's lock."""
-        trials: list[Trial] = []
-        while len(trials) < int(self.options["n_jobs"]):
-            known = study.get_trials(deepcopy=False)
-            total = int(self.options["n_trials"])
-            counted = len(finished(known)) + sum(trial.state == TrialState.RUNNING for trial in known)
-            if counted >= total:
-                break
-            if (why := out_of_bounds(known, self.base.sweep)) is not None:
-                log.warning("no further trial is started: %s", why.text)
-                break
-            trial = self._next(study, known)
-            if trial is None:
-                log.warning(
-                    "no further trial is started: all %s combinations have been tried", cells(self.split.searched)
-                )
-                break
-            if (twin := same_point(trial, known)) is not None:
-                study.tell(trial.number, twin.values)  # the sampler insists on a point whose value is known
-                continue
-            note_owner(trial)
-            log.info("trial %d begins; %d of %d are finished", trial.number, len(finished(known)), total)
-            trials.append(trial)
-        return trials
-
-    def _next(self, study: optuna.Study, known: Sequence[FrozenTrial]) -> Trial | None:
-        space = self.split.searched
-        if is_waiting(known):
-            return ask(study, space)
-        if self._is_grid:
-            point = untried(space, known, generator=np.random.default_rng(len(known)))
-        elif self.options["sampler"]["_target_"] in SEEDED_ANEW:
-            point = rehearse(study, space, sampler=self._sampler(asked=len(known)))
-        else:
-            return ask(study, space)  # a sampler that keeps its state in the study
-        return None if point is None else ask_at(study, space, point)
 
     def _launch(self, study: optuna.Study, jobs: list[list[str]], *, trials: list[Trial]) -> list[TrialEnd | None]:
         """Launch one by one unless the numbers, after which job folders are called, follow one another."""
@@ -237,7 +190,31 @@ def settle(
     for trial, end in zip(trials, ends, strict=True):
         if end is not None:
             tell(study, trial, end)
-    release(study, trials, config=config, lost=lost)
+    end_tracked_runs(release(study, trials, config=config.sweep, lost=lost), config.tracking)
+
+
+@contextmanager
+def beating(study: optuna.Study, trials: Sequence[Trial]) -> Iterator[None]:
+    """Let a database hear that trials live whose jobs may still wait in a queue; nothing on a journal file."""
+    with ExitStack() as stack:
+        for trial in trials:
+            beat = get_heartbeat_thread(trial._trial_id, study._storage)
+            stack.enter_context(cast(AbstractContextManager[None, None], beat))
+        yield
+
+
+def check_outcome(study: optuna.Study, base: Config) -> None:
+    """Refuse to call a study finished that has nothing, or was ended by its failures.
+
+    Raises
+    ------
+    RunError
+    """
+    trials = study.get_trials(deepcopy=False)
+    if not finished(trials):
+        raise RunError(f"no trial of study {study.study_name!r} came to its end; each says why above")
+    if (why := out_of_bounds(trials, base.sweep)) is not None and why.failed:
+        raise RunError(f"study {study.study_name!r} was stopped: {why.text}; {len(finished(trials))} are finished")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -254,6 +231,18 @@ def check_options(options: Mapping[str, Any]) -> None:
     for option in ("n_trials", "n_jobs"):
         value = options[option]
         check(int(value) >= 1, f"hydra.sweeper.{option}", value, "at least 1", f"try hydra.sweeper.{option}=12")
+
+
+def check_direction(first: Direction, training: TrainingConfig) -> None:
+    """Refuse to look for the worst value of what is monitored.
+
+    Raises
+    ------
+    ConfigError
+    """
+    wanted = "maximize" if training.monitor_mode == "max" else "minimize"
+    rule = f"{wanted} first, since training.monitor is {training.monitor}"
+    check(first == wanted, "hydra.sweeper.direction", first, rule, f"try hydra.sweeper.direction={wanted}")
 
 
 def directions(option: Any) -> list[Direction]:
@@ -276,10 +265,6 @@ def named_failures(storage: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError as error:
-        raise ConfigError(
-            scrub(f"hydra.sweeper.storage {storage} must have a driver: {error}; try pip install 'astrid[postgres]'")
-        ) from error
     except (StorageInternalError, SQLAlchemyError) as error:
         first_line = str(error.__cause__ or error).strip().partition("\n")[0]
         raise RunError(

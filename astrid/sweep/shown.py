@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -43,7 +43,8 @@ def print_study(
     *,
     saved: Saved,
     objectives: Sequence[str],
-    command: str | None,
+    commands: Mapping[str, str],
+    tracked: bool,
 ) -> None:
     """Print the best trials or the Pareto front, the states, what pruning saved, and what to type next."""
     console = Console()
@@ -54,9 +55,11 @@ def print_study(
     lines = [f"trials: {counted}"]
     if saved.epochs:
         lines.append(f"pruning saved {saved}")
-    if command is not None:
-        lines.append(f"the best again: {command}" if len(objectives) == 1 else f"the first again: {command}")
-    lines.append(f"compare: astrid compare --sweep {study.study_name}")
+    if commands:
+        first = "the best" if len(objectives) == 1 else "the first"
+        lines += [f"{first} again: {commands['best.command']}", f"at full size: {commands['best.full_size']}"]
+    if tracked:
+        lines.append(f"compare: astrid compare --sweep {study.study_name}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -16,11 +16,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from ..config import ConfigError
+from ..config.secrets import scrub
+from ..tracking.journal import FILE_NAME
 
-JOURNAL = "journal://"
+JOURNAL, SQLITE = "journal://", "sqlite:///"
 SPACE, SETTINGS = "search_space", "settings"
 NEUTRAL = ("tracking.", "energy.", "sweep.", "training.device", "training.threads", "training.seed", "data.workers")
 """Knobs that may differ between the trials of a study: they change no value that is compared, or only its noise."""
@@ -45,11 +48,27 @@ def open_storage(url: str, *, heartbeat_seconds: int) -> BaseStorage:
     heartbeat_seconds : int
         Interval of the heartbeats by which a database knows that a trial lives; a journal file has none.
     """
-    if url.startswith(JOURNAL):
-        path = Path(url.removeprefix(JOURNAL)).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return _open_journal(url) if url.startswith(JOURNAL) else _open_database(url, heartbeat_seconds)
+    except OSError as error:
+        rule = "a file in a folder that can be written"
+        raise ConfigError(f"hydra.sweeper.storage must be {rule}, got {url}: {error.strerror}; try another") from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        rule = "journal:///path/study.journal or a URL of a database, as postgresql://user@host/studies"
+        raise ConfigError(scrub(f"hydra.sweeper.storage must be {rule}, got {url}")) from error
+    except ImportError as error:
+        remedy = "try pip install -e '.[postgres]'"
+        raise ConfigError(scrub(f"hydra.sweeper.storage {url} must have a driver: {error}; {remedy}")) from error
+
+
+def _open_journal(url: str) -> BaseStorage:
+    path = journal_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_torn_line(path)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _open_database(url: str, heartbeat_seconds: int) -> BaseStorage:
     engine = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}} if url.startswith("sqlite") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna says so of its heartbeats
@@ -59,6 +78,11 @@ def open_storage(url: str, *, heartbeat_seconds: int) -> BaseStorage:
             heartbeat_interval=heartbeat_seconds,
             grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
         )
+
+
+def journal_path(url: str) -> Path:
+    """Return the absolute path of a journal file."""
+    return Path(url.removeprefix(JOURNAL)).absolute()
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -79,14 +103,21 @@ def _drop_torn_line(path: Path) -> None:
 class StudyLock:
     """One holder at a time among all processes of a study, so that together they never ask for too many trials.
 
-    A file lock beside a local file; on PostgreSQL an advisory lock, which holds across machines too. On any other
-    database the file lock reaches the processes of this machine only.
+    A file lock beside a journal or SQLite file; on PostgreSQL an advisory lock, which holds across machines too. On any
+    other database a file lock in `folder`, which reaches the processes of this checkout only.
     """
 
     def __init__(self, url: str, *, study_name: str, folder: Path) -> None:
         self._url = url
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = FileLock(folder / f"{study_name}.lock")
+        local = url.startswith((JOURNAL, SQLITE))
+        path = Path(url.partition(":///")[2] if url.startswith(SQLITE) else url.removeprefix(JOURNAL)).absolute()
+        place = path.with_name(f"{path.name}.study") if local else folder / study_name
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            rule = "a file in a folder that can be written"
+            raise ConfigError(f"hydra.sweeper.storage must be {rule}, got {url}: {error.strerror}") from error
+        self._file = FileLock(f"{place}.lock")
         self._key = int.from_bytes(hashlib.sha256(f"astrid {study_name}".encode()).digest()[:8], signed=True)
 
     @contextmanager
@@ -137,12 +168,7 @@ def open_study(
         Where a pruner meets two objectives, or the study was made for other objectives, another search space, or
         other settings, whose values can't be compared with these.
     """
-    if len(directions) > 1 and not isinstance(pruner, optuna.pruners.NopPruner):
-        kind = type(pruner).__name__
-        raise ConfigError(
-            f"hydra.sweeper.pruner must be nop with {len(directions)} objectives, got {kind}: nobody can say which of "
-            "two curves is the worse; try hydra/sweeper/pruner=nop"
-        )
+    _refuse_pruner(pruner, directions)
     study = optuna.create_study(
         study_name=name, storage=storage, sampler=sampler, pruner=pruner, directions=directions, load_if_exists=True
     )
@@ -156,6 +182,27 @@ def open_study(
     compared = {key: text for key, text in settings.items() if key not in space and not key.startswith(NEUTRAL)}
     _refuse_another(study, SETTINGS, compared, missing="absent")
     return study
+
+
+def refuse_used_folder(study: optuna.Study, folder: Path) -> None:
+    """Refuse to begin a study in a folder that holds the trials of another.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not study.get_trials(deepcopy=False) and any(folder.glob(f"[0-9]*/{FILE_NAME}")):
+        rule = f"a folder without trials, since study {study.study_name!r} is new"
+        raise ConfigError(f"hydra.sweep.dir must be {rule}, got {folder}; move it away, or {REMEDY}")
+
+
+def _refuse_pruner(pruner: optuna.pruners.BasePruner, directions: list[Direction]) -> None:
+    if len(directions) > 1 and not isinstance(pruner, optuna.pruners.NopPruner):
+        kind = type(pruner).__name__
+        raise ConfigError(
+            f"hydra.sweeper.pruner must be nop with {len(directions)} objectives, got {kind}: nobody can say which of "
+            "two curves is the worse; try hydra/sweeper/pruner=nop"
+        )
 
 
 def _refuse_another(study: optuna.Study, what: str, ours: Mapping[str, str], *, missing: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..config import Config
 from ..config.command import train_command
 from ..config.compose import load
-from ..tracking.parent_run import StudyReport, register_best, report_parent
+from ..tracking.parent_run import Ending, StudyReport, register_best, report_parent
 from .figures import draw_study
 from .jobs import Split, own_overrides
 from .shown import Saved, print_study
@@ -26,50 +27,51 @@ from .trial import COST_UNIT, RUN_ID
 
 log = logging.getLogger(__name__)
 
-RESULTS, TRIALS, FIGURES = "optimization_results.yaml", "trials.json", "figures"
+STUDY, RESULTS, TRIALS, FIGURES = "study", "optimization_results.yaml", "trials.json", "figures"
 
 
-def summarise(
-    study: optuna.Study, *, folder: Path, base: Config, split: Split, status: Literal["FINISHED", "KILLED"]
-) -> None:
-    """Print the best trials, write the files of the sweep's folder, and bring the study's MLflow run up to date.
+def summarise(study: optuna.Study, *, folder: Path, base: Config, split: Split, ending: Ending) -> None:
+    """Print the best trials, write the study's files, and bring its MLflow run up to date.
 
     Parameters
     ----------
     study : Study
     folder : Path
-        Of the sweep.
+        Of the sweep; the files go to its `study` folder.
     base, split : Config, Split
         What every trial has, and what was searched.
-    status : "FINISHED" or "KILLED"
+    ending : "FINISHED", "FAILED" or "KILLED"
         How this command ended; the study's run stays RUNNING where another process still searches.
     """
     trials, best = study.get_trials(deepcopy=False), ranked(study)
     objectives = objective_names(study, base)
     saved = saved_by_pruning(trials, epochs=base.training.epochs)
-    command = best_command(best[0], split, seed=base.training.seed) if best else None
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / RESULTS, OmegaConf.to_yaml(OmegaConf.create(results(study))))
-    _write(folder / TRIALS, json.dumps(table_of(trials, objectives), indent=1))
-    print_study(study, best, saved=saved, objectives=objectives, command=command)
-    if status == "FINISHED":
-        draw_study(study, folder / FIGURES, objectives=objectives)
+    commands = best_commands(best[0], split, seed=base.training.seed) if best else {}
+    tracked = base.tracking.backend != "off"
+    print_study(study, best, saved=saved, objectives=objectives, commands=commands, tracked=tracked)
+    files = folder / STUDY
+    files.mkdir(parents=True, exist_ok=True)
+    _write(files / RESULTS, OmegaConf.to_yaml(OmegaConf.create(results(study))))
+    _write(files / TRIALS, json.dumps(table_of(trials, objectives), indent=1))
+    if ending == "FINISHED":
+        draw_study(study, files / FIGURES, objectives=objectives)
     parent = study.user_attrs.get("parent_run")
-    if parent is not None and base.tracking.backend != "off":
-        going_on = any(trial.state == TrialState.RUNNING for trial in trials)
-        if status == "FINISHED" and not going_on:
+    if parent is not None and tracked:
+        going_on = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+        if ending == "FINISHED" and not going_on:
             crown(study, best, base)
-        tags = describe(study, best, saved=saved) | ({} if command is None else {"best.command": command})
+        tags = describe(study, best, saved=saved) | commands
         metrics = dict(zip((f"best/{name}" for name in objectives), best[0].values, strict=True)) if best else {}
-        ended = "RUNNING" if going_on else status
-        report_parent(base.tracking, parent, StudyReport(tags, metrics, folder, (TRIALS,), ended))
+        status = "RUNNING" if going_on else ending
+        report_parent(base.tracking, parent, StudyReport(tags, metrics, files, (TRIALS,), status))
 
 
-def best_command(best: FrozenTrial, split: Split, *, seed: int) -> str:
-    """Return what a person types to train the best trial again, with its figures this time."""
+def best_commands(best: FrozenTrial, split: Split, *, seed: int) -> dict[str, str]:
+    """Return what a person types to train the best trial again, with its figures this time, and at full size."""
     config = load(own_overrides(best, split, seed=seed))
     config.metrics.figures = True
-    return train_command(config)
+    parameters = shlex.join(f"{name}={value}" for name, value in best.params.items())
+    return {"best.command": train_command(config), "best.full_size": f"python train.py {parameters}"}
 
 
 def crown(study: optuna.Study, best: Sequence[FrozenTrial], base: Config) -> None:
@@ -99,6 +101,7 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 def saved_by_pruning(trials: Sequence[FrozenTrial], *, epochs: int) -> Saved:
     """Add up the epochs that pruned trials were spared, and what they would have cost at each one's own pace."""
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.user_attrs.get("epochs")]
+    pruned = [trial for trial in pruned if not trial.user_attrs.get("budget_spent")]  # no merit of the pruner
     shares: list[float] = [(epochs - trial.user_attrs["epochs"]) / trial.user_attrs["epochs"] for trial in pruned]
     measured = bool(pruned) and all(trial.user_attrs.get("kwh") is not None for trial in pruned)
 
@@ -150,6 +153,6 @@ def describe(study: optuna.Study, best: Sequence[FrozenTrial], *, saved: Saved) 
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # another command may end at the same time
     partial.write_text(text)
     partial.replace(path)

@@ -16,15 +16,19 @@ from hydra.utils import instantiate
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread
 
-from ..config import BudgetSpent, Config, Pruned, RunError, SweepConfig
+from ..config import BudgetSpent, Config, Pruned, RunError, Stopped, SweepConfig
 from ..config.compose import PROJECT_ROOT
+from ..config.secrets import scrub
+from ..energy import total_kwh
+from ..energy.ledger import read_ledger
+from ..energy.records import summarise
+from ..energy_runs import LEDGER
 from ..tracking import known_run_id
 from ..tracking.owner import this_process
 from .study import default_storage, open_storage
 
 log = logging.getLogger(__name__)
 
-JOULES_PER_KWH = 3.6e6
 JOB, END, RUN_ID = "job", "end", "mlflow_run_id"
 """Attributes of a trial: its own process, how it ended (a sweep may lose sight of the process), its MLflow run."""
 COST_UNIT = "cost_unit"
@@ -66,7 +70,6 @@ class Trial:
         self.study = study
         self._run_dir = run_dir
         self.seconds = 0.0
-        self._joules = 0.0
         self._id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         self._trial = optuna.trial.Trial(study, self._id)
 
@@ -76,7 +79,7 @@ class Trial:
             self._trial.set_user_attr(name, value)
 
     def report(self, value: float, *, values: Mapping[str, float]) -> None:
-        """Report the objective after an epoch, of which `values` tell number, seconds and joules.
+        """Report the objective after an epoch, of which `values` tell number and seconds.
 
         Raises
         ------
@@ -86,10 +89,6 @@ class Trial:
         epoch = int(values["epoch"])
         self.seconds += values["train/seconds"] + values["val/seconds"]
         self.note(epochs=epoch, seconds=self.seconds)
-        joules = [spent for name, spent in values.items() if name.endswith("_joules")]
-        if joules:
-            self._joules += sum(joules)
-            self.note(kwh=self._joules / JOULES_PER_KWH)
         if len(self.study.directions) > 1:
             return
         self._trial.report(value, epoch)
@@ -99,7 +98,7 @@ class Trial:
     def close(self, end: TrialEnd | None) -> None:
         """Keep how the trial ended, None where it was cut short; nothing where its sweep has given it up."""
         with suppress(UpdateFinishedTrialError):
-            note_run(self._trial, self._run_dir)
+            note_facts(self._trial, self._run_dir)
             self.note(**({JOB: None} if end is None else {END: asdict(end)}))
 
     def heartbeat(self) -> AbstractContextManager[None, None]:
@@ -107,11 +106,19 @@ class Trial:
         return cast(AbstractContextManager[None, None], get_heartbeat_thread(self._id, self.study._storage))
 
 
-def note_run(trial: optuna.trial.Trial, run_dir: Path) -> None:
-    """Keep with a trial which MLflow run it is, once that is known."""
-    run_id = known_run_id(run_dir)
+def note_facts(trial: optuna.trial.Trial, run_dir: Path) -> None:
+    """Keep with a trial which MLflow run it is, and what energy its ledger holds, as far as they are known."""
+    run_id, kwh = known_run_id(run_dir), spent_kwh(run_dir)
     if run_id is not None:
         trial.set_user_attr(RUN_ID, run_id)
+    if kwh is not None:
+        trial.set_user_attr("kwh", kwh)
+
+
+def spent_kwh(run_dir: Path) -> float | None:
+    """Return the energy that a run has used so far, None where none was measured."""
+    path = run_dir / LEDGER
+    return total_kwh(summarise(list(read_ledger(path).spans.values()))) if path.is_file() else None
 
 
 def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweeper: Mapping[str, Any]) -> TrialEnd:
@@ -129,12 +136,18 @@ def run_trial(run: Callable[..., float], config: Config, *, run_dir: Path, sweep
     sweeper : mapping
         Options of the sweeper, as Hydra hands them to the job: storage, study, pruner.
     """
-    trial = open_trial(config.sweep, sweeper, run_dir=run_dir)
+    try:
+        trial = open_trial(config.sweep, sweeper, run_dir=run_dir)
+    except UpdateFinishedTrialError:
+        return TrialEnd("failed", reason="it was given up before it began")
     end = None
     try:
         with trial.heartbeat():
             end = _train(run, config, run_dir=run_dir, trial=trial)
         return end
+    except Stopped as stopped:
+        number = config.sweep.trial
+        raise Stopped(f"trial {number} was stopped; the sweep's own command tries its parameters again") from stopped
     finally:
         trial.close(end)
 
@@ -148,12 +161,13 @@ def _train(run: Callable[..., float], config: Config, *, run_dir: Path, trial: T
         return finite([objective, *note_cost(trial, config.sweep, run_dir=run_dir)])
     except (Pruned, BudgetSpent) as pruned:
         log.info("trial %s: %s", config.sweep.trial, pruned)
+        trial.note(budget_spent=isinstance(pruned, BudgetSpent))
         return TrialEnd("pruned", reason=str(pruned))
     except SystemExit as left:
         return TrialEnd("failed", reason=f"the trial left the process with code {left.code}")
     except Exception as error:  # whatever a trial raises is that trial's failure, and not the sweep's
         log.debug("trial %s failed", config.sweep.trial, exc_info=True)
-        return TrialEnd("failed", reason=f"{type(error).__name__}: {error}")
+        return TrialEnd("failed", reason=scrub(f"{type(error).__name__}: {error}"))
 
 
 def finite(values: list[float]) -> TrialEnd:

@@ -185,9 +185,7 @@ def named_failures(uri: str) -> Iterator[None]:
     except FAILURES as error:
         first_line = str(error).strip().partition("\n")[0]
         remedy = (
-            "; install the database's driver, as pip install 'astrid[postgres]'"
-            if isinstance(error, ImportError)
-            else ""
+            "; install the database's driver, as pip install -e '.[postgres]'" if isinstance(error, ImportError) else ""
         )
         raise ShippingError(scrub(f"MLflow at {uri}: {first_line}{remedy}")) from error
 

@@ -15,13 +15,15 @@ from ..config.secrets import scrub_values
 from .gate import FACTS_FILE, FIELDS_FILE
 from .places import resolve_uri
 from .records import STUDY_TAG
-from .shipper import ShippingError, prepare_mlflow
+from .shipper import RunDeletedError, ShippingError, prepare_mlflow
 from .stored_runs import SWEEP_TASK, TASK_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
+
+Ending = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
@@ -36,37 +38,37 @@ class StudyReport:
         Folder whose files go with it.
     tables : sequence of str
         Those of the files that MLflow's pages show as tables.
-    status : "RUNNING", "FINISHED" or "KILLED"
+    status : "RUNNING", "FINISHED", "FAILED" or "KILLED"
     """
 
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     files: Path
     tables: tuple[str, ...]
-    status: Literal["RUNNING", "FINISHED", "KILLED"]
+    status: Ending | Literal["RUNNING"]
 
 
 def open_parent(config: TrackingConfig, *, study: str, known: str | None) -> str | None:
     """Return the id of the study's run, which is RUNNING again, creating it where there is none; None without MLflow.
 
     Hold the study's lock, or two workers create one each. An MLflow that doesn't answer keeps no sweep from running:
-    the log says so, and the trials are found by their tag `sweep`.
+    the log says so, and the trials are found by their tag `sweep`. A run that somebody deleted is made anew.
     """
     if config.backend == "off":
         return None
     try:
         with _store(config) as client:
-            from .mlflow_sink import open_experiment, run_exists
+            from .mlflow_sink import open_experiment
 
-            if known is not None and run_exists(client, known):
+            if known is not None and _is_there(client, known):
                 client.update_run(known, status="RUNNING")
                 return known
             experiment = open_experiment(client, config)
             tags = {STUDY_TAG: study, TASK_TAG: SWEEP_TASK}
             return str(client.create_run(experiment, run_name=f"sweep {study}", tags=tags).info.run_id)
     except ShippingError as error:
-        log.warning("%s; the sweep goes on without a parent run", error)
-        return None
+        log.warning("%s; the sweep goes on %s", error, "without a parent run" if known is None else "all the same")
+        return known
 
 
 def report_parent(config: TrackingConfig, run_id: str, report: StudyReport) -> None:
@@ -112,6 +114,15 @@ def register_best(config: TrackingConfig, run_id: str) -> str | None:
     except ShippingError as error:
         log.warning("%s; the best trial's model is not registered until the command is run again", error)
         return None
+
+
+def _is_there(client: MlflowClient, run_id: str) -> bool:
+    from .mlflow_sink import run_exists
+
+    try:
+        return run_exists(client, run_id)
+    except RunDeletedError:
+        return False
 
 
 @contextmanager
