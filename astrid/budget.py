@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from astrid.alerts import Alert
 from astrid.config import BudgetSpent, ConfigError, EnergyConfig, Stopped
-from astrid.energy import Factors, Meter, consequences, total_kwh
+from astrid.energy import JOULES_PER_KWH, Factors, Meter, consequences
 from astrid.runtime import StopSignals
 from astrid.training import StepReport
 
@@ -51,6 +51,7 @@ class Budget:
         self._limits = limits_of(config)
         self._factors, self._meter, self._stop, self._tell, self._clock = factors, meter, stop, tell, clock
         self._told: set[str] = set()
+        self._most = 0.0
         self._looked = -LOOK_SECONDS
         self.spent: str | None = None
 
@@ -81,9 +82,13 @@ class Budget:
         return show_and_look
 
     def _used(self) -> dict[str, float]:
-        kwh = total_kwh(self._meter.summary())
-        if kwh is None:
+        """Give what was used, by unit: of a component that is lost what it had used by then, which never falls."""
+        known = self._meter.known()
+        if known.joules is None:
             return {}
+        if known.missing:
+            self._say_partial(" and ".join(known.missing))
+        kwh = self._most = max(self._most, known.joules / JOULES_PER_KWH)
         costs = consequences(kwh, self._factors)
         used = {"kwh": kwh, "g_co2e": costs.get("carbon/g_co2e"), "usd": costs.get("cost/usd")}
         return {name: value for name, value in used.items() if value is not None}
@@ -99,6 +104,11 @@ class Budget:
         if name not in self._told:
             log.warning("energy.budget_%s can't be kept any more: what the run uses is not measured", name)
         self._told.add(name)
+
+    def _say_partial(self, lost: str) -> None:
+        if lost not in self._told:
+            log.warning("the budgets of energy can't be kept whole: the %s is not measured all the time", lost)
+        self._told.add(lost)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -127,8 +137,8 @@ def in_phase(meter: Meter, phase: str, call: Callable[[dict[str, float]], None])
     return metered
 
 
-def check_measured(config: EnergyConfig, meter: Meter) -> None:
-    """Refuse a budget that nobody could keep.
+def check_measured(config: EnergyConfig, meter: Meter, *, uses_gpu: bool) -> None:
+    """Refuse a budget that nobody could keep: one of a run whose GPU, or of which nothing, is measured.
 
     Raises
     ------
@@ -139,3 +149,6 @@ def check_measured(config: EnergyConfig, meter: Meter) -> None:
         if not meter.measures:
             remedy = "leave it null, or estimate by energy.cpu_watts"
             raise ConfigError(f"energy.budget_{name} must be null where no energy is measured, got {limit:g}; {remedy}")
+        if uses_gpu and not meter.measures_gpu and config.gpus != "none":
+            rule, remedy = "null where the GPU is used and not measured", "leave it null, or say energy.gpus=none"
+            raise ConfigError(f"energy.budget_{name} must be {rule}, got {limit:g}; {remedy} to count the rest only")

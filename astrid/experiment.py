@@ -82,7 +82,7 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
             tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
-        gpus, listen = runtime.gpu_uuids, alerts.sample
+        gpus, listen = () if config.energy.source == "off" else runtime.gpu_uuids, alerts.sample
         monitor = open_monitor(config.tracking, tracker, gpu_uuids=gpus, listen=listen, read_watts=lambda: meter.watts)
         stack.enter_context(monitor)
         progress = Progress() if saved is None else take_up(learner, saved)
@@ -103,7 +103,8 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         )
         outcome = judge(learner, progress, config=config, splits=splits, run_dir=run_dir, meter=meter, factors=factors)
         stop_if_asked(stop, progress, run_dir=run_dir)
-        report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
+        with meter.phase("report"):
+            report(outcome, config=config, run_dir=run_dir, tracker=tracker, seconds=time.perf_counter() - began)
         report_errors(tracker, step=outcome.epoch)
     if config.sweep.trial is None:
         say_where(config.tracking, run_dir)
@@ -205,7 +206,7 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
 def open_meter(config: EnergyConfig, runtime: Runtime) -> Meter:
     """Open the energy meter on the devices of this run; its ledger waits until the run has its folder."""
     meter = build_meter(config, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=None)
-    check_measured(config, meter)
+    check_measured(config, meter, uses_gpu=bool(runtime.gpu_uuids))
     return meter
 
 

@@ -95,7 +95,7 @@ def open_monitor(
     tracker : Tracker
         Where they go.
     gpu_uuids : sequence of str
-        GPUs that this process uses; empty on the CPU.
+        GPUs that this process uses, to be asked through NVML; empty on the CPU, and where energy.source is off.
     listen : callable
         Also gets each sample, as the rules that warn do.
     read_watts : callable

@@ -14,7 +14,7 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from astrid.config import Config, FramesData, RunError, TrackingConfig
+from astrid.config import Config, DataError, FramesData, RunError, TrackingConfig
 from astrid.config.compose import PROJECT_ROOT
 from astrid.config.leaves import leaves
 from astrid.config.secrets import scrub_values
@@ -153,8 +153,12 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
 
 def report_energy_figures(run_dir: Path, tracker: Tracker) -> None:
     """Draw power and phases, write the phases as a table and note what would save energy, where it was measured."""
-    analyzer = EnergyAnalyzer([read_run(run_dir)])
-    (run,) = analyzer.runs
+    try:
+        run = read_run(run_dir)
+    except DataError as error:  # the numbers are on record already
+        log.warning("no figure of the energy is drawn: %s", error)
+        return
+    analyzer = EnergyAnalyzer([run])
     if run.total_joules is None:
         return
     if advice := analyzer.advice(run.name):
@@ -288,4 +292,5 @@ def _energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:
 def _joules(part: Component) -> str:
     if part.joules is None:
         return f"{part.label} ({part.reason})"
-    return f"{part.joules:.0f} J ({part.label}, {part.source})"
+    error = "" if part.error_joules is None else f" ± {part.error_joules:.2g}"
+    return f"{part.joules:.0f}{error} J ({part.label}, {part.source})"

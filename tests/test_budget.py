@@ -15,8 +15,10 @@ from astrid.budget import Budget, check_measured, in_phase
 from astrid.config import BudgetSpent, ConfigError, EnergyConfig, Stopped, TrackingConfig, TrainingConfig
 from astrid.config.command_line import one_message
 from astrid.config.resume import may_change
-from astrid.energy import build_meter, find_factors
-from astrid.energy.sources import Counter
+from astrid.energy import Meter, build_meter, find_factors
+from astrid.energy.channel import Channel
+from astrid.energy.ledger import Ledger
+from astrid.energy.sources import Counter, SourceError
 from astrid.learner import Progress
 from astrid.runtime import StopSignals
 from astrid.tracking import open_tracker
@@ -76,7 +78,7 @@ def test_without_a_budget_nothing_is_read() -> None:
 def test_it_is_looked_at_once_a_second_at_most() -> None:
     readings: list[float] = []
     kept = Kept(EnergyConfig(budget_kwh=1.0))
-    kept.meter.summary = lambda: readings.append(kept.clock.now) or type(kept.meter).summary(kept.meter)  # type: ignore[method-assign,func-returns-value]
+    kept.meter.known = lambda: readings.append(kept.clock.now) or type(kept.meter).known(kept.meter)  # type: ignore[method-assign,func-returns-value]
     for tenth in range(31):
         kept.look_at(tenth / 10 / 3600)
     assert readings == pytest.approx([0, 1, 2, 3])
@@ -88,14 +90,49 @@ def test_a_budget_that_cannot_be_kept_any_more_is_told_and_stops_nothing(caplog:
     assert caplog.text.count("energy.budget_kwh can't be kept any more") == 1
 
 
+def test_what_a_lost_gpu_had_used_still_counts_and_the_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    clock, stop = ScriptedClock(), StopSignals()
+    lost = False
+
+    def of_the_gpu() -> float:
+        if lost:
+            raise SourceError("GPU is lost")
+        return 400 * clock.now
+
+    gpu, cpu = Channel("GPU", [Counter("g", of_the_gpu)]), Channel("CPU", [Counter("c", lambda: 65 * clock.now)])
+    meter = Meter(gpu=gpu, cpu=cpu, synchronise=lambda: None, ledger=Ledger(None), sample_seconds=1, clock=clock)
+    config = EnergyConfig(budget_kwh=0.1)
+    budget = Budget(config, find_factors(config), meter=meter, stop=stop, tell=lambda alert: None, clock=clock)
+
+    def look_after(seconds: int) -> None:
+        span = meter.start("train", epoch=seconds)
+        for _ in range(seconds):
+            clock.now += 1
+            budget.look()
+        meter.stop(span)
+
+    look_after(700)  # 465 W: 0.0904 kWh
+    assert stop.received is None
+    assert "can't be kept whole" not in caplog.text
+    lost = True
+    look_after(500)  # 65 W more that are known: 0.0994 kWh
+    assert stop.received is None
+    assert "the GPU is not measured all the time" in caplog.text
+    look_after(60)
+    assert stop.received == "its budget"
+
+
 def test_a_budget_where_nothing_is_measured_is_refused(tmp_path: Path) -> None:
     config = EnergyConfig(budget_kwh=1.0)
     meter = build_meter(config, gpu_uuids=[], synchronise=lambda: None, ledger=None, powercap=tmp_path)
     with pytest.raises(ConfigError, match=r"energy\.budget_kwh must be null where no energy is measured, got 1"):
-        check_measured(config, meter)
+        check_measured(config, meter, uses_gpu=False)
     estimated = dataclasses.replace(config, cpu_watts=65.0)
     meter = build_meter(estimated, gpu_uuids=[], synchronise=lambda: None, ledger=None, powercap=tmp_path)
-    check_measured(estimated, meter)
+    check_measured(estimated, meter, uses_gpu=False)
+    with pytest.raises(ConfigError, match=r"budget_kwh must be null where the GPU is used and not measured, got 1"):
+        check_measured(estimated, meter, uses_gpu=True)
+    check_measured(dataclasses.replace(estimated, gpus="none"), meter, uses_gpu=True)
 
 
 def test_a_loop_whose_budget_is_spent_saves_and_ends_and_goes_on_with_a_larger_one(tmp_path: Path) -> None:

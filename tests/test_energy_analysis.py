@@ -170,8 +170,51 @@ def test_advice_needs_samples_that_support_it(samples: list[Sample], words: list
 
 
 def test_much_energy_between_the_phases_is_told() -> None:
-    (advice,) = recommend([], {"train": 0.7, "other": 0.3}, params={})
+    shares, enough = {"train": 0.7, "other": 0.3}, [sample(n, busy=95.0) for n in range(ENOUGH_SAMPLES)]
+    (advice,) = recommend(enough, shares, params={})
     assert advice.startswith("30% of the energy went between the phases")
+    assert recommend(enough[1:], shares, params={}) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "device"), [({"energy.gpus": "all"}, "NVIDIA H100"), ({}, "cpu"), ({"energy.gpus": "all"}, "cpu")]
+)
+def test_nothing_is_advised_about_gpus_that_the_run_did_not_use(params: dict[str, str], device: str) -> None:
+    idle = [sample(n, busy=0.0, throttles=("power cap",)) for n in range(ENOUGH_SAMPLES)]
+    assert len(recommend(idle, {}, params={"energy.gpus": "auto"}, device="NVIDIA H100")) == 2
+    assert recommend(idle, {}, params=params, device=device) == []
+
+
+def test_an_epoch_that_goes_on_counts_for_no_image() -> None:
+    going_on = (*SPANS[:-1], span("train", 3, 390.0))
+    assert made(spans=going_on).per_image == pytest.approx(made().per_image)
+
+
+def test_energy_to_reach_a_metric_holds_what_a_kill_made_it_do_twice() -> None:
+    spans = (span("train", 1, 40.0), span("validation", 1, 10.0), span("train", 1, 50.0), span("validation", 1, 10.0))
+    found = EnergyAnalyzer([made(spans=spans)]).to_reach("val/auprc", 0.6)["a"]
+    assert found is not None
+    assert found.joules == 110.0
+
+
+def test_carbon_and_cost_are_those_of_the_total_beside_them() -> None:
+    factors = {"energy.pue": "1.2", "carbon.grams_per_kwh": "381", "cost.usd_per_kwh": "0.3"}
+    run = made(tags=factors, metrics={"carbon/g_co2e": 0.001, "cost/usd": 0.001})
+    kwh = 1100 / 3.6e6
+    assert run.consequences == pytest.approx({"carbon/g_co2e": kwh * 1.2 * 381, "cost/usd": kwh * 1.2 * 0.3})
+    (row,) = csv.DictReader(io.StringIO(tables(EnergyAnalyzer([run]))["runs.csv"]))
+    assert float(row["g_co2e"]) == pytest.approx(kwh * 1.2 * 381)
+    assert f"{kwh * 1.2 * 381:.3g} gCO2e" in describe(EnergyAnalyzer([run]), "a")
+    assert made(tags={"carbon.grams_per_kwh": "unavailable"}).consequences == {}
+
+
+def test_runs_of_which_other_components_were_measured_are_no_rivals() -> None:
+    cpu_only = RunEnergy(
+        "cpu",
+        LedgerContents({(1, 1): PhaseEnergy("train", 1, 1.0, NO_CPU, Component(65.0, "estimated", "given"))}),
+        metrics={"test/auprc": 0.9},
+    )
+    assert [run.name for run in EnergyAnalyzer([made(), cpu_only]).pareto("test/auprc")] == ["cpu", "a"]
 
 
 def test_the_tables_hold_runs_phases_and_samples() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,37 @@ def test_ledger_that_cannot_be_written_does_not_end_the_sampling_and_is_told_onc
     for clock.now in (6.0, 12.0):
         meter.sample()
     assert caplog.text.count("could not be written") == 1
+
+
+class FullDisk(FileIO):
+    """A file that takes some bytes of what is written, and then none."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if len(data) < 40:
+            raise OSError(28, "No space left on device")
+        return super().write(data[:30])
+
+
+def test_a_write_that_is_cut_short_leaves_whole_lines_and_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "energy.jsonl"
+    ledger = Ledger(path)
+    ledger.finish(1, reading(epoch=1))
+    before = path.read_bytes()
+    monkeypatch.setattr("astrid.energy.ledger.FileIO", FullDisk)
+    with pytest.raises(OSError, match="No space left"):
+        ledger.finish(2, reading(epoch=2))
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    ledger.finish(3, reading(epoch=3))
+    assert [span.epoch for span in read_ledger(path).spans.values()] == [1, 2, 3]
+
+
+def test_a_phase_whose_line_cannot_be_written_ends_no_run_and_counts(tmp_path: Path) -> None:
+    clock = ScriptedClock()
+    meter = scripted_meter(Counter("c", lambda: 10 * clock.now), clock, tmp_path / "energy.jsonl")
+    (tmp_path / "energy.jsonl").mkdir()
+    with meter.phase("train", epoch=1):
+        clock.now += 2
+    assert meter.summary().gpu.joules == 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,7 +55,10 @@ def test_a_whole_run_on_a_played_gpu_reports_its_energy_and_keeps_its_budget(
     assert sum(phases) == pytest.approx(metrics["energy/gpu_joules"], rel=1e-3)
     assert metrics["energy/gpu_joules"] == pytest.approx(100 * metrics["energy/seconds"], rel=0.02)
     assert metrics["carbon/g_co2e"] == pytest.approx(metrics["energy/total_kwh"] * 1.2 * 381)
-    assert metrics["energy/train_joules_per_image"] > metrics["energy/inference_joules_per_image"] > 0
+    tiles = {split: int(re.search(rf'"data.{split}_tiles": "(\d+)"', text)[1]) for split in ("train", "val")}  # type: ignore[index]
+    for name, phase, split in (("train", "train", "train"), ("inference", "validation", "val")):
+        joules = metrics[f"energy/{phase}_joules"] / (3 * tiles[split])
+        assert metrics[f"energy/{name}_joules_per_image"] == pytest.approx(joules)
     assert {"energy_phases.png", "energy_power.png"} <= {path.name for path in (run_dir / "figures").iterdir()}
     assert (run_dir / "energy_phases.csv").is_file()
     text = (run_dir / "journal.jsonl").read_text()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrid.energy.rapl import open_rapl
-from astrid.energy.sources import Counter, Integral, SourceError
+from astrid.energy.sources import STANDSTILL_SECONDS, Counter, Integral, SourceError
 
 RANGE_MICROJOULES = 262_143_328_850
 
@@ -136,3 +136,25 @@ def test_rapl_that_disappears_raises_its_reason(tmp_path: Path) -> None:
     counter.unlink()
     with pytest.raises(SourceError, match="No such file"):
         source.read(0.0)
+
+
+def test_a_counter_that_stands_still_gives_no_energy() -> None:
+    counter = Counter("c", lambda: 7.0)
+    assert counter.read(0.0) == 0.0
+    assert counter.read(STANDSTILL_SECONDS - 0.1) == 0.0
+    with pytest.raises(SourceError, match="c stands still at 7 J for 3 s"):
+        counter.read(STANDSTILL_SECONDS)
+
+
+def test_a_counter_that_moves_between_two_distant_readings_does_not_stand_still() -> None:
+    values = iter([1.0, 1.0, 900.0, 900.0])
+    counter = Counter("c", lambda: next(values))
+    assert [counter.read(now) for now in (0.0, 2.0, 600.0, 602.0)] == [0.0, 0.0, 899.0, 899.0]
+
+
+def test_a_wrap_that_would_mean_impossible_power_is_a_reset(caplog: pytest.LogCaptureFixture) -> None:
+    values = iter([200_010.0, 1.0, 51.0])
+    counter = Counter("RAPL", lambda: next(values), wrap_joules=262_143.0)
+    assert [counter.read(now) for now in (0.0, 0.1, 0.6)] == [0.0, 0.0, 50.0]
+    assert counter.flags == ["RAPL started again: the gap is left out"]
+    assert "RAPL went back from 200010.000 J to 1.000 J" in caplog.text

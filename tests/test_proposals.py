@@ -32,6 +32,7 @@ EVERY = {point_of({"depth": depth, "filters": filters}) for depth in (1, 2, 3) f
 def test_values_are_those_of_the_command_line() -> None:
     assert values_of(IntDistribution(2, 8, step=3)) == [2, 5, 8]
     assert values_of(CategoricalDistribution(("a", None))) == ["a", None]
+    assert values_of(CategoricalDistribution((4, 4, 8))) == [4, 8]
     assert values_of(FloatDistribution(0.0, 0.3, step=0.1)) == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert values_of(FloatDistribution(1e-4, 1e-2, log=True)) is None
     assert cells(SMALL) == 6

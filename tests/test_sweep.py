@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -27,7 +29,7 @@ from astrid.sweep.bounds import finished, out_of_bounds
 from astrid.sweep.figures import draw_study
 from astrid.sweep.jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
 from astrid.sweep.living import reap, release
-from astrid.sweep.search import check_direction, check_options, directions, named_failures
+from astrid.sweep.search import check_objectives, check_options, directions, named_failures
 from astrid.sweep.study import JOURNAL, StudyLock, open_storage, refuse_used_folder
 from astrid.sweep.summary import objective_names, ranked, saved_by_pruning, table_of
 from astrid.sweep.trial import COST_UNIT, Trial, TrialEnd, note_cost, run_trial
@@ -350,7 +352,7 @@ def test_a_trial_cut_short_keeps_its_energy_too(joules: float | None, kwh: float
 
 
 def asker(study: optuna.Study, *overrides: str, n_trials: int = 4, n_jobs: int = 1) -> Asker:
-    options = {"sampler": {"_target_": "optuna.samplers.RandomSampler", "seed": None}}
+    options = {"sampler": {"_target_": "optuna.samplers.TPESampler", "seed": None, "n_startup_trials": 2}}
     return Asker(options | {"n_trials": n_trials, "n_jobs": n_jobs}, Split(SPACE, []), load(list(overrides)))
 
 
@@ -471,13 +473,41 @@ def test_a_new_study_keeps_out_of_a_folder_with_the_trials_of_another(tmp_path: 
     refuse_used_folder(study, tmp_path / "sweep")
 
 
-def test_the_direction_is_that_of_what_is_monitored() -> None:
-    check_direction("maximize", load().training)
-    check_direction("minimize", load(["training.monitor=val/loss"]).training)
-    with pytest.raises(
-        ConfigError, match=r"must be minimize first, since training\.monitor is val/loss, got 'maximize'"
-    ):
-        check_direction("maximize", load(["training.monitor=val/loss"]).training)
+@pytest.mark.parametrize(
+    ("wanted", "overrides", "message"),
+    [
+        (["maximize"], ["training.monitor=val/loss"], "must be minimize first, since training.monitor is val/loss"),
+        (["minimize"], [], "must be maximize first, since training.monitor is val/auprc"),
+        (["maximize"], ["sweep.second_objective=energy"], "try sweep.second_objective=null"),
+        (["maximize", "minimize"], [], "try sweep.second_objective=energy"),
+        (["maximize", "maximize"], ["sweep.second_objective=energy"], "must be ['maximize', 'minimize']"),
+    ],
+)
+def test_directions_must_be_those_of_the_objectives(wanted: list[Any], overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_objectives(wanted, load(overrides))
+
+
+def test_directions_that_fit_the_objectives_are_taken() -> None:
+    check_objectives(["maximize"], load())
+    check_objectives(["minimize"], load(["training.monitor=val/loss"]))
+    check_objectives(["maximize", "minimize"], load(["sweep.second_objective=energy"]))
+
+
+def test_a_point_that_is_tried_again_keeps_its_seed_and_the_next_ones_theirs(tmp_path: Path) -> None:
+    whole, cut = (new_study(tmp_path, name=name) for name in ("whole", "cut"))
+    split = Split(SPACE, [])
+    seeds: dict[str, list[str]] = {"whole": [], "cut": []}
+    for study in (whole, cut):
+        while trials := asker(study).ask(study):
+            if study is cut and trials[0].number in (1, 3):
+                release(study, trials, config=SweepConfig(), lost=False)
+                continue
+            seeds[study.study_name].append(own_overrides(trials[0], split, seed=7)[-1])
+            tell(study, trials[0], TrialEnd("complete", [trials[0].params["optimizer.lr"]]))
+    assert len(cut.trials) == 6
+    assert seeds["cut"] == seeds["whole"]
+    assert [trial.params for trial in finished(cut.trials)] == [trial.params for trial in whole.trials]
 
 
 @pytest.mark.parametrize(

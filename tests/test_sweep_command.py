@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ def test_a_recipe_varies_only_keys_that_every_choice_of_its_groups_has(recipe: s
     for chosen in itertools.product(*groups.values()):
         for end in (0, -1):
             knobs = {name: values[end] for name, values in ends.items()} | dict(zip(groups, chosen, strict=True))
-            load([f"sweep={recipe}", *(f"{name}={value}" for name, value in knobs.items())])
+            config = load([f"sweep={recipe}", *(f"{name}={value}" for name, value in knobs.items())])
+            for name in knobs.keys() - groups.keys():
+                assert str(attrgetter(name)(config)).lower() == str(knobs[name]).lower()
 
 
 def test_the_sweeper_is_known_where_the_installed_entry_points_are_old() -> None:
@@ -83,6 +86,8 @@ def test_a_plain_multirun_stays_hydras_own_and_an_interval_there_says_what_it_ne
             ["sweep=grid", "optimizer.lr=interval(0.1,0.2)"],
             "optimizer.lr must be a choice(...) or a range(...) in a grid",
         ),
+        (["sweep=grid", "model.deph=choice(1,2)"], "model.deph must be a key of the configuration"),
+        (["sweep=grid", "hydra.sweeper.n_trialz=4"], "hydra.sweeper.n_trialz must be a key of the configuration"),
         (["sweep=wide", "sweep.max_failures=0"], "sweep.max_failures must be at least 1, got 0"),
         (["sweep=energy_quality", "hydra/sweeper/pruner=median"], "hydra.sweeper.pruner must be nop with 2 objectives"),
     ],

@@ -30,10 +30,7 @@ from ..tracking.stored_runs import RunStore, StoredRun, read_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("run", nargs="*", metavar="RUN", help="run folder, or id or name of an MLflow run")
-    parser.add_argument("--sweep", metavar="NAME", help="all runs of a sweep, by name or folder of outputs/sweeps")
-    parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
-    parser.add_argument("--uri", help="MLflow database or server (default: tracking.uri of conf/)")
+    add_choice(parser)
     parser.add_argument("--metric", default="test/auprc", help="what to rank by (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the terminal")
@@ -56,6 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         write(arguments.html, render_page(comparison, title=title(arguments)))
     return 0
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Declare the ways to name runs, which `check_choice` and `find` take up."""
+    parser.add_argument("run", nargs="*", metavar="RUN", help="run folder, or id or name of an MLflow run")
+    parser.add_argument("--sweep", metavar="NAME", help="all runs of a sweep, by name or folder of outputs/sweeps")
+    parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
+    parser.add_argument("--uri", help="MLflow database or server (default: tracking.uri of conf/)")
 
 
 def check_choice(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import EPOCH_METRICS, ConfigError
-from .compare import check_choice, check_folder, find, uncollected, write
+from .compare import add_choice, check_choice, check_folder, find, uncollected, write
 from .compare import open_store as open_store_at
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("run", nargs="*", metavar="RUN", help="run folder, or id or name of an MLflow run")
-    parser.add_argument("--sweep", metavar="NAME", help="all runs of a sweep, by name or folder of outputs/sweeps")
-    parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
-    parser.add_argument("--uri", help="MLflow database or server (default: tracking.uri of conf/)")
+    add_choice(parser)
     parser.add_argument("--metric", default="test/auprc", help="what energy is weighed against (default: %(default)s)")
     parser.add_argument(
         "--reach", type=_target, metavar="METRIC=VALUE", help="energy until an epoch was as good as that"
@@ -77,6 +74,8 @@ def print_findings(analyzer: EnergyAnalyzer, arguments: argparse.Namespace) -> N
     if arguments.reach is not None:
         metric, value = arguments.reach
         print("\n" + describe_reached(analyzer.to_reach(metric, value), metric, value))
+    if not any(arguments.metric in one.metrics for one in analyzer.runs):
+        print(f"\nno run here has {arguments.metric}: nothing is weighed against it")
     front = analyzer.pareto(arguments.metric, lower=_lower(arguments.metric))
     if len(analyzer.runs) > 1 and front:
         print(f"\nno other run has both less energy and a better {arguments.metric} than:")

@@ -141,14 +141,18 @@ def _compose(overrides: list[str]) -> DictConfig:
         return compose("config", overrides=overrides)
 
 
+def composed(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose without checking ranges and contradictions."""
+    register()
+    return _compose(list(overrides))
+
+
 def composed_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose without checking; what must still be given is "???"."""
-    register()
-    values = OmegaConf.to_container(_compose(list(overrides)), resolve=True)
-    return cast(dict[str, Any], values)
+    return cast(dict[str, Any], OmegaConf.to_container(composed(overrides), resolve=True))
 
 
-def to_config(composed: DictConfig, *, overrides: Iterable[str] = ()) -> Config:
+def to_config(node: DictConfig, *, overrides: Iterable[str] = ()) -> Config:
     """Turn what Hydra composed into a checked `Config`; `overrides` are the user's own, for resuming.
 
     Raises
@@ -158,9 +162,9 @@ def to_config(composed: DictConfig, *, overrides: Iterable[str] = ()) -> Config:
     """
     from .resume import resumed
 
-    refuse_unknown_keys(composed)
+    refuse_unknown_keys(node)
     try:
-        config = OmegaConf.to_object(composed)
+        config = OmegaConf.to_object(node)
     except MissingMandatoryValue as error:
         key = getattr(error, "full_key", None) or "a value"
         raise ConfigError(f"{key} must be given, got nothing; add {key}=... to the command line") from None

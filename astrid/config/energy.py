@@ -36,7 +36,8 @@ class EnergyConfig:
     country: str | None = None
     """Three letters of the country (ISO 3166) whose yearly mean of the table in the package is the carbon intensity."""
     live_zone: str | None = None
-    """Zone of Electricity Maps, such as DE or US-CAL-CISO, whose carbon intensity is asked for when the run starts."""
+    """Zone of Electricity Maps, such as DE or US-CAL-CISO, whose carbon intensity is asked for when the run starts, and
+    again for the whole of it when it is resumed."""
     live_token_env: str = "ELECTRICITYMAPS_TOKEN"
     """Name of the environment variable that holds your token of Electricity Maps."""
     live_url: str = "https://api.electricitymaps.com/v3/carbon-intensity/latest"

@@ -95,7 +95,8 @@ def explain_unknown_key(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3)
     group = name.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == group]
-    remedy = f"did you mean {' or '.join(close)}?" if close else f"known there: {', '.join(siblings)}"
+    known_there = f"known there: {', '.join(siblings)}" if siblings else "see --help"
+    remedy = f"did you mean {' or '.join(close)}?" if close else known_there
     return f"{name} must be a key of the configuration, but there is none of that name; {remedy}"
 
 

@@ -2,7 +2,7 @@
 
 from .analysis import EnergyAnalyzer, RunEnergy
 from .build import build_meter
-from .carbon import consequences, energy_labels, energy_metrics, per_image, total_kwh
+from .carbon import JOULES_PER_KWH, consequences, energy_labels, energy_metrics, per_image, total_kwh
 from .factors import Factors, find_factors
 from .gpu_load import GpuLoad, open_gpu_load
 from .meter import Meter
@@ -11,6 +11,7 @@ from .sources import Label, SourceError
 from .span import Span
 
 __all__ = [
+    "JOULES_PER_KWH",
     "Component",
     "EnergyAnalyzer",
     "EnergySummary",

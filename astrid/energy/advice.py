@@ -13,7 +13,9 @@ THROTTLED_SHARE = 0.1
 OTHER_SHARE = 0.2
 
 
-def recommend(samples: Sequence[Sample], shares: Mapping[str, float], *, params: Mapping[str, str]) -> list[str]:
+def recommend(
+    samples: Sequence[Sample], shares: Mapping[str, float], *, params: Mapping[str, str], device: str | None = None
+) -> list[str]:
     """Say what would save energy, with the evidence.
 
     Parameters
@@ -24,9 +26,13 @@ def recommend(samples: Sequence[Sample], shares: Mapping[str, float], *, params:
         Share of each phase in the total energy.
     params : mapping
         Knobs of the run, to name the value that could change.
+    device : str, optional
+        What the run computed on; nothing is said of GPUs that it didn't use.
     """
     training = [sample for sample in samples if sample.phase == "train"]
-    return [*_on_idling(training, params), *_on_throttling(training), *_on_other(shares)]
+    own = device != "cpu" and params.get("energy.gpus", "auto") == "auto"
+    of_the_gpu = [*_on_idling(training, params), *_on_throttling(training)] if own else []
+    return [*of_the_gpu, *(_on_other(shares) if len(training) >= ENOUGH_SAMPLES else [])]
 
 
 def _on_idling(samples: Sequence[Sample], params: Mapping[str, str]) -> list[str]:
@@ -68,6 +74,6 @@ def _on_other(shares: Mapping[str, float]) -> list[str]:
     if share < OTHER_SHARE:
         return []
     return [
-        f"{share:.0%} of the energy went between the phases, into checkpoints and reports: "
+        f"{share:.0%} of the energy went between the phases, into checkpoints above all: "
         "try a larger training.checkpoint_minutes, or a faster disk"
     ]

@@ -58,13 +58,30 @@ class RunEnergy:
         return None if self.total_joules is None else self.total_joules / JOULES_PER_KWH
 
     @property
+    def consequences(self) -> dict[str, float]:
+        """Carbon and cost of that total, by metric name, with the factors that the run was configured with."""
+        if self.total_kwh is None:
+            return {}
+        names = ("energy.pue", "carbon.grams_per_kwh", "cost.usd_per_kwh")
+        pue, grams, usd = (_number(self.tags.get(name)) for name in names)
+        rates = {"carbon/g_co2e": grams, "cost/usd": usd}
+        return {name: self.total_kwh * (pue or 1.0) * rate for name, rate in rates.items() if rate is not None}
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The components that the total holds."""
+        return tuple(name for name in ("gpu", "cpu") if getattr(self.summary, name).joules is not None)
+
+    @property
     def per_image(self) -> dict[str, float]:
         """Joules of an image and of a megapixel, in training and in inference, by metric name; unknown is absent."""
         train, val = self._images("train"), self._images("val")
         tile = _number(self.params.get("data.tile_size"))
         if train is None or val is None or tile is None:
             return {}
-        return per_image(self.summary, train_images=train, val_images=val, tile_size=int(tile))
+        done = {epoch for epoch, _ in self.histories.get("train/loss", ())}
+        whole = [span for span in self.spans if span.epoch is None or span.epoch in done]  # not the epoch that goes on
+        return per_image(summarise(whole), train_images=train, val_images=val, tile_size=int(tile))
 
     @property
     def batch_size(self) -> int | None:
@@ -157,29 +174,32 @@ class EnergyAnalyzer:
     def pareto(self, metric: str, *, lower: bool = False) -> list[RunEnergy]:
         """Return the runs that no other beats in both energy and metric, by rising energy.
 
+        Runs are rivals where the same components were measured: the CPU of one says nothing beside the GPU of another.
+
         Parameters
         ----------
         metric : str
         lower : bool
             Whether the metric improves by falling.
         """
-        known = [(run.total_joules, run.metrics[metric], run) for run in self.runs if metric in run.metrics]
-        costs = sorted(
-            ((joules, -value if not lower else value, run) for joules, value, run in known if joules is not None),
-            key=lambda item: item[:2],
-        )
-        front: list[RunEnergy] = []
-        best = float("inf")
-        for _, loss, run in costs:
-            if loss < best:
-                front.append(run)
-                best = loss
-        return front
+        known = [run for run in self.runs if metric in run.metrics and run.total_joules is not None]
+        kinds = dict.fromkeys(run.measured for run in known)
+        fronts = [_front([run for run in known if run.measured == kind], metric, lower=lower) for kind in kinds]
+        return sorted((run for front in fronts for run in front), key=lambda run: run.total_joules or 0.0)
 
     def advice(self, name: str) -> list[str]:
         """Recommend what the samples of a run support; empty where they support nothing."""
         run = self._by_name[name]
-        return recommend(run.ledger.samples, self.shares(name), params=run.params)
+        return recommend(run.ledger.samples, self.shares(name), params=run.params, device=run.tags.get("device"))
+
+
+def _front(runs: Sequence[RunEnergy], metric: str, *, lower: bool) -> list[RunEnergy]:
+    sign = 1 if lower else -1
+    front: list[RunEnergy] = []
+    for run in sorted(runs, key=lambda run: (run.total_joules or 0.0, sign * run.metrics[metric])):
+        if not front or sign * run.metrics[metric] < sign * front[-1].metrics[metric]:
+            front.append(run)
+    return front
 
 
 def _reached(run: RunEnergy, metric: str, value: float) -> Reached | None:
@@ -191,7 +211,7 @@ def _reached(run: RunEnergy, metric: str, value: float) -> Reached | None:
     last = [number for number, span in enumerate(run.spans) if (span.phase, span.epoch) == ("validation", epoch)]
     if not last:
         return None
-    until = summarise(run.spans[: last[0] + 1])
+    until = summarise(run.spans[: last[-1] + 1])
     return Reached(epoch, until.total.joules, until.seconds)
 
 

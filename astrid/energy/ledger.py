@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,7 @@ class Ledger:
         sessions = [session for session, _ in self._earlier.spans] + [one.session for one in self._earlier.samples]
         self._session = 1 + max(sessions, default=0)
         self._path = path
-        waiting, self._waiting = self._waiting, []
-        self._write(waiting)
+        self._write([])
 
     @property
     def readings(self) -> tuple[PhaseEnergy, ...]:
@@ -105,14 +106,21 @@ class Ledger:
         self._write([{"sample": known}])
 
     def _write(self, records: list[dict[str, Any]]) -> None:
-        if self._path is None:
-            self._waiting += records
+        """Append whole lines or none; what could not be written waits for the next time."""
+        self._waiting += records
+        if self._path is None or not self._waiting:
             return
-        lines = [json.dumps({"session": self._session, **record}) + "\n" for record in records]
-        if not lines:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        text = "".join(json.dumps({"session": self._session, **record}) + "\n" for record in self._waiting)
+        with FileIO(self._path, "a") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = text.encode()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:  # as of a full disk: the next line must not be glued to half of one
+                file.truncate(size)
+                raise
+        self._waiting = []
 
 
 def read_ledger(path: Path) -> LedgerContents:

@@ -14,7 +14,7 @@ from typing import Self
 from .channel import Channel
 from .gpu_load import GpuLoad
 from .ledger import Ledger
-from .records import IDLE, EnergySummary, PhaseEnergy, Sample, add_phases, summarise
+from .records import IDLE, EnergySummary, Known, PhaseEnergy, Sample, add_known, add_phases, summarise
 from .sources import SourceError
 from .span import Boundary, Span
 
@@ -26,6 +26,8 @@ SAVE_SECONDS = 5.0
 """How often an open span is written to the ledger: what a killed run can lose."""
 SAMPLE_SECONDS = 1.0
 """How often the state of the machine is written to the ledger."""
+LONGEST_WAIT_SECONDS = 5.0
+"""How long the end waits for a sensor that hangs, as one of a lost GPU."""
 CHECK_SECONDS = 10.0
 """Length from which on counter and sampled power are compared: that of a GPU is an average over a second."""
 
@@ -79,6 +81,7 @@ class Meter:
         self._began: Boundary | None = None
         self._saved_seconds = self._sampled_seconds = 0.0
         self._troubled = False
+        self._watts: float | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -98,7 +101,7 @@ class Meter:
     ) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LONGEST_WAIT_SECONDS)
         if self._open is not None:
             self.stop(self._open)
         with self._lock:
@@ -109,6 +112,11 @@ class Meter:
     def measures(self) -> bool:
         """Whether the energy of any component is known."""
         return self._gpu.available or self._cpu.available
+
+    @property
+    def measures_gpu(self) -> bool:
+        """Whether the energy of the GPU is known."""
+        return self._gpu.available
 
     def keep_in(self, ledger: Path) -> None:
         """Write to this file from now on, first what was measured before; go on after what is there already."""
@@ -161,10 +169,11 @@ class Meter:
 
     @property
     def watts(self) -> float | None:
-        """Power of the components that are measured, averaged over the last two seconds; None where none is."""
-        with self._lock:
-            known = [value for value in (self._gpu.watts, self._cpu.watts) if value is not None]
-        return sum(known) if known else None
+        """Power of the components that are measured, averaged over the last two seconds; None where none is.
+
+        It is that of the last reading: the loop asks at every step, and waits for no sensor.
+        """
+        return self._watts
 
     def settle(self) -> EnergySummary:
         """Wait for a tick of the counters, so that the sum up to now is exact, and sum up."""
@@ -177,10 +186,18 @@ class Meter:
         with self._lock:
             now = self._read()
             self._compare(self._began, now)
-            going_on = [self._reading_of(span, now) for span in (self._gap, self._open) if span is not None]
-            self._note()
-            readings = [*self._ledger.readings, *going_on]
+            readings = [*self._ledger.readings, *self._going_on(now)]
+            with self._writing():
+                self._note()
             return summarise(readings, sessions=self._ledger.sessions, notes=self._ledger.notes)
+
+    def known(self) -> Known:
+        """Sum what was measured of each component up to now, also where a part of the run was not."""
+        with self._lock:
+            return add_known([*self._ledger.readings, *self._going_on(self._read())])
+
+    def _going_on(self, now: Boundary) -> list[PhaseEnergy]:
+        return [self._reading_of(span, now) for span in (self._gap, self._open) if span is not None]
 
     def spent(self, phase: str, *, epoch: int) -> PhaseEnergy:
         """Sum what a phase of one epoch took, in this process and in those that a resumed run had before."""
@@ -189,7 +206,10 @@ class Meter:
 
     def _read(self) -> Boundary:
         now = self._clock()
-        return Boundary(now, self._gpu.read(now), self._cpu.read(now))
+        boundary = Boundary(now, self._gpu.read(now), self._cpu.read(now))
+        known = [value for value in (self._gpu.watts, self._cpu.watts) if value is not None]
+        self._watts = sum(known) if known else None
+        return boundary
 
     def _reading_of(self, span: Span, end: Boundary) -> PhaseEnergy:
         seconds = end.seconds - span.begin.seconds
@@ -205,8 +225,9 @@ class Meter:
     def _finish(self, span: Span, now: Boundary) -> None:
         span._reading = self._reading_of(span, now)
         self._compare(span.begin, now)
-        self._ledger.finish(span.number, span.reading)
-        self._note()
+        with self._writing():
+            self._ledger.finish(span.number, span.reading)
+            self._note()
 
     def _end_gap(self, now: Boundary) -> None:
         if self._gap is not None:
@@ -236,13 +257,13 @@ class Meter:
                 time.sleep(self._idle_seconds)
 
     def _save(self, span: Span, now: Boundary) -> None:
-        with self._writing_beside_the_loop():
+        with self._writing():
             self._ledger.save_open(span.number, self._reading_of(span, now))
 
     def _record_state(self) -> None:
         """Write the state of the machine; GPUs are asked without the lock, so that no boundary waits for them."""
         load = self._ask_load()
-        with self._lock, self._writing_beside_the_loop():
+        with self._lock, self._writing():
             span = self._open or self._gap
             phase, epoch = (OTHER, None) if span is None else (span.phase, span.epoch)
             state = {} if load is None else load.state()
@@ -252,8 +273,8 @@ class Meter:
                 self._ledger.note("other processes computed on the GPU: what they used is measured too")
 
     @contextmanager
-    def _writing_beside_the_loop(self) -> Iterator[None]:
-        """Tell once of a ledger that can't be written: here it would end the sampling; the phase's end writes again."""
+    def _writing(self) -> Iterator[None]:
+        """Tell once of a ledger that can't be written; that ends no run, and what it lacks goes with the next line."""
         try:
             yield
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from astrid.config import ConfigError
 
 from .sources import Counter, Integral, Source, SourceError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def open_devices(used: Sequence[str], *, wanted: str | Sequence[str] = "auto") -
         pynvml.nvmlInit()  # never shut down: NVML is shared with whatever else in this process uses it
         return pynvml, _choose(pynvml, used, wanted=wanted)
     except pynvml.NVMLError as error:
+        if not isinstance(wanted, str):
+            rule, remedy = "the UUIDs of GPUs that NVML can measure", "try energy.gpus=auto"
+            raise ConfigError(f"energy.gpus must be {rule}, got {list(wanted)}: {error}; {remedy}") from error
         raise SourceError(f"NVML: {error}") from error
 
 
@@ -137,7 +143,11 @@ def _open_gpu(nvml: Any, device: Device) -> Source:
 
 def _open_power(nvml: Any, device: Device) -> Integral | None:
     """Return the sampled power of a GPU: that of the moment where it is known, else an average over a second or so."""
-    call = power_call(nvml, device.handle)
+    try:
+        call = power_call(nvml, device.handle)
+    except nvml.NVMLError as error:
+        log.info("the power of %s can't be read, its counter may be: %s", device.uuid, error)
+        return None
     if call is None:
         return None
     return Integral(f"NVML power of {device.uuid}", _thousandths(nvml, call))

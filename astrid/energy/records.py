@@ -98,6 +98,35 @@ class EnergySummary:
         return self.total.seconds
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of the energy of a run, where a component was measured for a part of it only.
+
+    Attributes
+    ----------
+    joules : float or None
+        Of every component over the time in which it was measured; None where nothing was.
+    missing : tuple of str
+        Components that were measured in one phase and not in another, "GPU" or "CPU".
+    """
+
+    joules: float | None
+    missing: tuple[str, ...]
+
+
+def add_known(readings: Sequence[PhaseEnergy]) -> Known:
+    """Sum the joules that are known; unlike `add_phases` a part without energy leaves the others in the sum."""
+    joules, missing = [], []
+    run = [reading for reading in readings if reading.phase != IDLE]
+    for name in ("gpu", "cpu"):
+        parts = [getattr(reading, name).joules for reading in run]
+        known = [part for part in parts if part is not None]
+        joules += known
+        if known and len(known) < len(parts):
+            missing.append(name.upper())
+    return Known(sum(joules) if joules else None, tuple(missing))
+
+
 def summarise(readings: Sequence[PhaseEnergy], *, sessions: int = 1, notes: Sequence[str] = ()) -> EnergySummary:
     """Sum readings by phase and altogether; `sessions` is the number of processes that they come from."""
     idle = [reading for reading in readings if reading.phase == IDLE]

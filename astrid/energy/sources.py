@@ -18,6 +18,14 @@ LABELS: tuple[Label, ...] = ("measured", "integrated", "estimated", "unavailable
 """From the most to the least trustworthy: a sum is worth as much as its worst part."""
 
 
+STANDSTILL_SECONDS = 3.0
+"""After so long without a move a counter counts nothing: every device that is on uses energy."""
+HIGHEST_WATTS = 5000.0
+"""More than any package or GPU uses; a step beyond it is no wrap."""
+SHORTEST_STEP_SECONDS = 1.0
+"""Span over which a step may lie at least: a counter is written in jerks."""
+
+
 class SourceError(RuntimeError):
     """A sensor that cannot be read; the message is the reason that the run reports."""
 
@@ -86,9 +94,10 @@ class Counter:
     read_joules : callable
         Gives the counter's value in joules.
     wrap_joules : float, optional
-        Value at which the counter wraps around to zero. Without it, a counter that goes back was reset, as by a reload
-        of its driver: a new segment begins at its new value, and the gap takes the sampled power of `check`; without
-        that, what was used between the two readings is not counted.
+        Value at which the counter wraps around to zero. Without it, or where a wrap would mean more power than any
+        device has, a counter that goes back was reset, as by a reload of its driver: a new segment begins at its new
+        value, and the gap takes the sampled power of `check`; without that, what was used between the two readings is
+        not counted.
     ticks : bool
         Whether the counter moves in steps that are long against a reading.
     check : Integral, optional
@@ -112,7 +121,8 @@ class Counter:
         self._read_joules = read_joules
         self._wrap_joules = wrap_joules
         self._check = check
-        self._last: float | None = None
+        self._last: tuple[float, float] | None = None
+        self._moved = 0.0
         self._joules = 0.0
         self._check_joules: float | None = None
 
@@ -125,9 +135,14 @@ class Counter:
         """Give the joules since the first reading."""
         value = self._read_joules()
         sampled = self._read_check(now)
+        if self._last is None or value != self._last[1]:
+            self._moved = now
+        elif now - self._moved >= STANDSTILL_SECONDS:
+            raise SourceError(f"{self.name} stands still at {value:g} J for {now - self._moved:.0f} s")
         if self._last is not None:
-            self._joules += self._step(self._last, value, sampled=sampled)
-        self._last = value
+            since, before = self._last
+            self._joules += self._step(before, value, seconds=now - since, sampled=sampled)
+        self._last = (now, value)
         return self._joules
 
     def _read_check(self, now: float) -> float | None:
@@ -142,11 +157,13 @@ class Counter:
             return None
         return None if before is None else self._check_joules - before
 
-    def _step(self, before: float, after: float, *, sampled: float | None) -> float:
+    def _step(self, before: float, after: float, *, seconds: float, sampled: float | None) -> float:
         if after >= before:
             return after - before
         if self._wrap_joules is not None:
-            return after - before + self._wrap_joules
+            wrapped = after - before + self._wrap_joules
+            if 0 <= wrapped <= HIGHEST_WATTS * max(seconds, SHORTEST_STEP_SECONDS):
+                return wrapped
         bridge = "the gap is left out" if sampled is None else "sampled power fills the gap"
         logger.warning("%s went back from %.3f J to %.3f J: %s", self.name, before, after, bridge)
         self.flags.append(f"{self.name} started again: {bridge}")

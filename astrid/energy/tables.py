@@ -53,7 +53,7 @@ def describe(analyzer: EnergyAnalyzer, name: str) -> str:
 def _total(run: RunEnergy) -> str:
     if run.total_joules is None or run.total_kwh is None:
         return f"energy unavailable; {run.summary.seconds:.1f} s"
-    carbon = run.metrics.get("carbon/g_co2e")
+    carbon = run.consequences.get("carbon/g_co2e")
     grams = "" if carbon is None else f", {carbon:.3g} gCO2e"
     return f"{run.total_joules:.1f} J = {run.total_kwh:.4g} kWh in {run.summary.seconds:.1f} s{grams}"
 
@@ -97,7 +97,7 @@ def run_row(run: RunEnergy) -> list[Cell]:
     parts.append(None if idle is None or idle.joules is None or idle.seconds <= 0 else idle.joules / idle.seconds)
     parts += [run.batch_size, run.metrics.get("train/images_per_second")]
     parts += [run.per_image.get(name) for name in PER_IMAGE]
-    return [*parts, run.metrics.get("carbon/g_co2e"), run.metrics.get("cost/usd")]
+    return [*parts, run.consequences.get("carbon/g_co2e"), run.consequences.get("cost/usd")]
 
 
 def phases_csv(analyzer: EnergyAnalyzer) -> str:

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import Config
 from .bounds import INTERRUPTED, finished, out_of_bounds
-from .jobs import Split, derived_seed
-from .living import note_owner
+from .jobs import PLACE, Split, derived_seed
+from .living import RETRY_OF, note_owner
 from .proposals import ask, ask_at, cells, is_waiting, rehearse, same_point, untried
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ class Asker:
                 log.warning("no further trial is started: all %s points have been tried", cells(self.split.searched))
                 break
             note_owner(trial)
+            if PLACE not in trial.user_attrs:
+                trial.set_user_attr(PLACE, points(known))
             log.info("trial %d begins; %d of %d are finished", trial.number, done, total)
             trials.append(trial)
         return trials
@@ -87,11 +89,12 @@ class Asker:
         space = self.split.searched
         if is_waiting(known):
             return ask(study, space)
-        generator = np.random.default_rng(len(known))
+        asked = points(known)
+        generator = np.random.default_rng(asked)
         if self.is_grid:
             point = untried(space, known, generator=generator)
         elif self.options["sampler"]["_target_"] in SEEDED_ANEW:
-            point = rehearse(study, space, sampler=self.sampler(asked=len(known)))
+            point = rehearse(study, space, sampler=self.sampler(asked=asked))
         elif cells(space) is not None and untried(space, known, generator=generator) is None:
             return None
         else:
@@ -102,3 +105,8 @@ class Asker:
             study.tell(trial.number, state=TrialState.FAIL)
             point = untried(space, known, generator=generator)
         return None if point is None else ask_at(study, space, point)
+
+
+def points(trials: Sequence[FrozenTrial]) -> int:
+    """Count the points that trials were at: one that is tried again is at the same."""
+    return sum(RETRY_OF not in trial.user_attrs for trial in trials)

@@ -82,6 +82,7 @@ def _without_advice() -> Iterator[None]:
 def _save(name: str, plot: Plot, study: optuna.Study, folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna says so of its whole matplotlib module
+        warnings.filterwarnings("ignore", message="Attempting to set identical low and high")  # of a single trial
         axes = plot(study)
     figure = np.ravel(axes)[0].figure
     path = folder / f"{name}.png"

@@ -21,6 +21,8 @@ from .trial import TrialEnd
 log = logging.getLogger(__name__)
 
 SEED = "training.seed"
+PLACE = "place"
+"""Attribute of a trial: how many other points were tried before."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def derived_seed(seed: int, number: int, *, purpose: Literal["training", "sample
     return int(np.random.SeedSequence([seed, number], spawn_key=(stream,)).generate_state(1)[0])
 
 
+def place_of(trial: Trial | FrozenTrial) -> int:
+    """Return how many points were tried before that of a trial; its number, where none had to be tried again."""
+    return int(trial.user_attrs.get(PLACE, trial.number))
+
+
 def own_overrides(trial: Trial | FrozenTrial, split: Split, *, seed: int) -> list[str]:
     """Return what makes a trial what it is: its parameters, what is fixed, and a seed of its own.
 
@@ -70,11 +77,12 @@ def own_overrides(trial: Trial | FrozenTrial, split: Split, *, seed: int) -> lis
     trial : Trial or FrozenTrial
     split : Split
     seed : int
-        `training.seed` of the sweep, from which those of its trials are derived, unless it is searched itself.
+        `training.seed` of the sweep, from which those of its trials are derived, unless it is searched itself. It goes
+        by the trial's place, which a trial that is tried again keeps.
     """
     own = [f"{name}={value}" for name, value in trial.params.items()]
     fixed = [override for override in split.fixed if not override.startswith(f"{SEED}=")]
-    seeded = [] if SEED in trial.params else [f"{SEED}={derived_seed(seed, trial.number)}"]
+    seeded = [] if SEED in trial.params else [f"{SEED}={derived_seed(seed, place_of(trial))}"]
     return [*own, *fixed, *seeded]
 
 

@@ -19,11 +19,14 @@ from ..tracking import ShippingError, sync
 from ..tracking.owner import is_alive, this_process
 from ..tracking.records import Attached
 from .bounds import INTERRUPTED
-from .jobs import tell
+from .jobs import PLACE, place_of, tell
 from .launched import other_process, stop
 from .trial import END, JOB, TrialEnd, note_facts
 
 log = logging.getLogger(__name__)
+
+RETRY_OF = "retry_of"
+"""Attribute of a trial: the one whose point it tries again."""
 
 
 def note_owner(trial: Trial) -> None:
@@ -122,4 +125,5 @@ def _ask_again(study: optuna.Study, trial: FrozenTrial, *, config: SweepConfig, 
     again = retries <= config.max_retries and bool(trial.params)
     log.warning("trial %d failed: %s%s", trial.number, reason, "; its parameters are tried again" if again else "")
     if again:
-        study.enqueue_trial(trial.params, user_attrs={"retries": retries, "retry_of": trial.number})
+        kept = {"retries": retries, RETRY_OF: trial.number, PLACE: place_of(trial)}
+        study.enqueue_trial(trial.params, user_attrs=kept)

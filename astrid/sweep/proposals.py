@@ -31,12 +31,20 @@ def values_of(distribution: BaseDistribution) -> list[Any] | None:
     """Return every value of a distribution in order, None where they can't be counted."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return list(choices)
+            return list(dict.fromkeys(choices))  # a choice that is written twice is one
         case IntDistribution(low=low, high=high, step=step):
             return list(range(low, high + 1, step))
         case FloatDistribution(low=low, high=high, step=float(step)):
             return [low + number * step for number in range(round((high - low) / step) + 1)]
     return None
+
+
+def bounds_of(distribution: BaseDistribution) -> list[Any]:
+    """Return every choice, or the two ends of a range or an interval."""
+    match distribution:
+        case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+            return [low, high]
+    return values_of(distribution) or []
 
 
 def cells(space: Space) -> int | None:

@@ -22,10 +22,11 @@ from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import Trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..config import Config, RunError, TrainingConfig, check
+from ..config import Config, RunError, check
 from ..config.compose import PROJECT_ROOT, load
 from ..config.leaves import leaves
 from ..config.lost_jobs import lost_job_errors
+from ..config.search_space import check_searched
 from ..config.secrets import scrub
 from ..tracking.parent_run import Ending, open_parent
 from .asking import MADE_BY_OPTUNA, Asker
@@ -33,7 +34,7 @@ from .bounds import finished, out_of_bounds
 from .jobs import end_of, link_overrides, own_overrides, split_overrides, tell
 from .launched import ends_after_loss, noted_ends
 from .living import end_tracked_runs, reap, release
-from .proposals import check_countable
+from .proposals import bounds_of, check_countable
 from .study import Direction, StudyLock, default_storage, open_storage, open_study, refuse_used_folder
 from .summary import summarise
 from .trial import TrialEnd
@@ -125,7 +126,8 @@ class Search:
         if self.asker.is_grid:
             check_countable(space)
         wanted = directions(self.options["direction"])
-        check_direction(wanted[0], self.base.training)
+        check_objectives(wanted, self.base)
+        check_searched({key: bounds_of(distribution) for key, distribution in space.items()}, self.asker.split.fixed)
         url = self.options["storage"] or default_storage(name, PROJECT_ROOT)
         lock = StudyLock(url, study_name=name, folder=PROJECT_ROOT / "outputs" / "studies")
         with lock.hold():
@@ -233,16 +235,22 @@ def check_options(options: Mapping[str, Any]) -> None:
         check(int(value) >= 1, f"hydra.sweeper.{option}", value, "at least 1", f"try hydra.sweeper.{option}=12")
 
 
-def check_direction(first: Direction, training: TrainingConfig) -> None:
-    """Refuse to look for the worst value of what is monitored.
+def check_objectives(wanted: Sequence[Direction], base: Config) -> None:
+    """Refuse to look for the worst value of what is monitored, and directions without an objective.
 
     Raises
     ------
     ConfigError
     """
-    wanted = "maximize" if training.monitor_mode == "max" else "minimize"
-    rule = f"{wanted} first, since training.monitor is {training.monitor}"
-    check(first == wanted, "hydra.sweeper.direction", first, rule, f"try hydra.sweeper.direction={wanted}")
+    key, training = "hydra.sweeper.direction", base.training
+    first = "maximize" if training.monitor_mode == "max" else "minimize"
+    rule = f"{first} first, since training.monitor is {training.monitor}"
+    check(wanted[0] == first, key, wanted[0], rule, f"try {key}={first}")
+    second = base.sweep.second_objective
+    directions = [first] if second is None else [first, "minimize"]
+    rule = f"{directions} with sweep.second_objective={second}"
+    remedy = "try sweep.second_objective=null" if len(wanted) == 1 else "try sweep.second_objective=energy"
+    check(list(wanted) == directions, key, list(wanted), rule, remedy)
 
 
 def directions(option: Any) -> list[Direction]:

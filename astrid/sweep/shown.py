@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 SHOWN = 10
+FACTS = {"epochs": "d", "seconds": ".0f", "kWh": ".3g"}
+"""What else the table says of a trial, with its format."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,24 @@ def _table(study: optuna.Study, best: Sequence[FrozenTrial], objectives: Sequenc
     names = sorted({name for trial in shown for name in trial.params})
     title = f"study {study.study_name}: " + (f"Pareto front of {len(best)}" if several else f"best of {len(best)}")
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for column in ("trial", *names, *objectives, "epochs", "seconds", "kWh"):
+    facts = {name: spec for name, spec in FACTS.items() if name not in objectives and _any_has(shown, name)}
+    for column in ("trial", *_brief(names), *objectives, *facts):
         table.add_column(column, justify="right", overflow="fold")
     for trial in shown:
-        facts = trial.user_attrs
-        spent = (_short(facts.get("epochs")), _short(facts.get("seconds"), ".0f"), _short(facts.get("kwh"), ".3g"))
+        spent = (_short(trial.user_attrs.get(name.lower()), spec) for name, spec in facts.items())
         values = (_short(value, ".4f") for value in trial.values)
         table.add_row(str(trial.number), *(_short(trial.params.get(name)) for name in names), *values, *spent)
     return table
+
+
+def _any_has(trials: Sequence[FrozenTrial], name: str) -> bool:
+    return any(trial.user_attrs.get(name.lower()) is not None for trial in trials)
+
+
+def _brief(names: Sequence[str]) -> list[str]:
+    """Leave the group out of a knob's name where the rest tells it from the others."""
+    knobs = [name.rpartition(".")[2] for name in names]
+    return [knob if knobs.count(knob) == 1 else name for name, knob in zip(names, knobs, strict=True)]
 
 
 def _short(value: object, spec: str = ".3g") -> str:
