@@ -105,6 +105,22 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What the validation fields decided, before a test field was seen; it goes with the model.
+
+    Attributes
+    ----------
+    logit_threshold : float or None
+        Logit from which a pixel is called positive; None where validation has no positives.
+    detection_threshold : float or None
+        Probability from which pixels make a detection; None without a catalogue.
+    """
+
+    logit_threshold: float | None
+    detection_threshold: float | None
+
+
+@dataclass(frozen=True)
 class Panel:
     """A test field for the gallery; `probability` is (H, W) float32."""
 
@@ -120,40 +136,55 @@ class Evaluation:
     ----------
     metrics : dict
         By name, `test/...`; the undefined are absent.
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation has no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
+    chosen : Chosen
+        What validation decided.
     fields : FieldCounts
         What each test field showed by itself.
     """
 
     metrics: dict[str, float]
     scores: Scores
-    logit_threshold: float | None
-    detection_threshold: float | None
+    chosen: Chosen
     gallery: list[Panel]
     fields: FieldCounts
 
 
 def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config: MetricsConfig) -> Evaluation:
     """Choose thresholds on the validation fields, then go over the test fields, once."""
+    chosen, seen = choose(predictor, val, config=config)
+    return judge(predictor, test, chosen=chosen, seen=seen.pixels, config=config)
+
+
+def choose(predictor: Predictor, val: FieldStore, *, config: MetricsConfig) -> tuple[Chosen, Scores]:
+    """Decide on the validation fields all that has to be decided before testing; return what they showed, too."""
     device = predictor.runtime.device
-    chosen = score(predicted(predictor, val), thresholds=thresholds_to_try(val, config), config=config, device=device)
-    logit_threshold = best_f1_threshold(chosen.pixels)
-    detection_threshold = chosen.objects.best_threshold() if chosen.objects is not None else None
+    seen = score(predicted(predictor, val), thresholds=thresholds_to_try(val, config), config=config, device=device)
+    detection_threshold = seen.objects.best_threshold() if seen.objects is not None else None
+    return Chosen(best_f1_threshold(seen.pixels), detection_threshold), seen
+
+
+def judge(
+    predictor: Predictor, test: FieldStore, *, chosen: Chosen, seen: PixelHistogram, config: MetricsConfig
+) -> Evaluation:
+    """Go over the test fields, once, with what was decided on other fields.
+
+    Parameters
+    ----------
+    chosen : Chosen
+    seen : PixelHistogram
+        Logits of the same network on other fields: where the bins that are kept of each field lie.
+    """
     gallery: list[Panel] = []
-    counter = FieldCounter(chosen.pixels, rules=json.dumps({name: getattr(config, name) for name in JUDGED_BY}))
+    counter = FieldCounter(seen, rules=json.dumps({name: getattr(config, name) for name in JUDGED_BY}))
     tested = score(
         keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
-        thresholds=None if detection_threshold is None else [detection_threshold],
+        thresholds=None if chosen.detection_threshold is None else [chosen.detection_threshold],
         config=config,
-        device=device,
+        device=predictor.runtime.device,
         counter=counter,
     )
-    metrics = metrics_at(tested, logit_threshold=logit_threshold, detection_threshold=detection_threshold)
-    named = {f"test/{name}": value for name, value in metrics.items()}
-    return Evaluation(named, tested, logit_threshold, detection_threshold, gallery, counter.counts())
+    named = {f"test/{name}": value for name, value in metrics_at(tested, chosen).items()}
+    return Evaluation(named, tested, chosen, gallery, counter.counts())
 
 
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
@@ -218,11 +249,11 @@ def keep_first(fields: Predicted, kept: list[Panel], *, count: int) -> Predicted
         yield field, logits
 
 
-def metrics_at(scores: Scores, *, logit_threshold: float | None, detection_threshold: float | None) -> dict[str, float]:
+def metrics_at(scores: Scores, chosen: Chosen) -> dict[str, float]:
     """Return pixel and object metrics at thresholds that were chosen elsewhere."""
-    if logit_threshold is None:
+    if chosen.logit_threshold is None:
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
-    metrics = pixel_metrics(scores.pixels, logit_threshold=logit_threshold or 0.0)
-    if scores.objects is not None and detection_threshold is not None:
-        metrics |= object_metrics(scores.objects, threshold=detection_threshold)
+    metrics = pixel_metrics(scores.pixels, logit_threshold=chosen.logit_threshold or 0.0)
+    if scores.objects is not None and chosen.detection_threshold is not None:
+        metrics |= object_metrics(scores.objects, threshold=chosen.detection_threshold)
     return metrics

@@ -39,7 +39,7 @@ def draw_figures(
 ) -> dict[str, Figure]:
     """Return every figure of a run by name; one whose quantity is undefined is absent."""
     pixels = evaluation.scores.pixels
-    counts = confusion(pixels, logit_threshold=evaluation.logit_threshold or 0.0)
+    counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
     figures = {
         "training_curves": training_curves(history, score=monitor, best_epoch=best_epoch),
         "confusion": confusion_figure(
@@ -92,7 +92,7 @@ def draw_curves(evaluation: Evaluation, counts: Confusion) -> dict[str, Figure]:
 
 def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
     """Draw completeness by signal-to-noise; absent without a catalogue."""
-    objects, threshold = evaluation.scores.objects, evaluation.detection_threshold
+    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
     if objects is None or threshold is None:
         return {}
     bins = completeness_by_snr(objects, threshold=threshold)
@@ -104,7 +104,7 @@ def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
 
 def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -> GalleryPanel:
     """Tell hits, misses and false alarms of a field apart, where it has a catalogue."""
-    field, threshold = panel.field, evaluation.detection_threshold
+    field, threshold = panel.field, evaluation.chosen.detection_threshold
     hits = misses = false_alarms = NOTHING
     if field.sources is not None and field.fwhm_pixels is not None and threshold is not None:
         detections = find_detections(panel.probability, field.valid, threshold=threshold, min_pixels=config.min_pixels)

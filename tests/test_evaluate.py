@@ -58,10 +58,10 @@ def test_thresholds_that_validation_chose_are_applied_to_test(tmp_path_factory: 
     assert good.metrics["test/completeness"] == 1.0
     assert good.metrics["test/purity"] == 1.0
     assert good.metrics["test/f1_macro"] == 1.0
-    assert good.logit_threshold is not None
-    assert -5.0 < good.logit_threshold <= 3.0
+    assert good.chosen.logit_threshold is not None
+    assert -5.0 < good.chosen.logit_threshold <= 3.0
     missed = evaluate(predictor, val=val, test=fainter, config=CONFIG)
-    assert missed.logit_threshold == good.logit_threshold
+    assert missed.chosen.logit_threshold == good.chosen.logit_threshold
     assert missed.metrics["test/completeness"] == 0.0
     assert missed.metrics["test/threshold"] == good.metrics["test/threshold"]
     assert missed.metrics["test/recall_macro"] == 0.5  # all negatives, and no positive, below validation's threshold
@@ -82,7 +82,7 @@ def test_fields_without_a_catalogue_have_no_object_metrics(tmp_path_factory: pyt
     base = tmp_path_factory.mktemp("bare")
     bare = store(base / "bare", [field(0, logit=2.0, catalogue=False)])
     found = evaluate(Predictor(Brightness(), CPU, halo=0), val=bare, test=bare, config=CONFIG)
-    assert found.detection_threshold is None
+    assert found.chosen.detection_threshold is None
     assert not [name for name in found.metrics if "completeness" in name or "purity" in name]
     assert found.metrics["test/auprc"] == pytest.approx(1.0)
 
