@@ -46,7 +46,7 @@ class TrackingConfig:
 
     `astrid sync` sends the rest; 0 leaves all of it to that.
     """
-    system_seconds: float | None = 10.0
+    system_seconds: float | None = 1.0
     """Interval at which use of CPU, GPU, memory, disk and network is recorded as `system/...`; null records none."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     """Rules that warn in the log, in the run and by a webhook."""
@@ -74,7 +74,7 @@ class TrackingConfig:
         check(not has_credentials(self.artifacts or ""), "tracking.artifacts", self.artifacts, rule, remedy)
         seconds = self.system_seconds
         sane = seconds is None or 0.05 <= seconds <= 3600
-        check(sane, "tracking.system_seconds", seconds, "null or 0.05 to 3600 s", "try tracking.system_seconds=10")
+        check(sane, "tracking.system_seconds", seconds, "null or 0.05 to 3600 s", "try tracking.system_seconds=1")
         self._check_s3()
 
     def _check_s3(self) -> None:
