@@ -17,6 +17,7 @@ from astrid.config import MetricsConfig, ModelConfig, settled
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
+from astrid.metrics.chosen import Chosen
 from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
@@ -102,22 +103,6 @@ class Scores:
 
     pixels: PixelHistogram
     objects: ObjectTally | None
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What the validation fields decided, before a test field was seen; it goes with the model.
-
-    Attributes
-    ----------
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation has no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
-    """
-
-    logit_threshold: float | None
-    detection_threshold: float | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
+from astrid.metrics.chosen import Chosen
 
 FACTS_FILE, CARD_FILE = "model.json", "model_card.md"
 FORMAT = "astrid-model-1"
@@ -27,10 +28,8 @@ class ModelFacts:
         depth, filters, channels, parameters, halo (pixels at a window's edge to throw away).
     precision, channels_last, whole
         How the run computed; `whole` frames are predicted in one piece.
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation had no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
+    chosen : Chosen
+        What validation decided: calibrator, thresholds and what they were chosen for.
     min_pixels : int
         Smallest number of connected pixels that make a detection.
     preprocessing : dict
@@ -50,8 +49,7 @@ class ModelFacts:
     precision: str
     channels_last: bool
     whole: bool
-    logit_threshold: float | None
-    detection_threshold: float | None
+    chosen: Chosen
     min_pixels: int
     preprocessing: dict[str, Any]
     description: str
@@ -82,7 +80,9 @@ class ModelFacts:
         found = saved.pop("format", None)
         if found != FORMAT:
             raise DataError(f"{path} must have format {FORMAT}, got {found!r}; use the version that wrote it")
-        return cls(**saved)
+        if "chosen" not in saved:  # written before calibration was stored
+            saved["chosen"] = {name: saved.pop(name) for name in ("logit_threshold", "detection_threshold")}
+        return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
 def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
@@ -129,12 +129,12 @@ def _results(facts: ModelFacts) -> str:
 
 
 def _operating_point(facts: ModelFacts) -> str:
-    logit = facts.logit_threshold
+    logit, detection = facts.chosen.logit_threshold, facts.chosen.detection_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
     lines = [f"Chosen on validation. Logit from which a pixel is positive: {pixel}."]
-    if facts.detection_threshold is not None:
+    if detection is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
-        lines.append(f"Probability from which {size} make a detection: {facts.detection_threshold:.4g}.")
+        lines.append(f"Probability from which {size} make a detection: {detection:.4g}.")
     return " ".join(lines)
 
 
