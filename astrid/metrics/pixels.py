@@ -198,8 +198,11 @@ def _defined(scores: Scores, histogram: PixelHistogram) -> dict[str, float]:
 
 def _too_few(missing: Iterable[str], *, negatives: int) -> list[str]:
     """Name the rates that need more negatives, `FEWEST_FALSE` of them beyond the threshold."""
-    needed = {name: FEWEST_FALSE / float(name.rpartition("_")[2]) for name in missing if "_fpr_" in name}
-    return [f"{name} needs {count:,.0f} negative pixels" for name, count in needed.items() if negatives < count]
+    rates = dict.fromkeys(name.rpartition("_")[2] for name in missing if "_fpr_" in name)
+    needed = {rate: FEWEST_FALSE / float(rate) for rate in rates}
+    return [
+        f"a rate of {rate} needs {count:,.0f} negative pixels" for rate, count in needed.items() if negatives < count
+    ]
 
 
 def _warn_of_coarse_bins(histogram: PixelHistogram) -> None:
