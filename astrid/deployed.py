@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from astrid.checkpoint import load_checkpoint
@@ -61,16 +62,22 @@ class Deployed:
 
     @property
     def logit_threshold(self) -> float | None:
-        """Logit from which a pixel is called positive, chosen on validation."""
-        return self.facts.logit_threshold
+        """Logit of the network, before calibration, from which a pixel is called positive, chosen on validation."""
+        return self.facts.chosen.logit_threshold
 
     @property
     def detection_threshold(self) -> float | None:
-        """Probability from which pixels make a detection, chosen on validation."""
-        return self.facts.detection_threshold
+        """Calibrated probability from which pixels make a detection, chosen on validation."""
+        return self.facts.chosen.detection_threshold
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Calibrated probability that belongs to `logit_threshold`, with which to threshold `probabilities`."""
+        chosen = self.facts.chosen
+        return None if chosen.logit_threshold is None else float(expit(chosen.calibrator.at(chosen.logit_threshold)))
 
     def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of each pixel, (H, W) float32.
+        """Return the probability of each pixel, calibrated as the run chose, (H, W) float32.
 
         Parameters
         ----------
@@ -87,7 +94,7 @@ class Deployed:
             rule, remedy = f"({channels}, height, width)", "prepare it as facts.preprocessing says"
             raise DataError(f"image must have the shape {rule}, got {image.shape}; {remedy}")
         logits = self.predictor.logits(np.asarray(image, dtype=np.float32))
-        return np.asarray(torch.sigmoid(logits).cpu().numpy(), dtype=np.float32)
+        return self.facts.chosen.calibrator.probability(logits).cpu().numpy()
 
 
 def load(source: str | Path, *, uri: str | None = None, device: str = "auto") -> Deployed:

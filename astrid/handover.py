@@ -43,8 +43,7 @@ def model_facts(
         precision=runtime.precision,
         channels_last=runtime.channels_last,
         whole=predictor.whole,
-        logit_threshold=evaluation.chosen.logit_threshold,
-        detection_threshold=evaluation.chosen.detection_threshold,
+        chosen=evaluation.chosen,
         min_pixels=config.metrics.min_pixels,
         preprocessing={"choice": type(config.data).__name__} | dataclasses.asdict(config.data),
         description=description,
@@ -108,8 +107,8 @@ def _fields(fields: FieldCounts) -> Table:
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
-        rows.append([name, *pixels, *found])
-    return Table(["field", "positive_pixels", "negative_pixels", *objects], rows)
+        rows.append([name, *pixels, *found, *(values[number] for values in fields.scores.values())])
+    return Table(["field", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
 
 
 def _finite(value: float | None) -> float | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
+from astrid.metrics.calibrators import Calibrator
+from astrid.metrics.chosen import Chosen, OperatingPoint
 
 FACTS_FILE, CARD_FILE = "model.json", "model_card.md"
 FORMAT = "astrid-model-1"
@@ -27,10 +29,8 @@ class ModelFacts:
         depth, filters, channels, parameters, halo (pixels at a window's edge to throw away).
     precision, channels_last, whole
         How the run computed; `whole` frames are predicted in one piece.
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation had no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
+    chosen : Chosen
+        What validation decided: calibrator, thresholds and what they were chosen for.
     min_pixels : int
         Smallest number of connected pixels that make a detection.
     preprocessing : dict
@@ -50,8 +50,7 @@ class ModelFacts:
     precision: str
     channels_last: bool
     whole: bool
-    logit_threshold: float | None
-    detection_threshold: float | None
+    chosen: Chosen
     min_pixels: int
     preprocessing: dict[str, Any]
     description: str
@@ -82,7 +81,9 @@ class ModelFacts:
         found = saved.pop("format", None)
         if found != FORMAT:
             raise DataError(f"{path} must have format {FORMAT}, got {found!r}; use the version that wrote it")
-        return cls(**saved)
+        if "chosen" not in saved:  # written before calibration was stored
+            saved["chosen"] = {name: saved.pop(name) for name in ("logit_threshold", "detection_threshold")}
+        return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
 def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
@@ -129,13 +130,42 @@ def _results(facts: ModelFacts) -> str:
 
 
 def _operating_point(facts: ModelFacts) -> str:
-    logit = facts.logit_threshold
+    chosen = facts.chosen
+    logit = chosen.logit_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
-    lines = [f"Chosen on validation. Logit from which a pixel is positive: {pixel}."]
-    if facts.detection_threshold is not None:
+    lines = [f"Chosen on validation. Logit of the network from which a pixel is positive: {pixel}."]
+    if chosen.detection_threshold is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
-        lines.append(f"Probability from which {size} make a detection: {facts.detection_threshold:.4g}.")
-    return " ".join(lines)
+        lines.append(f"Probability from which {size} make a detection: {chosen.detection_threshold:.4g}.")
+    if chosen.operating_point is not None:
+        said = aim_and_outcome(chosen.operating_point, facts.metrics)
+        lines.append(f"{said[:1].upper()}{said[1:]}.")
+    return " ".join([*lines, _calibration(chosen.calibrator)])
+
+
+def aim_and_outcome(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
+    """Return as text what a threshold was chosen for, and what it came to on validation and on the test fields."""
+    aims = {
+        "f1": "the best F1 of pixels",
+        "fpr": "a false positive rate of pixels of at most {:g}",
+        "purity": "a purity of detections of at least {:g}",
+        "false_per_mpix": "at most {:g} false detections per megapixel",
+    }
+    tested = metrics.get("test/operating_achieved")
+    outcome = "undefined" if tested is None else f"{tested:.3g}"
+    aim = aims[point.kind].format(point.target)
+    return f"the aim was {aim}: {point.achieved:.3g} on validation, {outcome} on the test fields"
+
+
+def _calibration(calibrator: Calibrator) -> str:
+    match calibrator.kind:
+        case "none":
+            return "Probabilities are the logistic function of the logits, not calibrated."
+        case "temperature":
+            how = f"by the temperature {calibrator.temperature:.4g}, by which logits are divided"
+        case "isotonic":
+            how = f"by an isotonic curve through {len(calibrator.knots)} points"
+    return f"Probabilities are calibrated on validation {how}; `_uncalibrated` in the results is without."
 
 
 def _speed(facts: ModelFacts) -> str:

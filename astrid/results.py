@@ -38,7 +38,7 @@ from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
-from astrid.model_card import with_interval
+from astrid.model_card import aim_and_outcome, with_interval
 from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
 from astrid.tracking import Tracker, ui_command
 from astrid.tracking.records import PARENT_TAG, STUDY_TAG, TRIAL_TAG
@@ -264,6 +264,8 @@ def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: fl
     columns = ("metric", "U-Net", "5 sigma") if outcome.baseline else ("metric", "U-Net")
     shown = [row[: len(columns)] for row in rows]
     print_table(f"test fields, best epoch {outcome.best_epoch}", shown, columns=columns)
+    if (point := outcome.evaluation.chosen.operating_point) is not None:
+        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
