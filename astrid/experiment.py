@@ -300,6 +300,7 @@ def judge(
         predictor=predictor,
         description=splits.description,
         fingerprint=splits.fingerprint,
+        origins=splits.origins,
         example=example_batch(learner, splits, config=config)[:1],
     )
 

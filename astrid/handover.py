@@ -11,7 +11,7 @@ from torch import Tensor
 
 from astrid.config import Config, settled
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, Predictor
+from astrid.evaluate import Evaluation, Predictor, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, ModelFacts, model_card
@@ -32,6 +32,7 @@ def model_facts(
     description: str,
     fingerprint: str,
     best_epoch: int,
+    origins: Mapping[str, list[str]],
 ) -> ModelFacts:
     """Collect what somebody who loads the model must know."""
     runtime = predictor.runtime
@@ -53,6 +54,8 @@ def model_facts(
         metrics=dict(metrics),
         machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
         best_epoch=best_epoch,
+        judged_by=judged_by(config.metrics),
+        seen={split: own for split, own in origins.items() if split != "test"},
     )
 
 

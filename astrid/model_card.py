@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class ModelFacts:
         host, device and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
+    judged_by : dict
+        The knobs of `metrics` on which the test metrics depend; empty in a model of before they were kept.
+    seen : dict
+        Where the fields that trained the model (`train`) and chose its epoch and thresholds (`val`) come from, as in
+        `Splits.origins`; empty in a model of before that was kept.
     """
 
     network: dict[str, int]
@@ -59,6 +64,8 @@ class ModelFacts:
     metrics: dict[str, float]
     machine: dict[str, str]
     best_epoch: int
+    judged_by: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, list[str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""

@@ -77,6 +77,7 @@ class Outcome:
     predictor: Predictor
     description: str
     fingerprint: str
+    origins: dict[str, list[str]]
     example: Tensor
 
 
@@ -188,6 +189,7 @@ def hand_over(
         description=outcome.description,
         fingerprint=outcome.fingerprint,
         best_epoch=outcome.best_epoch,
+        origins=outcome.origins,
     )
     hand_over_model(
         facts,

@@ -21,6 +21,7 @@ from astrid.config import ConfigError, DataConfig, DataError, FramesData, Simula
 
 from . import difference, manifest, preprocess, simulate
 from .frames import Field
+from .rows import FrameRow
 from .store import FieldStore, cached_store
 
 SPLITS = ("train", "val", "test")
@@ -36,13 +37,18 @@ MAKERS = ("numpy", "scipy", "astropy", "photutils")
 
 @dataclass(frozen=True)
 class Splits:
-    """Prepared fields of each split, with the fingerprint of what they were made from."""
+    """Prepared fields of each split, with the fingerprint of what they were made from.
+
+    `origins` says by split where each field comes from: of the simulated sky its seed and number, of real frames the
+    digest of the frame and the section.
+    """
 
     train: FieldStore
     val: FieldStore
     test: FieldStore
     fingerprint: str
     description: str
+    origins: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 Announce = Callable[[Iterable[Field], str, int], Iterable[Field]]
@@ -59,19 +65,44 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     """
     match config:
         case SimulatedData():
-            makers, key = _simulated(config)
-            description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
+            recipe = simulated_recipe(config)
         case FramesData():
-            makers, key = _real(config, receptive_field_pixels)
-            description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
+            recipe = frames_recipe(
+                config, manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            )
         case _:
             raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-    cache = _open_cache(config.cache)
-    stores = {
-        split: cached_store(cache, f"{key[:16]}/{split}", announce(_parallel(work), f"{split} fields", len(work)))
-        for split, work in makers.items()
-    }
-    return Splits(**stores, fingerprint=key, description=description)
+    stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
+    return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the fields of each split are made.
+
+    Attributes
+    ----------
+    makers : dict
+        By split, a call for each field.
+    origins : dict
+        By split, where each field comes from.
+    key : str
+        Digest of everything that decides the fields.
+    description : str
+    channels : int
+    """
+
+    makers: dict[str, list[Callable[[], Field]]]
+    origins: dict[str, list[str]]
+    key: str
+    description: str
+    channels: int
+
+    def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
+        """Make the fields of a split, or find them in the cache."""
+        work = self.makers[split]
+        fields = announce(_parallel(work), f"{split} fields", len(work))
+        return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
 
 
 def _open_cache(name: str) -> Path:
@@ -90,26 +121,35 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-Makers = dict[str, list[Callable[[], Field]]]
-
-
-def _simulated(config: SimulatedData) -> tuple[Makers, str]:
+def simulated_recipe(config: SimulatedData) -> Recipe:
+    """Return how the fields of a simulated sky are made."""
     counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
-    makers: Makers = {
-        split: [FieldMaker(simulated_field, config, split, index) for index in range(count)]
-        for split, count in counts.items()
-    }
-    return makers, fingerprint(config)
+    numbers = {split: range(count) for split, count in counts.items()}
+    return Recipe(
+        makers={
+            split: [FieldMaker(simulated_field, config, split, index) for index in numbers[split]] for split in counts
+        },
+        origins={split: [f"sky {config.sky_seed} {split} {index}" for index in numbers[split]] for split in counts},
+        key=fingerprint(config),
+        description=f"simulated sky, seed {config.sky_seed}, target {config.target}",
+        channels=3,
+    )
 
 
-def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]:
-    rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-    makers: Makers = {
-        split: [FieldMaker(preprocess.prepare_field, row, config) for row in rows if row.split == split]
-        for split in SPLITS
-    }
-    contents = manifest.fingerprint_rows(rows, config)
-    return makers, fingerprint(config, contents=contents)
+def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
+    """Return how the fields of real frames are made; rows without a split are of the split `all`."""
+    by_split: dict[str, list[FrameRow]] = {}
+    for row in rows:
+        by_split.setdefault(row.split or "all", []).append(row)
+    return Recipe(
+        makers={
+            split: [FieldMaker(preprocess.prepare_field, row, config) for row in own] for split, own in by_split.items()
+        },
+        origins={split: [row.origin for row in own] for split, own in by_split.items()},
+        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
+        description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
+        channels=1 if rows[0].reference is None else 3,
+    )
 
 
 class FieldMaker:
