@@ -14,12 +14,12 @@ from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, Predictor, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
-from astrid.model_card import CARD_FILE, FACTS_FILE, ModelFacts, model_card
+from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
 from astrid.runtime import hardware_facts
 from astrid.tracking import Table, Tracker
 from astrid.unet import parameter_count
 
-FIELDS_FILE, CHECKPOINTS, LEDGER = "test_fields.npz", "checkpoints", "energy.jsonl"
+CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 
 
 def model_facts(

@@ -13,7 +13,7 @@ from astrid.config import DataError
 from astrid.config.secrets import scrub_values
 from astrid.metrics.chosen import Chosen
 
-FACTS_FILE, CARD_FILE = "model.json", "model_card.md"
+FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
 """What the file's `format` entry says; it changes when an older file could no longer be read."""
 

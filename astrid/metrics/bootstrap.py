@@ -168,3 +168,11 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         arrays |= {"seed": np.array(resampled.seed), "levels": np.array(resampled.levels)}
         arrays |= {f"resampled_{name}": values for name, values in resampled.values.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_starts(path: Path) -> Counts | None:
+    """Return the bins in which a network's fields were kept, as `FieldCounts.starts`; None where it doesn't say."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return np.asarray(arrays["starts"]) if "starts" in arrays else None
