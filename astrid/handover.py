@@ -86,7 +86,12 @@ def run_tables(
     history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], fields: FieldCounts
 ) -> dict[str, Table]:
     """Return the tables of a run: its epochs, its final metrics with intervals, its test fields."""
-    return {"epochs": _epochs(history), "metrics": _metrics(metrics), "test_fields": _fields(fields)}
+    return {"epochs": _epochs(history)} | judged_tables(metrics, fields)
+
+
+def judged_tables(metrics: Mapping[str, float], fields: FieldCounts) -> dict[str, Table]:
+    """Return the tables of what was judged: the metrics with intervals, the test fields."""
+    return {"metrics": _metrics(metrics), "test_fields": _fields(fields)}
 
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> Table:

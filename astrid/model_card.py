@@ -92,7 +92,7 @@ class ModelFacts:
         return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
-def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
+def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = None, limits: str | None = None) -> str:
     """Return the card in Markdown: what the model is, its data, how good and how sure, what it cost, its limits.
 
     Parameters
@@ -102,21 +102,29 @@ def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
         Name of the run.
     energy : str
         What the run used, as measured or as unavailable.
+    data, limits : str or None
+        What it was trained and judged on, and what that doesn't tell; None for the test fields of its own run.
     """
     size = facts.network
     parts = [
         f"# U-Net of depth {size['depth']} with {size['filters']} filters",
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
         f"{size['channels']} channels in units of background sigma, of any size, and gives the logit of each pixel.",
-        f"## Data\n\nTrained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
-        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training.",
+        f"## Data\n\n{data or _own_data(facts)}",
         "## Results\n\n" + _results(facts),
         "## Operating point\n\n" + _operating_point(facts),
         f"## Speed and energy\n\n{_speed(facts)}\n\n{energy[:1].upper()}{energy[1:]}.",
-        "## Limits\n\n" + _limits(facts),
+        "## Limits\n\n" + (limits or _limits(facts)),
         f"## Use\n\n```python\n{_usage()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _own_data(facts: ModelFacts) -> str:
+    return (
+        f"Trained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
+        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training."
+    )
 
 
 def with_interval(metrics: Mapping[str, float], name: str, *, spec: str = ".4g") -> str:
