@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder",
         type=Path,
         metavar="DIR",
-        help="folder of the evaluation (default: a new one in outputs/evaluations)",
+        help="folder of the evaluation (default: new, in outputs/evaluations)",
     )
 
 
