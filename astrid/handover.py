@@ -115,8 +115,8 @@ def _fields(fields: FieldCounts) -> Table:
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
-        rows.append([name, *pixels, *found])
-    return Table(["field", "positive_pixels", "negative_pixels", *objects], rows)
+        rows.append([name, *pixels, *found, *(values[number] for values in fields.scores.values())])
+    return Table(["field", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
 
 
 def _finite(value: float | None) -> float | None:

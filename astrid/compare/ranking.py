@@ -14,9 +14,22 @@ from astrid.tracking.stored_runs import StoredRun
 
 from .numbers import with_interval
 
-FALLING = {"loss", "ece", "brier", "latency", "kwh", "co2e", "usd", "joules", "seconds", "false", "snr50"}
+FALLING = {
+    "loss",
+    "ece",
+    "brier",
+    "latency",
+    "kwh",
+    "co2e",
+    "usd",
+    "joules",
+    "seconds",
+    "false",
+    "snr50",
+    "reliability",
+}
 """Words in the name of a metric that improves by falling."""
-UNDIRECTED = {"threshold", "epoch", "lr"}
+UNDIRECTED = {"threshold", "epoch", "lr", "operating", "uncertainty", "within"}
 """Words in the name of a metric of which neither more nor less is better."""
 ABSENT = "(absent)"
 
