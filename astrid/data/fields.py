@@ -17,14 +17,18 @@ from typing import Any
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
 
 from . import difference, manifest, preprocess, simulate
+from .folds import fold_splits
 from .frames import Field
 from .store import FieldStore, cached_store
 
 SPLITS = ("train", "val", "test")
-SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
+SERVING_KEYS = (
+    *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
+    *("folds", "fold"),
+)
 """Knobs that change how fields are served but not the fields."""
 
 PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
@@ -56,22 +60,54 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     ------
     DataError
         For input that cannot be used, naming the file or the row of the manifest.
+    ConfigError
+        For a cross-validation of which no fold is named; `build_folds` gives all of them.
     """
+    if config.folds > 1:
+        rule = f"from 0 to {config.folds - 1} here, where one of data.folds={config.folds} is needed"
+        check(config.fold is not None, "data.fold", config.fold, rule, "try data.fold=0")
+        parts = build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)
+        return parts[config.fold or 0]
+    planned = _plan(config, receptive_field_pixels)
+    makers = {split: [one.maker for one in planned.fields if one.split == split] for split in SPLITS}
+    stores = {split: _prepare(config, planned.key, makers[split], name=split, announce=announce) for split in SPLITS}
+    return Splits(**stores, fingerprint=planned.key, description=planned.description)
+
+
+def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> list[Splits]:
+    """Prepare all fields once, and return the splits of every fold, each a view of them.
+
+    Raises
+    ------
+    DataError
+        For input that cannot be used, and for too few fields.
+    """
+    planned = _plan(config, receptive_field_pixels)
+    makers = [one.maker for one in planned.fields]
+    store = _prepare(config, planned.key, makers, name="all", announce=announce)
+    return [_fold(config, planned, store, fold=fold) for fold in range(config.folds)]
+
+
+def _prepare(
+    config: DataConfig, key: str, makers: Sequence[Callable[[], Field]], *, name: str, announce: Announce
+) -> FieldStore:
+    """Make fields, or find them in the cache under the digest of what decides them."""
+    fields = announce(_parallel(makers), f"{name} fields", len(makers))
+    return cached_store(_open_cache(config.cache), f"{key[:16]}/{name}", fields)
+
+
+def _fold(config: DataConfig, planned: Planned, store: FieldStore, *, fold: int) -> Splits:
+    names = [one.group for one in planned.fields]
     match config:
-        case SimulatedData():
-            makers, key = _simulated(config)
-            description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
-        case FramesData():
-            makers, key = _real(config, receptive_field_pixels)
-            description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
-        case _:
-            raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-    cache = _open_cache(config.cache)
-    stores = {
-        split: cached_store(cache, f"{key[:16]}/{split}", announce(_parallel(work), f"{split} fields", len(work)))
-        for split, work in makers.items()
-    }
-    return Splits(**stores, fingerprint=key, description=description)
+        case SimulatedData(val_fields=count, sky_seed=seed):
+            pass
+        case FramesData(val_fraction=fraction, split_seed=seed):
+            count = max(1, round(fraction * len(set(names))))
+    placed = fold_splits(names, folds=config.folds, fold=fold, val_count=count, seed=seed)
+    numbers = {split: [n for n, name in enumerate(names) if placed[name] == split] for split in SPLITS}
+    digest = hashlib.sha256(json.dumps([planned.key, numbers]).encode()).hexdigest()
+    parts = {split: store.part(numbers[split]) for split in SPLITS}
+    return Splits(**parts, fingerprint=digest, description=f"{planned.description}, fold {fold} of {config.folds}")
 
 
 def _open_cache(name: str) -> Path:
@@ -90,26 +126,48 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-Makers = dict[str, list[Callable[[], Field]]]
+@dataclass(frozen=True)
+class PlannedField:
+    """A field that can be made, its split where that is decided, and the patch of sky that folds don't divide."""
+
+    split: str | None
+    group: str
+    maker: Callable[[], Field]
 
 
-def _simulated(config: SimulatedData) -> tuple[Makers, str]:
+@dataclass(frozen=True)
+class Planned:
+    """All fields of a data configuration before they are made, and the digest of what decides them."""
+
+    fields: list[PlannedField]
+    key: str
+    description: str
+
+
+def _plan(config: DataConfig, receptive_field_pixels: int) -> Planned:
+    match config:
+        case SimulatedData():
+            return _simulated(config)
+        case FramesData():
+            return _real(config, receptive_field_pixels)
+    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+def _simulated(config: SimulatedData) -> Planned:
     counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
-    makers: Makers = {
-        split: [FieldMaker(simulated_field, config, split, index) for index in range(count)]
+    fields = [
+        PlannedField(split, field_name(split, index), FieldMaker(simulated_field, config, split, index))
         for split, count in counts.items()
-    }
-    return makers, fingerprint(config)
+        for index in range(count)
+    ]
+    return Planned(fields, fingerprint(config), f"simulated sky, seed {config.sky_seed}, target {config.target}")
 
 
-def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]:
+def _real(config: FramesData, receptive_field_pixels: int) -> Planned:
     rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-    makers: Makers = {
-        split: [FieldMaker(preprocess.prepare_field, row, config) for row in rows if row.split == split]
-        for split in SPLITS
-    }
-    contents = manifest.fingerprint_rows(rows, config)
-    return makers, fingerprint(config, contents=contents)
+    fields = [PlannedField(row.split, row.field, FieldMaker(preprocess.prepare_field, row, config)) for row in rows]
+    key = fingerprint(config, contents=manifest.fingerprint_rows(rows, config))
+    return Planned(fields, key, f"frames of {Path(config.manifest).name}, split by {config.split_unit}")
 
 
 class FieldMaker:
@@ -137,7 +195,12 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
     )
     image = difference.channels_in_sigma(sky.science, sky.reference, residual, sky.valid)
     sources = sky.sources if config.target == "transient" else None
-    return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
+    return Field(field_name(split, index), image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
+
+
+def field_name(split: str, index: int) -> str:
+    """Return what a simulated field is called."""
+    return f"{split}-{index:05d}"
 
 
 def fingerprint(config: DataConfig, *, contents: str = "") -> str:

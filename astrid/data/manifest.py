@@ -11,12 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from astrid.config import DataError, FramesData
 
 from .frames import ImageInfo, digest_image, inspect_image
-from .rows import FrameRow, ImageFile, Pictures, Section
+from .rows import FrameRow, ImageFile, Pictures, Section, Split
 from .splits import SPLITS, assign_splits, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
@@ -36,7 +36,7 @@ _SEPARATORS = re.compile(r"[|;,\s]+")
 
 
 def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[FrameRow]:
-    """Read a manifest, look into every file that it names, and put every row into a split.
+    """Read a manifest, look into every file that it names, and put every row into a split, unless there are folds.
 
     Lines that start with # are comments. Several codes or bits are separated by |.
 
@@ -60,14 +60,26 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
         for column in ("reference", "target"):
             _refuse_mixed(rows, column)
         pictures = {row.number: _digest_pictures(row) for row in rows}
-        rows = assign_splits(
-            rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
-        )
+        parted = _each_by_itself(rows, config.folds) if config.folds > 1 else _assigned(rows, config)
         _refuse_duplicates(rows, pictures)
-        refuse_leaks(rows, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+        refuse_leaks(parted, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
     except DataError as error:
         raise DataError(f"{path.name}, {error}") from error
-    return _with_unique_names(rows)
+    return _with_unique_names(rows if config.folds > 1 else parted)
+
+
+def _assigned(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
+    fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
+    return assign_splits(rows, **fractions, seed=config.split_seed)
+
+
+def _each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
+    """Return the rows with each field as its own split: sooner or later the folds part any two fields."""
+    for row in rows:
+        if row.split is not None:
+            remedy = "leave the column out, or say data.folds=1"
+            raise DataError(f"row {row.number}: data.folds must be 1 with a split column, got {folds}; {remedy}")
+    return [dataclasses.replace(row, split=cast(Split, row.field)) for row in rows]
 
 
 def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
