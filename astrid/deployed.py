@@ -161,7 +161,7 @@ def _deploy(network: nn.Module, facts: ModelFacts, *, folder: Path, source: Sour
 
 
 def _source_of(run_dir: Path) -> Source:
-    return Source(str(run_dir), known_run_id(run_dir) or Journal.open(run_dir).started.uid)
+    return Source(str(run_dir.resolve()), known_run_id(run_dir) or Journal.open(run_dir).started.uid)
 
 
 def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:

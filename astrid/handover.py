@@ -17,7 +17,9 @@ from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
 from astrid.runtime import hardware_facts
 from astrid.tracking import Table, Tracker
+from astrid.tracking.tables import Cell
 from astrid.unet import parameter_count
+from astrid.units import unit_of, units_of
 
 CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 
@@ -96,22 +98,23 @@ def judged_tables(metrics: Mapping[str, float], fields: FieldCounts) -> dict[str
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> Table:
     columns = list(dict.fromkeys(name for values in history for name in values))
-    return Table(columns, [[_finite(values.get(name)) for name in columns] for values in history])
+    rows: list[list[Cell]] = [[_finite(values.get(name)) for name in columns] for values in history]
+    return Table(columns, rows, units_of(columns))
 
 
 def _metrics(metrics: Mapping[str, float]) -> Table:
     ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
-    rows: list[list[str | float | None]] = [
-        [name, *(_finite(metrics.get(key)) for key in (name, f"{name}_low", f"{name}_high"))]
+    rows: list[list[Cell]] = [
+        [name, *(_finite(metrics.get(key)) for key in (name, f"{name}_low", f"{name}_high")), unit_of(name)]
         for name in metrics
         if name not in ends
     ]
-    return Table(["metric", "value", "low", "high"], rows)
+    return Table(["metric", "value", "low", "high", "unit"], rows)
 
 
 def _fields(fields: FieldCounts) -> Table:
     objects = ["hits", "misses", "false_alarms"] if fields.objects is not None else []
-    rows: list[list[str | float | None]] = []
+    rows: list[list[Cell]] = []
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []

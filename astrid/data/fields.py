@@ -17,15 +17,19 @@ from typing import Any
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
 
 from . import difference, manifest, preprocess, simulate
+from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow
 from .store import FieldStore, cached_store
 
 SPLITS = ("train", "val", "test")
-SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
+SERVING_KEYS = (
+    *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
+    *("folds", "fold"),
+)
 """Knobs that change how fields are served but not the fields."""
 
 PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
@@ -62,47 +66,62 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     ------
     DataError
         For input that cannot be used, naming the file or the row of the manifest.
+    ConfigError
+        For a cross-validation of which no fold is named; `build_folds` gives all of them.
     """
+    if config.folds > 1:
+        fold = settled_fold(config)
+        return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
+    planned = _plan(config, receptive_field_pixels)
+    parts = {split: [one for one in planned.fields if one.split == split] for split in SPLITS}
+    stores = {split: prepare(config, planned.key, parts[split], name=split, announce=announce) for split in SPLITS}
+    origins = {split: [one.origin for one in parts[split]] for split in SPLITS}
+    return Splits(**stores, fingerprint=planned.key, description=planned.description, origins=origins)
+
+
+def settled_fold(config: DataConfig) -> int:
+    """Return the fold of a cross-validation, and refuse all of them where one is needed."""
+    rule = f"from 0 to {config.folds - 1} here, where one of data.folds={config.folds} is needed"
+    check(config.fold is not None, "data.fold", config.fold, rule, "try data.fold=0")
+    return config.fold or 0
+
+
+def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> list[Splits]:
+    """Prepare all fields once, and return the splits of every fold, each a view of them.
+
+    Raises
+    ------
+    DataError
+        For input that cannot be used, and for too few fields.
+    """
+    planned = _plan(config, receptive_field_pixels)
+    store = prepare(config, planned.key, planned.fields, name="all", announce=announce)
+    return [fold_of(config, planned, store, fold=fold) for fold in range(config.folds)]
+
+
+def prepare(
+    config: DataConfig, key: str, planned: Sequence[PlannedField], *, name: str, announce: Announce
+) -> FieldStore:
+    """Make fields, or find them in the cache under the digest of what decides them."""
+    fields = announce(_parallel([one.maker for one in planned]), f"{name} fields", len(planned))
+    return cached_store(_open_cache(config.cache), f"{key[:16]}/{name}", fields)
+
+
+def fold_of(config: DataConfig, planned: Planned, store: FieldStore, *, fold: int) -> Splits:
+    """Return the splits of one fold, as views of a store of all planned fields."""
+    names = [one.group for one in planned.fields]
     match config:
-        case SimulatedData():
-            recipe = simulated_recipe(config)
-        case FramesData():
-            recipe = frames_recipe(
-                config, manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-            )
-        case _:
-            raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-    stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
-    return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the fields of each split are made.
-
-    Attributes
-    ----------
-    makers : dict
-        By split, a call for each field.
-    origins : dict
-        By split, where each field comes from.
-    key : str
-        Digest of everything that decides the fields.
-    description : str
-    channels : int
-    """
-
-    makers: dict[str, list[Callable[[], Field]]]
-    origins: dict[str, list[str]]
-    key: str
-    description: str
-    channels: int
-
-    def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
-        """Make the fields of a split, or find them in the cache."""
-        work = self.makers[split]
-        fields = announce(_parallel(work), f"{split} fields", len(work))
-        return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
+        case SimulatedData(val_fields=count, sky_seed=seed):
+            pass
+        case FramesData(val_fraction=fraction, split_seed=seed):
+            count = max(1, round(fraction * len(set(names))))
+    placed = fold_splits(names, folds=config.folds, fold=fold, val_count=count, seed=seed)
+    numbers = {split: [n for n, name in enumerate(names) if placed[name] == split] for split in SPLITS}
+    digest = hashlib.sha256(json.dumps([planned.key, numbers]).encode()).hexdigest()
+    parts = {split: store.part(numbers[split]) for split in SPLITS}
+    origins = {split: [planned.fields[n].origin for n in numbers[split]] for split in SPLITS}
+    description = f"{planned.description}, fold {fold} of {config.folds}"
+    return Splits(**parts, fingerprint=digest, description=description, origins=origins)
 
 
 def _open_cache(name: str) -> Path:
@@ -121,35 +140,73 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-def simulated_recipe(config: SimulatedData) -> Recipe:
-    """Return how the fields of a simulated sky are made."""
+@dataclass(frozen=True)
+class PlannedField:
+    """A field that can be made.
+
+    Attributes
+    ----------
+    split : str or None
+        None where that isn't decided.
+    group : str
+        The patch of sky, which folds don't divide.
+    origin : str
+        Where it comes from, as in `Splits.origins`.
+    maker : callable
+    """
+
+    split: str | None
+    group: str
+    origin: str
+    maker: Callable[[], Field]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """All fields of a data configuration before they are made, and the digest of what decides them."""
+
+    fields: list[PlannedField]
+    key: str
+    description: str
+    channels: int
+
+
+def _plan(config: DataConfig, receptive_field_pixels: int) -> Planned:
+    match config:
+        case SimulatedData():
+            return plan_sky(config)
+        case FramesData():
+            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            return plan_frames(config, rows)
+    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+def plan_sky(config: SimulatedData) -> Planned:
+    """Plan the fields of a simulated sky."""
     counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
-    numbers = {split: range(count) for split, count in counts.items()}
-    return Recipe(
-        makers={
-            split: [FieldMaker(simulated_field, config, split, index) for index in numbers[split]] for split in counts
-        },
-        origins={split: [f"sky {config.sky_seed} {split} {index}" for index in numbers[split]] for split in counts},
-        key=fingerprint(config),
-        description=f"simulated sky, seed {config.sky_seed}, target {config.target}",
-        channels=3,
-    )
+    fields = [
+        PlannedField(
+            split,
+            group=field_name(split, index),
+            origin=f"sky {config.sky_seed} {field_name(split, index)}",
+            maker=FieldMaker(simulated_field, config, split, index),
+        )
+        for split, count in counts.items()
+        for index in range(count)
+    ]
+    description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
+    return Planned(fields, fingerprint(config), description, channels=3)
 
 
-def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
-    """Return how the fields of real frames are made; rows without a split are of the split `all`."""
-    by_split: dict[str, list[FrameRow]] = {}
-    for row in rows:
-        by_split.setdefault(row.split or "all", []).append(row)
-    return Recipe(
-        makers={
-            split: [FieldMaker(preprocess.prepare_field, row, config) for row in own] for split, own in by_split.items()
-        },
-        origins={split: [row.origin for row in own] for split, own in by_split.items()},
-        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
-        description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
-        channels=1 if rows[0].reference is None else 3,
-    )
+def plan_frames(config: FramesData, rows: Sequence[FrameRow]) -> Planned:
+    """Plan a field for each row of a manifest."""
+    fields = [
+        PlannedField(row.split, row.field, row.origin, FieldMaker(preprocess.prepare_field, row, config))
+        for row in rows
+    ]
+    key = fingerprint(config, contents=manifest.fingerprint_rows(rows, config))
+    description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
+    return Planned(fields, key, description, channels=1 if rows[0].reference is None else 3)
 
 
 class FieldMaker:
@@ -177,7 +234,12 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
     )
     image = difference.channels_in_sigma(sky.science, sky.reference, residual, sky.valid)
     sources = sky.sources if config.target == "transient" else None
-    return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
+    return Field(field_name(split, index), image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
+
+
+def field_name(split: str, index: int) -> str:
+    """Return what a simulated field is called."""
+    return f"{split}-{index:05d}"
 
 
 def fingerprint(config: DataConfig, *, contents: str = "") -> str:

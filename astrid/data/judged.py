@@ -9,7 +9,7 @@ from typing import Literal
 
 from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
-from .fields import Announce, Recipe, frames_recipe, simulated_recipe
+from .fields import Announce, Planned, fold_of, plan_frames, plan_sky, prepare, settled_fold
 from .manifest import assigned, named, read_rows, with_unique_names
 from .rows import FrameRow, Section
 from .store import FieldStore
@@ -51,33 +51,38 @@ def prepare_judged(config: DataConfig, split: JudgedSplit, *, channels: int, ann
     DataError
         For data of another number of channels, without truth, or without fields in the split.
     """
-    recipe = _recipe(config, split)
-    if recipe.channels != channels:
+    planned = _plan(config, split)
+    if planned.channels != channels:
         remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
         remedy = remedies.get(channels, "choose other data or another model")
-        raise DataError(f"the data must have the {channels} channels of the model, got {recipe.channels}; {remedy}")
-    store = recipe.prepare(split, cache=config.cache, announce=announce)
-    if sum(entry.valid_pixels for entry in store.entries) == 0:
-        raise DataError(f"the {split} fields must have valid pixels, but all of the {len(store)} are masked")
-    key = recipe.key if split in ("test", ALL) else f"{split}-{recipe.key}"
-    return JudgedFields(store, recipe.origins[split], key, recipe.description)
+        raise DataError(f"the data must have the {channels} channels of the model, got {planned.channels}; {remedy}")
+    judged = _prepare(config, planned, split, announce=announce)
+    if sum(entry.valid_pixels for entry in judged.store.entries) == 0:
+        count = len(judged.store)
+        raise DataError(f"the {split} fields must have valid pixels, but all of the {count} are masked")
+    return judged
 
 
-def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
+def _plan(config: DataConfig, split: JudgedSplit) -> Planned:
     match config:
         case SimulatedData():
-            recipe = simulated_recipe(config)
-            return _pooled(recipe) if split == ALL else recipe
+            return plan_sky(config)
         case FramesData():
-            return frames_recipe(config, read_rows_to_judge(config, split=split))
+            return plan_frames(config, read_rows_to_judge(config, split=split))
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
 
 
-def _pooled(recipe: Recipe) -> Recipe:
-    """Put the fields of every split into one that is called `all`."""
-    makers = [maker for own in recipe.makers.values() for maker in own]
-    origins = [origin for own in recipe.origins.values() for origin in own]
-    return dataclasses.replace(recipe, makers={ALL: makers}, origins={ALL: origins}, key=f"{ALL}-{recipe.key}")
+def _prepare(config: DataConfig, planned: Planned, split: JudgedSplit, *, announce: Announce) -> JudgedFields:
+    """Prepare what is judged; the fields and the fingerprint of a test split are those of a run that trains on them."""
+    if config.folds > 1 and split != ALL:
+        store = prepare(config, planned.key, planned.fields, name=ALL, announce=announce)
+        parts = fold_of(config, planned, store, fold=settled_fold(config))
+        own = JudgedFields(getattr(parts, split), parts.origins[split], parts.fingerprint, parts.description)
+    else:
+        fields = [one for one in planned.fields if split in (ALL, one.split)]
+        store = prepare(config, planned.key, fields, name=split, announce=announce)
+        own = JudgedFields(store, [one.origin for one in fields], planned.key, planned.description)
+    return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
 
 
 def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameRow]:
@@ -99,6 +104,8 @@ def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameR
             raise DataError(f"row {rows[0].number}: {rule}; {remedy}")
         if split == ALL:
             rows = [dataclasses.replace(row, split=None) for row in rows]
+        elif config.folds > 1:
+            pass  # the folds say what is tested
         elif any(row.split is None for row in rows):
             rows = _draw(rows, config)
         elif all(row.split != split for row in rows):

@@ -18,7 +18,7 @@ from astrid.config import DataError, FramesData
 
 from .frames import ImageInfo, digest_image, inspect_image
 from .rows import FrameRow, ImageFile, Pictures, Section
-from .splits import SPLITS, assign_splits, refuse_leaks
+from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
 BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
@@ -37,7 +37,7 @@ _SEPARATORS = re.compile(r"[|;,\s]+")
 
 
 def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[FrameRow]:
-    """Read a manifest, look into every file that it names, and put every row into a split.
+    """Read a manifest, look into every file that it names, and put every row into a split, unless there are folds.
 
     Lines that start with # are comments. Several codes or bits are separated by |.
 
@@ -56,9 +56,9 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
     """
     with named(config):
         rows, science, pictures = read_rows(config)
-        rows = assigned(rows, config)
-        refuse_leaks(rows, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
-    return with_unique_names(rows)
+        parted = each_by_itself(rows, config.folds) if config.folds > 1 else assigned(rows, config)
+        refuse_leaks(parted, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+    return with_unique_names(rows if config.folds > 1 else parted)
 
 
 @contextmanager

@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from astrid.baselines import difference_threshold
 from astrid.config import Config
-from astrid.console import print_plain, print_table
+from astrid.console import print_plain
 from astrid.energy import EnergySummary, Factors, energy_labels, energy_metrics
 from astrid.evaluate import Evaluation
 from astrid.figures import draw_evaluation
 from astrid.handover import LEDGER, judged_tables
 from astrid.metrics.bootstrap import Resampled, resample_fields, save_fields
-from astrid.model_card import CARD_FILE, FIELDS_FILE, ModelFacts, model_card, with_interval
-from astrid.results import FIGURES, METRICS_FILE, energy_line, save_figure
+from astrid.model_card import CARD_FILE, FIELDS_FILE, ModelFacts, model_card
+from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_figure
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.runtime import hardware_facts
 from astrid.tracking import Tracker
@@ -31,6 +30,7 @@ class Judged:
 
     subject: Subject
     evaluation: Evaluation
+    baseline: dict[str, float]
     latency: dict[str, float]
     energy: EnergySummary
     factors: Factors
@@ -41,7 +41,7 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     gate, fields = config.tracking.gate, judged.evaluation.fields
     resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
     facts = judged.subject.model.facts
-    metrics = tracker.metrics(final_metrics(judged, config, resampled), step=facts.best_epoch)
+    metrics = tracker.metrics(final_metrics(judged, resampled), step=facts.best_epoch)
     tracker.tags({"test.fingerprint": fields.fingerprint} | energy_labels(judged.energy) | judged.factors.tags())
     if config.metrics.figures:
         for name, figure in draw_evaluation(judged.evaluation, config.metrics).items():
@@ -56,12 +56,11 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     return metrics
 
 
-def final_metrics(judged: Judged, config: Config, resampled: Resampled | None) -> dict[str, float]:
+def final_metrics(judged: Judged, resampled: Resampled | None) -> dict[str, float]:
     """Return every metric by the name under which it is logged; the undefined are absent."""
     ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
-    baseline = difference_threshold(judged.subject.fields.store, config=config.metrics)
     energy = energy_metrics(judged.energy, judged.factors)
-    return judged.evaluation.metrics | ends | baseline | judged.latency | energy
+    return judged.evaluation.metrics | ends | judged.baseline | judged.latency | energy
 
 
 def card(judged: Judged, metrics: Mapping[str, float], *, run: str) -> str:
@@ -111,10 +110,10 @@ def _limits(subject: Subject) -> str:
 def print_judged(judged: Judged, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Print what the fields showed, whether the model has seen them, and what it cost."""
     subject = judged.subject
-    names = [name.removeprefix("test/") for name in judged.evaluation.metrics]
-    rows = [(name, with_interval(metrics, f"test/{name}")) for name in names]
-    title = f"{len(subject.fields.store)} fields of {subject.fields.description}, split {subject.split}"
-    print_table(title, rows, columns=("metric", "U-Net"))
-    print_plain(f"model {subject.model.source.address}; fields that it has seen: {subject.seen}")
+    fields = f"{subject.split} fields of {subject.fields.description}"
+    print_test(fields, judged.evaluation, metrics, baseline=judged.baseline)
+    print_plain(
+        f"model {subject.model.source.address}; of {len(subject.fields.store)} fields it has seen: {subject.seen}"
+    )
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}; {energy_line(judged.energy, metrics)}; {seconds:.0f} s in all")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from astrid.baselines import difference_threshold
 from astrid.budget import open_meter
 from astrid.config import Config
 from astrid.config.evaluation import OPEN, settings_to_load
@@ -19,7 +20,7 @@ from astrid.config.resume import save_config
 from astrid.console import show_progress
 from astrid.data.judged import JudgedSplit
 from astrid.deployed import Deployed, load
-from astrid.energy import Meter, find_factors
+from astrid.energy import find_factors
 from astrid.evaluate import Evaluation, judge, judged_by
 from astrid.metrics.histogram import Counts
 from astrid.metrics.pixels import PixelHistogram
@@ -69,6 +70,7 @@ def run_evaluation(
         For what had to stop afterwards.
     """
     began = time.perf_counter()
+    run_dir = run_dir.absolute()
     asked = settings_to_load(overrides)
     check_artifacts(asked.tracking)
     if asked.training.threads is not None:
@@ -83,8 +85,12 @@ def run_evaluation(
             stack.enter_context(memory_advice(MEMORY_ADVICE))
             tracker = stack.enter_context(open_run(subject, config, run_dir))
             meter.keep_in(run_dir / LEDGER)
-        evaluation, latency = measure(subject, config, meter=meter)
-        judged = Judged(subject, evaluation, latency, energy=meter.settle(), factors=factors)
+        with meter.phase("test"):
+            evaluation = go_over(subject, config)
+            baseline = difference_threshold(subject.fields.store, config=config.metrics)
+        with meter.phase("latency"):
+            latency = time_model(subject, config)
+        judged = Judged(subject, evaluation, baseline, latency, energy=meter.settle(), factors=factors)
         with meter.phase("report"):
             seconds = time.perf_counter() - began
             metrics = report(judged, config=config, run_dir=run_dir, tracker=tracker, seconds=seconds)
@@ -93,24 +99,26 @@ def run_evaluation(
     return metrics
 
 
-def measure(subject: Subject, config: Config, *, meter: Meter) -> tuple[Evaluation, dict[str, float]]:
-    """Go over the fields, once, and time the network on tiles of them."""
-    model, store = subject.model, subject.fields.store
-    runtime = model.predictor.runtime
-    empty = PixelHistogram(bins=config.metrics.bins, limit=config.metrics.logit_limit, device=runtime.device)
-    with meter.phase("test"):
-        evaluation = judge(
-            model.predictor,
-            store,
-            chosen=model.facts.chosen,
-            seen=empty,
-            starts=starts_of(model, config),
-            config=config.metrics,
-            show=partial(show_progress, what="fields", count=len(store), doing="judging"),
-        )
-    with meter.phase("latency"):
-        tiles = example_tiles(store, config.data, runtime=runtime)
-        return evaluation, time_network(model.predictor.model, tiles, runtime=runtime, config=config.metrics)
+def go_over(subject: Subject, config: Config) -> Evaluation:
+    """Judge the fields, once, with what goes with the model."""
+    model, store, metrics = subject.model, subject.fields.store, config.metrics
+    device = model.predictor.runtime.device
+    return judge(
+        model.predictor,
+        store,
+        chosen=model.facts.chosen,
+        seen=PixelHistogram(bins=metrics.bins, limit=metrics.logit_limit, device=device),
+        starts=starts_of(model, config),
+        config=metrics,
+        show=partial(show_progress, what="fields", count=len(store), doing="judging"),
+    )
+
+
+def time_model(subject: Subject, config: Config) -> dict[str, float]:
+    """Time the network on tiles of the fields."""
+    predictor = subject.model.predictor
+    tiles = example_tiles(subject.fields.store, config.data, runtime=predictor.runtime)
+    return time_network(predictor.model, tiles, runtime=predictor.runtime, config=config.metrics)
 
 
 def starts_of(model: Deployed, config: Config) -> Counts | None:
@@ -148,7 +156,5 @@ def open_run(subject: Subject, config: Config, run_dir: Path) -> Tracker:
 def params_of(config: Config) -> dict[str, str]:
     """Return the leaves of the configuration that have a part in an evaluation."""
     kept = (*OPEN, "model.depth", "model.filters")
-    flat = leaves(dataclasses.asdict(config)) | {"choice.data": type(config.data).__name__}
-    return {
-        key: value for key, value in flat.items() if key == "choice.data" or key.startswith(tuple(f"{k}" for k in kept))
-    }
+    flat = {key: value for key, value in leaves(dataclasses.asdict(config)).items() if key.startswith(kept)}
+    return flat | {"choice.data": type(config.data).__name__}

@@ -17,6 +17,7 @@ from astrid.console import announce
 from astrid.data.judged import JudgedFields, JudgedSplit, Overlap, find_overlap, prepare_judged
 from astrid.deployed import Deployed
 from astrid.model_card import ModelFacts
+from astrid.tracking.records import EVALUATED_TAG
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Subject:
         """Return what links the evaluation to the model, and says what it is worth."""
         source = self.model.source
         tags = {
-            "evaluation.model": source.address,
+            EVALUATED_TAG: source.address,
             "evaluation.model_run": source.run_id,
             "evaluation.model_data": self.model.facts.fingerprint,
             "evaluation.split": self.split,
