@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from astrid.config import Config, settled
+from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, Predictor, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
@@ -56,6 +57,7 @@ def model_facts(
         metrics=dict(metrics),
         machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
         best_epoch=best_epoch,
+        unit=UNIT,
         judged_by=judged_by(config.metrics),
         seen={split: own for split, own in origins.items() if split != "test"},
     )

@@ -43,6 +43,8 @@ class ModelFacts:
         host, device and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
+    unit : str
+        What the channels are in.
     judged_by : dict
         The knobs of `metrics` on which the test metrics depend; empty in a model of before they were kept.
     seen : dict
@@ -64,6 +66,7 @@ class ModelFacts:
     metrics: dict[str, float]
     machine: dict[str, str]
     best_epoch: int
+    unit: str = "background sigma"
     judged_by: dict[str, float] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
 
@@ -109,7 +112,7 @@ def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = N
     parts = [
         f"# U-Net of depth {size['depth']} with {size['filters']} filters",
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
-        f"{size['channels']} channels in units of background sigma, of any size, and gives the logit of each pixel.",
+        f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel.",
         f"## Data\n\n{data or _own_data(facts)}",
         "## Results\n\n" + _results(facts),
         "## Operating point\n\n" + _operating_point(facts),

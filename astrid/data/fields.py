@@ -39,6 +39,10 @@ MAKERS = ("numpy", "scipy", "astropy", "photutils")
 """Packages whose versions may change a pixel."""
 
 
+UNIT = "background sigma"
+"""What every channel is in, whatever unit the frames were in."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """Prepared fields of each split, with the fingerprint of what they were made from.
@@ -169,6 +173,7 @@ class Planned:
     key: str
     description: str
     channels: int
+    unit: str = UNIT
 
 
 def _plan(config: DataConfig, receptive_field_pixels: int) -> Planned:

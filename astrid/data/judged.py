@@ -38,24 +38,29 @@ class JudgedFields:
     description: str
 
 
-def prepare_judged(config: DataConfig, split: JudgedSplit, *, channels: int, announce: Announce) -> JudgedFields:
+def prepare_judged(
+    config: DataConfig, split: JudgedSplit, *, channels: int, unit: str, announce: Announce
+) -> JudgedFields:
     """Prepare the fields of one split, or of all, or find them in the cache.
 
     Parameters
     ----------
-    channels : int
-        How many the model takes.
+    channels, unit : int, str
+        How many the model takes, and in what.
 
     Raises
     ------
     DataError
-        For data of another number of channels, without truth, or without fields in the split.
+        For data of other channels, in another unit, without truth, or without fields in the split.
     """
     planned = _plan(config, split)
     if planned.channels != channels:
         remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
         remedy = remedies.get(channels, "choose other data or another model")
         raise DataError(f"the data must have the {channels} channels of the model, got {planned.channels}; {remedy}")
+    if planned.unit != unit:
+        rule, remedy = f"in the unit of the model, {unit}", "judge it with the version of AstrID that trained it"
+        raise DataError(f"the data must be {rule}, got {planned.unit}; {remedy}")
     judged = _prepare(config, planned, split, announce=announce)
     if sum(entry.valid_pixels for entry in judged.store.entries) == 0:
         count = len(judged.store)

@@ -110,10 +110,9 @@ def _limits(subject: Subject) -> str:
 def print_judged(judged: Judged, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Print what the fields showed, whether the model has seen them, and what it cost."""
     subject = judged.subject
-    fields = f"{subject.split} fields of {subject.fields.description}"
-    print_test(fields, judged.evaluation, metrics, baseline=judged.baseline)
-    print_plain(
-        f"model {subject.model.source.address}; of {len(subject.fields.store)} fields it has seen: {subject.seen}"
-    )
+    fields = subject.fields
+    title = f"{len(fields.store)} fields of {fields.description}, split {subject.split}"
+    print_test(title, judged.evaluation, metrics, baseline=judged.baseline)
+    print_plain(f"model {subject.model.source.address}; fields that it has seen: {subject.seen}")
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}; {energy_line(judged.energy, metrics)}; {seconds:.0f} s in all")

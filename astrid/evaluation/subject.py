@@ -114,10 +114,11 @@ def prepare_subject(model: Deployed, config: Config, *, split: JudgedSplit) -> S
     DataError
         For data that the model can't be judged on.
     """
-    channels = model.facts.network["channels"]
-    fields = prepare_judged(config.data, split, channels=channels, announce=announce)
-    overlap = find_overlap(fields.origins, seen=model.facts.seen)
-    subject = Subject(model, fields, split, overlap, _other_target(model.facts, config))
+    facts = model.facts
+    channels = facts.network["channels"]
+    fields = prepare_judged(config.data, split, channels=channels, unit=facts.unit, announce=announce)
+    overlap = find_overlap(fields.origins, seen=facts.seen)
+    subject = Subject(model, fields, split, overlap, _other_target(facts, config))
     _warn(subject)
     return subject
 
