@@ -23,6 +23,7 @@ COMMANDS = {
     "energy": "say where the energy of runs went, and what would save some",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",
+    "score": "score a prediction in FITS or .npy files, ours or another tool's",
     "sync": "send to MLflow what it lacks of runs that are over",
     "watch": "follow a run live in the terminal",
 }

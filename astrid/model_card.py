@@ -11,7 +11,8 @@ from typing import Any
 
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
-from astrid.metrics.chosen import Chosen
+from astrid.metrics.calibrators import Calibrator
+from astrid.metrics.chosen import Chosen, OperatingPoint
 
 FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
@@ -147,13 +148,42 @@ def _results(facts: ModelFacts) -> str:
 
 
 def _operating_point(facts: ModelFacts) -> str:
-    logit, detection = facts.chosen.logit_threshold, facts.chosen.detection_threshold
+    chosen = facts.chosen
+    logit = chosen.logit_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
-    lines = [f"Chosen on validation. Logit from which a pixel is positive: {pixel}."]
-    if detection is not None:
+    lines = [f"Chosen on validation. Logit of the network from which a pixel is positive: {pixel}."]
+    if chosen.detection_threshold is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
-        lines.append(f"Probability from which {size} make a detection: {detection:.4g}.")
-    return " ".join(lines)
+        lines.append(f"Probability from which {size} make a detection: {chosen.detection_threshold:.4g}.")
+    if chosen.operating_point is not None:
+        said = aim_and_outcome(chosen.operating_point, facts.metrics)
+        lines.append(f"{said[:1].upper()}{said[1:]}.")
+    return " ".join([*lines, _calibration(chosen.calibrator)])
+
+
+def aim_and_outcome(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
+    """Return as text what a threshold was chosen for, and what it came to on validation and on the test fields."""
+    aims = {
+        "f1": "the best F1 of pixels",
+        "fpr": "a false positive rate of pixels of at most {:g}",
+        "purity": "a purity of detections of at least {:g}",
+        "false_per_mpix": "at most {:g} false detections per megapixel",
+    }
+    tested = metrics.get("test/operating_achieved")
+    outcome = "undefined" if tested is None else f"{tested:.3g}"
+    aim = aims[point.kind].format(point.target)
+    return f"the aim was {aim}: {point.achieved:.3g} on validation, {outcome} on the test fields"
+
+
+def _calibration(calibrator: Calibrator) -> str:
+    match calibrator.kind:
+        case "none":
+            return "Probabilities are the logistic function of the logits, not calibrated."
+        case "temperature":
+            how = f"by the temperature {calibrator.temperature:.4g}, by which logits are divided"
+        case "isotonic":
+            how = f"by an isotonic curve through {len(calibrator.knots)} points"
+    return f"Probabilities are calibrated on validation {how}; `_uncalibrated` in the results is without."
 
 
 def _speed(facts: ModelFacts) -> str:

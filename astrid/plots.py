@@ -13,7 +13,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -189,11 +189,12 @@ def reliability_figure(
         axes.plot(*before, color=ORANGE, marker="s", linewidth=1, label="before calibration")
     axes.plot(predicted, observed, color=BLUE, marker="o", label=_labelled("ECE", ece))
     if bars is not None:
-        axes.vlines(predicted, *bars, color=BLUE, alpha=0.6, label="95 % interval over fields")
+        axes.vlines(predicted, *bars, color=BLUE, alpha=0.4, linewidth=4, label="95 % interval over fields")
     axes.set(title="Reliability of pixel probabilities", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="upper left")
     counts.bar(predicted, count, width=0.02, color=BLUE, alpha=0.6)
     counts.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
+    counts.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

@@ -33,7 +33,7 @@ from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
-from astrid.model_card import with_interval
+from astrid.model_card import aim_and_outcome, with_interval
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
 
@@ -221,6 +221,8 @@ def print_test(
     rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(baseline, name)) for name in names]
     columns = ("metric", "U-Net", "5 sigma") if baseline else ("metric", "U-Net")
     print_table(title, [row[: len(columns)] for row in rows], columns=columns)
+    if (point := evaluation.chosen.operating_point) is not None:
+        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
 
 
 def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:

@@ -90,6 +90,14 @@ def test_isotonic_by_hand():
     np.testing.assert_allclose(fitted.calibrated, [-np.log(9), pooled, max(np.log(3), pooled + np.log(2))])
 
 
+def test_a_few_pixels_at_an_end_do_not_overtake_the_many_beside_them():
+    # One negative at -1 says 1/4, the ten beside it 1/10: it has half their odds, and so at the other end.
+    logits = np.repeat([-1.0, 0.0, 1.0, 2.0], [1, 10, 10, 1])
+    target = [0] + [1] + [0] * 9 + [0] + [1] * 9 + [1]
+    fitted = fit_calibrator(fill(logits, target), kind="isotonic")
+    np.testing.assert_allclose(np.exp(fitted.calibrated), [1 / 18, 1 / 9, 9, 18])
+
+
 @pytest.mark.parametrize("calibrator", CALIBRATORS, ids=lambda calibrator: calibrator.kind)
 @given(st.lists(st.floats(-50, 50, width=16), min_size=2, max_size=20, unique=True))
 def test_a_calibrator_keeps_the_order_strictly(calibrator: Calibrator, logits: list[float]):
@@ -136,3 +144,13 @@ def test_a_temperature_without_end_is_said(caplog: pytest.LogCaptureFixture):
 def test_none_is_the_logistic_function():
     assert fit_calibrator(fill([0.5, 1.0], [0, 1]), kind="none") == Calibrator()
     np.testing.assert_array_equal(Calibrator().probability(torch.tensor([0.3])), torch.sigmoid(torch.tensor([0.3])))
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_at_a_prevalence_of_1e_5_a_network_three_times_too_sure_is_brought_near_the_truth(kind):
+    logits, target = honest(1_000_000, offset=-13.0)
+    assert 5 < target.sum() < 50
+    fitted = fit_calibrator(fill(3 * logits, target, limit=90.0), kind=kind)
+    said = expit(fitted(3 * logits)).sum()
+    assert target.sum() / 2 < said < target.sum() * 2
+    assert expit(3 * logits).sum() > target.sum() * 2 or expit(3 * logits).sum() < target.sum() / 2

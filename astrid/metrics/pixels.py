@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from scipy.special import expit
 
 from astrid.config import PIXEL_FAMILIES
 
 from .calibration import (
+    BrierParts,
     Forecast,
     brier_parts,
     brier_score,
@@ -24,7 +24,16 @@ from .calibration import (
 from .calibrators import Calibrator
 from .confusion import Confusion, best_f1_threshold, class_metrics, confusion, decision_metrics
 from .histogram import PixelHistogram
-from .ranking import auprc, auprc_bound, auroc, auroc_bound, partial_auroc, precision_at_recall, tpr_at_fpr
+from .ranking import (
+    FEWEST_FALSE,
+    auprc,
+    auprc_bound,
+    auroc,
+    auroc_bound,
+    partial_auroc,
+    precision_at_recall,
+    tpr_at_fpr,
+)
 
 __all__ = ["Confusion", "PixelHistogram", "best_f1_threshold", "confusion", "epoch_metrics", "pixel_metrics"]
 
@@ -104,11 +113,13 @@ def reliability_scores(judged: Judged) -> Scores:
     """Score the probabilities by other bins and classes, and take the Brier score apart."""
     said = forecast(judged.histogram, judged.calibrator)
     parts = brier_parts(said)
-    murphy = {} if parts is None else {f"murphy_{name}": value for name, value in dataclasses.asdict(parts).items()}
-    return {
+    scores: Scores = {
+        f"murphy_{part.name}": None if parts is None else getattr(parts, part.name) for part in fields(BrierParts)
+    }
+    return scores | {
         "ece_equal_mass": expected_calibration_error(equal_mass_reliability(said)),
         "ece_classwise": classwise_ece(said),
-    } | murphy
+    }
 
 
 def _of_probabilities(said: Forecast) -> Scores:
@@ -179,10 +190,19 @@ def _defined(scores: Scores, histogram: PixelHistogram) -> dict[str, float]:
     """Leave out what is undefined and say what and why."""
     missing = [name for name, score in scores.items() if score is None]
     if missing:
-        bins = histogram.occupied
-        counts = f"{bins.positives.sum()} positive and {bins.negatives.sum()} negative pixels"
-        log.warning("undefined and left out, with %s: %s", counts, ", ".join(missing))
+        positives, negatives = histogram.occupied.positives.sum(), histogram.occupied.negatives.sum()
+        said = "; ".join([", ".join(missing), *_too_few(missing, negatives=int(negatives))])
+        log.warning("undefined and left out, with %d positive and %d negative pixels: %s", positives, negatives, said)
     return {name: score for name, score in scores.items() if score is not None}
+
+
+def _too_few(missing: Iterable[str], *, negatives: int) -> list[str]:
+    """Name the rates that need more negatives, `FEWEST_FALSE` of them beyond the threshold."""
+    rates = dict.fromkeys(name.rpartition("_")[2] for name in missing if "_fpr_" in name)
+    needed = {rate: FEWEST_FALSE / float(rate) for rate in rates}
+    return [
+        f"a rate of {rate} needs {count:,.0f} negative pixels" for rate, count in needed.items() if negatives < count
+    ]
 
 
 def _warn_of_coarse_bins(histogram: PixelHistogram) -> None:
