@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from astrid.config import MetricsConfig, ModelConfig, settled
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
+from astrid.metrics.chosen import Chosen
+from astrid.metrics.histogram import Counts
 from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
@@ -105,22 +107,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the validation fields decided, before a test field was seen; it goes with the model.
-
-    Attributes
-    ----------
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation has no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
-    """
-
-    logit_threshold: float | None
-    detection_threshold: float | None
-
-
-@dataclass(frozen=True)
 class Panel:
     """A test field for the gallery; `probability` is (H, W) float32."""
 
@@ -164,7 +150,14 @@ def choose(predictor: Predictor, val: FieldStore, *, config: MetricsConfig) -> t
 
 
 def judge(
-    predictor: Predictor, test: FieldStore, *, chosen: Chosen, seen: PixelHistogram, config: MetricsConfig
+    predictor: Predictor,
+    test: FieldStore,
+    *,
+    chosen: Chosen,
+    seen: PixelHistogram,
+    config: MetricsConfig,
+    starts: Counts | None = None,
+    show: Callable[[Predicted], Predicted] = iter,
 ) -> Evaluation:
     """Go over the test fields, once, with what was decided on other fields.
 
@@ -173,12 +166,16 @@ def judge(
     chosen : Chosen
     seen : PixelHistogram
         Logits of the same network on other fields: where the bins that are kept of each field lie.
+    starts : (B,) int64 or None
+        Those bins where they were decided before, as in `FieldCounts`.
+    show : callable
+        Passes the fields on and shows how far it has come.
     """
     gallery: list[Panel] = []
-    counter = FieldCounter(seen, rules=json.dumps({name: getattr(config, name) for name in JUDGED_BY}))
+    counter = FieldCounter(seen, rules=json.dumps(judged_by(config)), starts=starts)
     tested = score(
-        keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
-        thresholds=None if chosen.detection_threshold is None else [chosen.detection_threshold],
+        keep_first(show(predicted(predictor, test)), gallery, count=config.gallery_size),
+        thresholds=threshold_to_judge(test, chosen),
         config=config,
         device=predictor.runtime.device,
         counter=counter,
@@ -187,9 +184,31 @@ def judge(
     return Evaluation(named, tested, chosen, gallery, counter.counts())
 
 
+def judged_by(config: MetricsConfig) -> dict[str, float]:
+    """Return the knobs on which the numbers of the same network on the same fields depend."""
+    return {name: getattr(config, name) for name in JUDGED_BY}
+
+
+def threshold_to_judge(store: FieldStore, chosen: Chosen) -> list[float] | None:
+    """Return the threshold of detections, or None where there is none, or no catalogue to compare with."""
+    catalogue, threshold = has_catalogue(store), chosen.detection_threshold
+    if catalogue and threshold is not None:
+        return [threshold]
+    if threshold is not None:
+        log.info("object metrics are left out: the test fields have no catalogue of sources")
+    if catalogue:
+        log.info("object metrics are left out: validation chose no threshold of detections")
+    return None
+
+
+def has_catalogue(store: FieldStore) -> bool:
+    """Tell whether every field has sources and the width by which detections are matched to them."""
+    return all(entry.sources is not None and entry.fwhm_pixels is not None for entry in store.entries)
+
+
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
     """Return detection thresholds, or None where the fields have no catalogue to compare with."""
-    if any(entry.sources is None or entry.fwhm_pixels is None for entry in store.entries):
+    if not has_catalogue(store):
         log.info("object metrics are left out: the fields have no catalogue of sources")
         return None
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]

@@ -14,23 +14,24 @@ import torch
 
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import difference_threshold
-from astrid.budget import Budget, check_measured, in_phase
+from astrid.budget import Budget, in_phase, open_meter
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, EnergyConfig, RunError, TrackingConfig, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
-from astrid.energy import Factors, Meter, build_meter, find_factors
+from astrid.energy import Factors, Meter, find_factors
 from astrid.evaluate import build_predictor, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
-from astrid.metrics.latency import Latency, measure_latency
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
-from astrid.results import EarlyEnd, Outcome, describe, report, save_facts, say_where
+from astrid.results import EarlyEnd, Outcome, report, say_where
+from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
+from astrid.timing import example_tiles, time_network
 from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
-from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
+from astrid.training import Loaders, fit, out_of_patience, stop_if_asked
 from astrid.unet import parameter_count
 
 log = logging.getLogger(__name__)
@@ -198,16 +199,9 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
     fresh = dataclasses.replace(config.training, resume=None)
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
-        save_facts(facts, run_dir)
+        save_surroundings(facts.surroundings, run_dir)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
-
-
-def open_meter(config: EnergyConfig, runtime: Runtime) -> Meter:
-    """Open the energy meter on the devices of this run; its ledger waits until the run has its folder."""
-    meter = build_meter(config, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=None)
-    check_measured(config, meter, uses_gpu=bool(runtime.gpu_uuids))
-    return meter
 
 
 def train(
@@ -285,7 +279,8 @@ def judge(
         evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
         baseline = difference_threshold(splits.test, config=config.metrics)
     with meter.phase("latency"):
-        latency = time_network(learner, splits, config=config)
+        tiles = example_tiles(splits.val, config.data, runtime=learner.runtime)
+        latency = time_network(learner.model, tiles, runtime=learner.runtime, config=config.metrics)
     return Outcome(
         objective=progress.best,
         epoch=progress.epoch,
@@ -300,30 +295,6 @@ def judge(
         predictor=predictor,
         description=splits.description,
         fingerprint=splits.fingerprint,
-        example=example_batch(learner, splits, config=config)[:1],
+        origins=splits.origins,
+        example=tiles[:1],
     )
-
-
-def example_batch(learner: Learner, splits: Splits, *, config: Config) -> torch.Tensor:
-    """Return (B, C, T, T) validation tiles on the device."""
-    loader = validation_loader(splits.val, dataclasses.replace(config.data, workers=0), pin_memory=False)
-    return prepare(next(loader.epoch(0)), learner.runtime)["image"]
-
-
-def time_network(learner: Learner, splits: Splits, *, config: Config) -> dict[str, float]:
-    """Measure latency for one tile and throughput for a batch."""
-    batch = example_batch(learner, splits, config=config)
-
-    def measure(example: torch.Tensor) -> Latency:
-        return measure_latency(
-            learner.model,
-            example,
-            warmup=config.metrics.latency_warmup,
-            repeats=config.metrics.latency_repeats,
-            synchronise=learner.runtime.synchronise,
-            autocast=learner.runtime.autocast,
-        )
-
-    single = measure(batch[:1]).metrics()
-    throughput = "throughput/mpix_per_s"
-    return single | {throughput: measure(batch).metrics()[throughput]}

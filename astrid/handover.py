@@ -11,17 +11,17 @@ from torch import Tensor
 
 from astrid.config import Config, settled
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, Predictor
+from astrid.evaluate import Evaluation, Predictor, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
-from astrid.model_card import CARD_FILE, FACTS_FILE, ModelFacts, model_card
+from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
 from astrid.runtime import hardware_facts
 from astrid.tracking import Table, Tracker
 from astrid.tracking.tables import Cell
 from astrid.unet import parameter_count
 from astrid.units import unit_of, units_of
 
-FIELDS_FILE, CHECKPOINTS, LEDGER = "test_fields.npz", "checkpoints", "energy.jsonl"
+CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 
 
 def model_facts(
@@ -34,6 +34,7 @@ def model_facts(
     description: str,
     fingerprint: str,
     best_epoch: int,
+    origins: Mapping[str, list[str]],
 ) -> ModelFacts:
     """Collect what somebody who loads the model must know."""
     runtime = predictor.runtime
@@ -45,8 +46,7 @@ def model_facts(
         precision=runtime.precision,
         channels_last=runtime.channels_last,
         whole=predictor.whole,
-        logit_threshold=evaluation.chosen.logit_threshold,
-        detection_threshold=evaluation.chosen.detection_threshold,
+        chosen=evaluation.chosen,
         min_pixels=config.metrics.min_pixels,
         preprocessing={"choice": type(config.data).__name__} | dataclasses.asdict(config.data),
         description=description,
@@ -56,6 +56,8 @@ def model_facts(
         metrics=dict(metrics),
         machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
         best_epoch=best_epoch,
+        judged_by=judged_by(config.metrics),
+        seen={split: own for split, own in origins.items() if split != "test"},
     )
 
 

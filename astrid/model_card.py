@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
+from astrid.metrics.chosen import Chosen
 
-FACTS_FILE, CARD_FILE = "model.json", "model_card.md"
+FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
 """What the file's `format` entry says; it changes when an older file could no longer be read."""
 
@@ -27,10 +28,8 @@ class ModelFacts:
         depth, filters, channels, parameters, halo (pixels at a window's edge to throw away).
     precision, channels_last, whole
         How the run computed; `whole` frames are predicted in one piece.
-    logit_threshold : float or None
-        Logit from which a pixel is called positive; None where validation had no positives.
-    detection_threshold : float or None
-        Probability from which pixels make a detection; None without a catalogue.
+    chosen : Chosen
+        What validation decided: calibrator, thresholds and what they were chosen for.
     min_pixels : int
         Smallest number of connected pixels that make a detection.
     preprocessing : dict
@@ -44,14 +43,18 @@ class ModelFacts:
         host, device and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
+    judged_by : dict
+        The knobs of `metrics` on which the test metrics depend; empty in a model of before they were kept.
+    seen : dict
+        Where the fields that trained the model (`train`) and chose its epoch and thresholds (`val`) come from, as in
+        `Splits.origins`; empty in a model of before that was kept.
     """
 
     network: dict[str, int]
     precision: str
     channels_last: bool
     whole: bool
-    logit_threshold: float | None
-    detection_threshold: float | None
+    chosen: Chosen
     min_pixels: int
     preprocessing: dict[str, Any]
     description: str
@@ -61,6 +64,8 @@ class ModelFacts:
     metrics: dict[str, float]
     machine: dict[str, str]
     best_epoch: int
+    judged_by: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, list[str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
@@ -82,7 +87,9 @@ class ModelFacts:
         found = saved.pop("format", None)
         if found != FORMAT:
             raise DataError(f"{path} must have format {FORMAT}, got {found!r}; use the version that wrote it")
-        return cls(**saved)
+        if "chosen" not in saved:  # written before calibration was stored
+            saved["chosen"] = {name: saved.pop(name) for name in ("logit_threshold", "detection_threshold")}
+        return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
 def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
@@ -129,12 +136,12 @@ def _results(facts: ModelFacts) -> str:
 
 
 def _operating_point(facts: ModelFacts) -> str:
-    logit = facts.logit_threshold
+    logit, detection = facts.chosen.logit_threshold, facts.chosen.detection_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
     lines = [f"Chosen on validation. Logit from which a pixel is positive: {pixel}."]
-    if facts.detection_threshold is not None:
+    if detection is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
-        lines.append(f"Probability from which {size} make a detection: {facts.detection_threshold:.4g}.")
+        lines.append(f"Probability from which {size} make a detection: {detection:.4g}.")
     return " ".join(lines)
 
 

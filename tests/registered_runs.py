@@ -11,6 +11,7 @@ import torch
 
 from astrid.config import TrackingConfig
 from astrid.metrics.bootstrap import resample_fields, save_fields
+from astrid.metrics.chosen import Chosen
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import ModelFacts, model_card
 from astrid.tracking import open_tracker, sync
@@ -48,8 +49,7 @@ def facts(**changes: Any) -> ModelFacts:
         "precision": "bf16",
         "channels_last": True,
         "whole": False,
-        "logit_threshold": 0.25,
-        "detection_threshold": 0.6,
+        "chosen": Chosen(logit_threshold=0.25, detection_threshold=0.6),
         "min_pixels": 1,
         "preprocessing": {"choice": "SimulatedData", "stretch": "arcsinh"},
         "description": "simulated sky",

@@ -22,6 +22,7 @@ from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.deployed import AsRun, load
 from astrid.evaluate import Predictor
+from astrid.metrics.chosen import Chosen
 from astrid.model_card import model_card
 from astrid.runtime import Runtime
 from astrid.tracking import open_tracker
@@ -102,7 +103,7 @@ def test_what_is_no_model_is_refused_by_name(config: TrackingConfig, tmp_path: P
 
 
 def test_the_card_says_how_sure_and_what_is_not_known() -> None:
-    sure = facts(metrics=facts().metrics | {"test/auprc_low": 0.77, "test/auprc_high": 0.83}, logit_threshold=None)
+    sure = facts(metrics=facts().metrics | {"test/auprc_low": 0.77, "test/auprc_high": 0.83}, chosen=Chosen(None, 0.6))
     card = model_card(sure, run="unet-1", energy="energy: GPU unavailable (no GPU)")
     assert "| auprc | 0.8 [0.77, 0.83] |" in card
     assert "auprc_low" not in card

@@ -13,7 +13,7 @@ from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopp
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
-from .metrics import MetricsConfig
+from .metrics import CalibrationKind, MetricsConfig, OperatingKind
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
@@ -33,6 +33,7 @@ __all__ = [
     "BCEDiceLoss",
     "BCELoss",
     "BudgetSpent",
+    "CalibrationKind",
     "Config",
     "ConfigError",
     "ConstantSchedule",
@@ -47,6 +48,7 @@ __all__ = [
     "MetricsConfig",
     "ModelConfig",
     "OneCycleSchedule",
+    "OperatingKind",
     "OptimizerConfig",
     "PlateauSchedule",
     "Pruned",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .checks import check
+
+CalibrationKind = Literal["none", "temperature", "isotonic"]
+OperatingKind = Literal["f1", "fpr", "purity", "false_per_mpix"]
 
 LOWEST_COUNTS = {
     "min_pixels": 1,

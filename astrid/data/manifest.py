@@ -9,15 +9,16 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from astrid.config import DataError, FramesData
 
 from .frames import ImageInfo, digest_image, inspect_image
-from .rows import FrameRow, ImageFile, Pictures, Section, Split
-from .splits import SPLITS, assign_splits, refuse_leaks
+from .rows import FrameRow, ImageFile, Pictures, Section
+from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
 BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
@@ -53,33 +54,38 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
     DataError
         For anything that cannot be used, naming the row by its line in the file.
     """
-    path = Path(config.manifest)
-    try:
-        rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(path)]
-        science = {row.number: _inspect_row(row) for row in rows}
-        for column in ("reference", "target"):
-            _refuse_mixed(rows, column)
-        pictures = {row.number: _digest_pictures(row) for row in rows}
-        parted = _each_by_itself(rows, config.folds) if config.folds > 1 else _assigned(rows, config)
-        _refuse_duplicates(rows, pictures)
+    with named(config):
+        rows, science, pictures = read_rows(config)
+        parted = each_by_itself(rows, config.folds) if config.folds > 1 else assigned(rows, config)
         refuse_leaks(parted, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+    return with_unique_names(rows if config.folds > 1 else parted)
+
+
+@contextmanager
+def named(config: FramesData) -> Iterator[None]:
+    """Say in which manifest something is wrong."""
+    try:
+        yield
     except DataError as error:
-        raise DataError(f"{path.name}, {error}") from error
-    return _with_unique_names(rows if config.folds > 1 else parted)
+        raise DataError(f"{Path(config.manifest).name}, {error}") from error
 
 
-def _assigned(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
+def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Pictures]]:
+    """Read the rows and look into every file; return them with what their science frames are, by row number."""
+    rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
+    science = {row.number: _inspect_row(row) for row in rows}
+    for column in ("reference", "target"):
+        _refuse_mixed(rows, column)
+    pictures = {row.number: _digest_pictures(row) for row in rows}
+    _refuse_duplicates(rows, pictures)
+    rows = [dataclasses.replace(row, picture=pictures[row.number].science) for row in rows]
+    return rows, science, pictures
+
+
+def assigned(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
+    """Give every row its split, as `assign_splits` does with the fractions and the seed of the configuration."""
     fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
     return assign_splits(rows, **fractions, seed=config.split_seed)
-
-
-def _each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
-    """Return the rows with each field as its own split: sooner or later the folds part any two fields."""
-    for row in rows:
-        if row.split is not None:
-            remedy = "leave the column out, or say data.folds=1"
-            raise DataError(f"row {row.number}: data.folds must be 1 with a split column, got {folds}; {remedy}")
-    return [dataclasses.replace(row, split=cast(Split, row.field)) for row in rows]
 
 
 def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
@@ -281,7 +287,7 @@ def _refuse_duplicates(rows: Sequence[FrameRow], pictures: Mapping[int, Pictures
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
 
 
-def _with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
+def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
     """Name each row by its field, and by its line as well where the field has several."""
     frames = Counter(row.field for row in rows)
     return [

@@ -152,8 +152,8 @@ def _average_precision(positives: Floats, negatives: Floats) -> Floats:
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
-    Arrays: `names`, `positives`, `negatives`, `objects` (absent without a catalogue), `fingerprint`; and, unless there
-    is a single field, `seed`, `levels`, and `resampled_NAME` for each metric.
+    Arrays: `names`, `positives`, `negatives`, `starts`, `objects` (absent without a catalogue), `fingerprint`; and,
+    unless there is a single field, `seed`, `levels`, and `resampled_NAME` for each metric.
     """
     arrays: dict[str, NDArray[np.generic]] = {
         "names": np.array(counts.names),
@@ -161,9 +161,18 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         "negatives": counts.negatives,
         "fingerprint": np.array(counts.fingerprint),
     }
-    if counts.objects is not None:
-        arrays["objects"] = counts.objects
+    for name, values in (("objects", counts.objects), ("starts", counts.starts)):
+        if values is not None:
+            arrays[name] = values
     if resampled is not None:
         arrays |= {"seed": np.array(resampled.seed), "levels": np.array(resampled.levels)}
         arrays |= {f"resampled_{name}": values for name, values in resampled.values.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_starts(path: Path) -> Counts | None:
+    """Return the bins in which a network's fields were kept, as `FieldCounts.starts`; None where it doesn't say."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return np.asarray(arrays["starts"]) if "starts" in arrays else None

@@ -34,6 +34,8 @@ class FieldCounts:
         Hits, misses and false alarms at the chosen threshold; None without a catalogue.
     fingerprint : str
         Digest of the fields' pixels, truth and catalogues, and of how detections are matched to them.
+    starts : (B,) int64 or None
+        First bin of the pixel histogram that each of the B bins holds, with which the same network is judged elsewhere.
     """
 
     names: list[str]
@@ -41,6 +43,7 @@ class FieldCounts:
     negatives: Counts
     objects: Counts | None
     fingerprint: str
+    starts: Counts | None = None
 
 
 def coarse_starts(seen: PixelHistogram) -> NDArray[np.int64]:
@@ -68,14 +71,16 @@ class FieldCounter:
     Parameters
     ----------
     seen : PixelHistogram
-        Logits of the same network on the validation fields, which decide the bins.
+        Logits of the same network on the validation fields, which decide the bins; an empty one makes them even.
     rules : str
         How the fields are judged, as text; it is part of the fingerprint.
+    starts : (B,) int64 or None
+        The bins that were decided before, as in `FieldCounts`; None decides now.
     """
 
-    def __init__(self, seen: PixelHistogram, *, rules: str) -> None:
+    def __init__(self, seen: PixelHistogram, *, rules: str, starts: Counts | None = None) -> None:
         self._seen = seen
-        self._starts = coarse_starts(seen)
+        self._starts = coarse_starts(seen) if starts is None else starts
         self._names: list[str] = []
         self._positives: list[Counts] = []
         self._negatives: list[Counts] = []
@@ -125,4 +130,5 @@ class FieldCounter:
             negatives=np.stack(self._negatives),
             objects=np.diff(totals, axis=0, prepend=0) if len(totals) else None,
             fingerprint=self._digest.hexdigest(),
+            starts=self._starts,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,20 @@ class Moved:
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A registered model on this machine: its network, on the CPU, and the folder of its files."""
+    """A registered model on this machine: its network, on the CPU, the folder of its files, and which version it is."""
 
     network: torch.nn.Module
     folder: Path
+    version: ModelVersion
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model, and the MLflow run that it comes from."""
+
+    name: str
+    number: str
+    run_id: str
 
 
 def promote(version: str, *, name: str, uri: str | None = None) -> Moved:
@@ -90,9 +100,26 @@ def fetch_model(source: str, uri: str | None = None) -> Iterator[FetchedModel]:
 def _download(model: Registered, version: str, folder: str) -> FetchedModel:
     import mlflow.pytorch
 
-    location = model.client.get_model_version(model.name, version).source
-    files = mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=folder, tracking_uri=model.uri)
-    return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files))
+    found = model.client.get_model_version(model.name, version)
+    files = mlflow.artifacts.download_artifacts(artifact_uri=found.source, dst_path=folder, tracking_uri=model.uri)
+    named = ModelVersion(model.name, version, str(found.run_id))
+    return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files), named)
+
+
+def tag_version(version: ModelVersion, tags: Mapping[str, str], *, uri: str | None = None) -> None:
+    """Write tags to a version of a registered model and to the run that it comes from.
+
+    Raises
+    ------
+    DataError
+        Where there is no such model.
+    ShippingError
+        If MLflow could not be reached, or the run is gone.
+    """
+    with _open(version.name, uri) as model:
+        for key, value in tags.items():
+            model.client.set_model_version_tag(version.name, version.number, key, value)
+            model.client.set_tag(version.run_id, key, value)
 
 
 def _version_of(model: Registered, source: str) -> str:
