@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 AfterEpoch = Callable[[dict[str, float]], None]
+Links = Callable[[], Mapping[str, str]]
 MEMORY_ADVICE = "try a smaller data.batch_size, model.filters or data.tile_size, or model.gradient_checkpointing=true"
 
 
-def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = lambda values: None) -> float:
+def run_experiment(
+    config: Config, *, run_dir: Path, after_epoch: AfterEpoch = lambda values: None, links: Links = dict
+) -> float:
     """Train, evaluate and record one network.
 
     Parameters
@@ -51,6 +54,8 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         Folder of the run: configuration, journal, checkpoints, figures, metrics.
     after_epoch : callable, optional
         Called with the values of each epoch once they are reported; what it raises ends the run.
+    links : callable, optional
+        Called once the run is about to begin; gives tags that say what it is part of.
 
     Returns
     -------
@@ -80,7 +85,9 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
             stack.enter_context(memory_advice(MEMORY_ADVICE))
             learner = build_learner(config, runtime, splits)
             stop = stack.enter_context(StopSignals())
-            tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
+            tracker = stack.enter_context(
+                open_run(config, run_dir, runtime=runtime, splits=splits, learner=learner, links=links())
+            )
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
         gpus, listen = () if config.energy.source == "off" else runtime.gpu_uuids, alerts.sample
@@ -191,11 +198,20 @@ def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
         )
 
 
-def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner) -> Tracker:
+def open_run(
+    config: Config,
+    run_dir: Path,
+    *,
+    runtime: Runtime,
+    splits: Splits,
+    learner: Learner,
+    links: Mapping[str, str],
+) -> Tracker:
     """Claim the run folder, or go on in it, and report what the run is."""
     resume = config.training.resume is not None
     facts = describe(config, run_dir, runtime=runtime, splits=splits, parameters=parameter_count(learner.model))
     tags = {f"resumed.{name}": value for name, value in facts.tags.items()} if resume else facts.tags
+    tags |= links
     tracker = open_tracker(config.tracking, run_dir, name=facts.name, params=facts.params, tags=tags, resume=resume)
     fresh = dataclasses.replace(config.training, resume=None)
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed

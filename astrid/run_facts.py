@@ -71,10 +71,15 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
     if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
         tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
     name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
+    return RunFacts(name, parameters_of(config), tags, around)
+
+
+def parameters_of(config: Config) -> dict[str, str]:
+    """Return every leaf of a configuration, and the choice of each group."""
     choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
     params = leaves(dataclasses.asdict(config)) | {f"choice.{group}": choice for group, choice in choices.items()}
     params.pop("training.resume", None)  # how a run is taken up again is no property of it
-    return RunFacts(name, params, tags, around)
+    return params
 
 
 def save_surroundings(around: Surroundings, run_dir: Path) -> None:

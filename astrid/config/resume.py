@@ -107,6 +107,23 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     return dataclasses.replace(saved)  # checks again what depends on several knobs
 
 
+def taken_up(config: Config, run_dir: Path) -> Config:
+    """Return the saved configuration of a run that is part of a larger one, to go on with it.
+
+    Parameters
+    ----------
+    config : Config
+        Of the whole, from which the run takes what may change.
+    run_dir : Path
+        Folder of the part.
+    """
+    saved = load_config(run_dir)
+    for key in CHANGEABLE:
+        _carry(key, source=config, target=saved)
+    saved.training.resume = str(run_dir)
+    return dataclasses.replace(saved)
+
+
 def may_change(key: str) -> bool:
     """Tell whether a key may differ when a run is resumed."""
     return any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
@@ -24,6 +24,8 @@ from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow
 from .store import FieldStore, cached_store
+
+T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
 SERVING_KEYS = (
@@ -76,11 +78,9 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     if config.folds > 1:
         fold = settled_fold(config)
         return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
-    planned = _plan(config, receptive_field_pixels)
-    parts = {split: [one for one in planned.fields if one.split == split] for split in SPLITS}
-    stores = {split: prepare(config, planned.key, parts[split], name=split, announce=announce) for split in SPLITS}
-    origins = {split: [one.origin for one in parts[split]] for split in SPLITS}
-    return Splits(**stores, fingerprint=planned.key, description=planned.description, origins=origins)
+    recipe = _recipe(config, receptive_field_pixels)
+    stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
+    return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
 
 
 def settled_fold(config: DataConfig) -> int:
@@ -98,34 +98,80 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
     DataError
         For input that cannot be used, and for too few fields.
     """
-    planned = _plan(config, receptive_field_pixels)
-    store = prepare(config, planned.key, planned.fields, name="all", announce=announce)
-    return [fold_of(config, planned, store, fold=fold) for fold in range(config.folds)]
+    recipe = _recipe(config, receptive_field_pixels).pooled()
+    store = recipe.prepare("all", cache=config.cache, announce=announce)
+    return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
 
 
-def prepare(
-    config: DataConfig, key: str, planned: Sequence[PlannedField], *, name: str, announce: Announce
-) -> FieldStore:
-    """Make fields, or find them in the cache under the digest of what decides them."""
-    fields = announce(_parallel([one.maker for one in planned]), f"{name} fields", len(planned))
-    return cached_store(_open_cache(config.cache), f"{key[:16]}/{name}", fields)
-
-
-def fold_of(config: DataConfig, planned: Planned, store: FieldStore, *, fold: int) -> Splits:
-    """Return the splits of one fold, as views of a store of all planned fields."""
-    names = [one.group for one in planned.fields]
+def fold_of(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int) -> Splits:
+    """Return the splits of one fold, as views of the store of a pooled recipe."""
+    groups, origins = recipe.groups["all"], recipe.origins["all"]
     match config:
         case SimulatedData(val_fields=count, sky_seed=seed):
             pass
         case FramesData(val_fraction=fraction, split_seed=seed):
-            count = max(1, round(fraction * len(set(names))))
-    placed = fold_splits(names, folds=config.folds, fold=fold, val_count=count, seed=seed)
-    numbers = {split: [n for n, name in enumerate(names) if placed[name] == split] for split in SPLITS}
-    digest = hashlib.sha256(json.dumps([planned.key, numbers]).encode()).hexdigest()
-    parts = {split: store.part(numbers[split]) for split in SPLITS}
-    origins = {split: [planned.fields[n].origin for n in numbers[split]] for split in SPLITS}
-    description = f"{planned.description}, fold {fold} of {config.folds}"
-    return Splits(**parts, fingerprint=digest, description=description, origins=origins)
+            count = max(1, round(fraction * len(set(groups))))
+    placed = fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
+    numbers = {split: [n for n, group in enumerate(groups) if placed[group] == split] for split in SPLITS}
+    return Splits(
+        **{split: store.part(numbers[split]) for split in SPLITS},
+        fingerprint=hashlib.sha256(json.dumps([recipe.key, numbers]).encode()).hexdigest(),
+        description=f"{recipe.description}, fold {fold} of {config.folds}",
+        origins={split: [origins[number] for number in numbers[split]] for split in SPLITS},
+    )
+
+
+def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
+    match config:
+        case SimulatedData():
+            return simulated_recipe(config)
+        case FramesData():
+            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            return frames_recipe(config, rows)
+    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the fields of each split are made.
+
+    Attributes
+    ----------
+    makers : dict
+        By split, a call for each field.
+    origins : dict
+        By split, where each field comes from.
+    groups : dict
+        By split, the patch of sky that each field belongs to, which folds don't divide.
+    key : str
+        Digest of everything that decides the fields.
+    description : str
+    channels, unit : int, str
+        How many there are, and in what.
+    """
+
+    makers: dict[str, list[Callable[[], Field]]]
+    origins: dict[str, list[str]]
+    groups: dict[str, list[str]]
+    key: str
+    description: str
+    channels: int
+    unit: str = UNIT
+
+    def pooled(self) -> Recipe:
+        """Return the recipe with the fields of every split in one that is called `all`."""
+        makers, origins, groups = _joined(self.makers), _joined(self.origins), _joined(self.groups)
+        return dataclasses.replace(self, makers=makers, origins=origins, groups=groups, key=f"all-{self.key}")
+
+    def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
+        """Make the fields of a split, or find them in the cache."""
+        work = self.makers[split]
+        fields = announce(_parallel(work), f"{split} fields", len(work))
+        return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
+
+
+def _joined(by_split: dict[str, list[T]]) -> dict[str, list[T]]:
+    return {"all": [one for own in by_split.values() for one in own]}
 
 
 def _open_cache(name: str) -> Path:
@@ -144,74 +190,38 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-@dataclass(frozen=True)
-class PlannedField:
-    """A field that can be made.
-
-    Attributes
-    ----------
-    split : str or None
-        None where that isn't decided.
-    group : str
-        The patch of sky, which folds don't divide.
-    origin : str
-        Where it comes from, as in `Splits.origins`.
-    maker : callable
-    """
-
-    split: str | None
-    group: str
-    origin: str
-    maker: Callable[[], Field]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """All fields of a data configuration before they are made, and the digest of what decides them."""
-
-    fields: list[PlannedField]
-    key: str
-    description: str
-    channels: int
-    unit: str = UNIT
-
-
-def _plan(config: DataConfig, receptive_field_pixels: int) -> Planned:
-    match config:
-        case SimulatedData():
-            return plan_sky(config)
-        case FramesData():
-            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-            return plan_frames(config, rows)
-    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-
-
-def plan_sky(config: SimulatedData) -> Planned:
-    """Plan the fields of a simulated sky."""
+def simulated_recipe(config: SimulatedData) -> Recipe:
+    """Return how the fields of a simulated sky are made."""
     counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
-    fields = [
-        PlannedField(
-            split,
-            group=field_name(split, index),
-            origin=f"sky {config.sky_seed} {field_name(split, index)}",
-            maker=FieldMaker(simulated_field, config, split, index),
-        )
-        for split, count in counts.items()
-        for index in range(count)
-    ]
-    description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
-    return Planned(fields, fingerprint(config), description, channels=3)
+    numbers = {split: range(count) for split, count in counts.items()}
+    origins = {split: [f"sky {config.sky_seed} {split} {index}" for index in numbers[split]] for split in counts}
+    return Recipe(
+        makers={
+            split: [FieldMaker(simulated_field, config, split, index) for index in numbers[split]] for split in counts
+        },
+        origins=origins,
+        groups=origins,
+        key=fingerprint(config),
+        description=f"simulated sky, seed {config.sky_seed}, target {config.target}",
+        channels=3,
+    )
 
 
-def plan_frames(config: FramesData, rows: Sequence[FrameRow]) -> Planned:
-    """Plan a field for each row of a manifest."""
-    fields = [
-        PlannedField(row.split, row.field, row.origin, FieldMaker(preprocess.prepare_field, row, config))
-        for row in rows
-    ]
-    key = fingerprint(config, contents=manifest.fingerprint_rows(rows, config))
-    description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
-    return Planned(fields, key, description, channels=1 if rows[0].reference is None else 3)
+def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
+    """Return how the fields of real frames are made; rows without a split are of the split `all`."""
+    by_split: dict[str, list[FrameRow]] = {}
+    for row in rows:
+        by_split.setdefault(row.split or "all", []).append(row)
+    return Recipe(
+        makers={
+            split: [FieldMaker(preprocess.prepare_field, row, config) for row in own] for split, own in by_split.items()
+        },
+        origins={split: [row.origin for row in own] for split, own in by_split.items()},
+        groups={split: [row.field for row in own] for split, own in by_split.items()},
+        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
+        description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
+        channels=1 if rows[0].reference is None else 3,
+    )
 
 
 class FieldMaker:
@@ -239,12 +249,7 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
     )
     image = difference.channels_in_sigma(sky.science, sky.reference, residual, sky.valid)
     sources = sky.sources if config.target == "transient" else None
-    return Field(field_name(split, index), image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
-
-
-def field_name(split: str, index: int) -> str:
-    """Return what a simulated field is called."""
-    return f"{split}-{index:05d}"
+    return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
 
 
 def fingerprint(config: DataConfig, *, contents: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
-from .fields import Announce, Planned, fold_of, plan_frames, plan_sky, prepare, settled_fold
+from .fields import Announce, Recipe, Splits, fold_of, frames_recipe, settled_fold, simulated_recipe
 from .manifest import assigned, named, read_rows, with_unique_names
 from .rows import FrameRow, Section
 from .store import FieldStore
@@ -53,41 +53,45 @@ def prepare_judged(
     DataError
         For data of other channels, in another unit, without truth, or without fields in the split.
     """
-    planned = _plan(config, split)
-    if planned.channels != channels:
+    recipe = _recipe(config, split)
+    if recipe.channels != channels:
         remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
         remedy = remedies.get(channels, "choose other data or another model")
-        raise DataError(f"the data must have the {channels} channels of the model, got {planned.channels}; {remedy}")
-    if planned.unit != unit:
+        raise DataError(f"the data must have the {channels} channels of the model, got {recipe.channels}; {remedy}")
+    if recipe.unit != unit:
         rule, remedy = f"in the unit of the model, {unit}", "judge it with the version of AstrID that trained it"
-        raise DataError(f"the data must be {rule}, got {planned.unit}; {remedy}")
-    judged = _prepare(config, planned, split, announce=announce)
+        raise DataError(f"the data must be {rule}, got {recipe.unit}; {remedy}")
+    judged = _prepare(config, recipe, split, announce=announce)
     if sum(entry.valid_pixels for entry in judged.store.entries) == 0:
-        count = len(judged.store)
-        raise DataError(f"the {split} fields must have valid pixels, but all of the {count} are masked")
+        raise DataError(f"the {split} fields must have valid pixels, but all of the {len(judged.store)} are masked")
     return judged
 
 
-def _plan(config: DataConfig, split: JudgedSplit) -> Planned:
+def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
     match config:
         case SimulatedData():
-            return plan_sky(config)
+            return simulated_recipe(config)
         case FramesData():
-            return plan_frames(config, read_rows_to_judge(config, split=split))
+            return frames_recipe(config, read_rows_to_judge(config, split=split))
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
 
 
-def _prepare(config: DataConfig, planned: Planned, split: JudgedSplit, *, announce: Announce) -> JudgedFields:
+def _prepare(config: DataConfig, recipe: Recipe, split: JudgedSplit, *, announce: Announce) -> JudgedFields:
     """Prepare what is judged; the fields and the fingerprint of a test split are those of a run that trains on them."""
-    if config.folds > 1 and split != ALL:
-        store = prepare(config, planned.key, planned.fields, name=ALL, announce=announce)
-        parts = fold_of(config, planned, store, fold=settled_fold(config))
-        own = JudgedFields(getattr(parts, split), parts.origins[split], parts.fingerprint, parts.description)
+    if config.folds > 1 or split == ALL:
+        recipe = recipe.pooled()
+        store = recipe.prepare(ALL, cache=config.cache, announce=announce)
+        if split == ALL:
+            return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description)
+        own = _of_splits(fold_of(config, recipe, store, fold=settled_fold(config)), split)
     else:
-        fields = [one for one in planned.fields if split in (ALL, one.split)]
-        store = prepare(config, planned.key, fields, name=split, announce=announce)
-        own = JudgedFields(store, [one.origin for one in fields], planned.key, planned.description)
+        store = recipe.prepare(split, cache=config.cache, announce=announce)
+        own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description)
     return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
+
+
+def _of_splits(splits: Splits, split: JudgedSplit) -> JudgedFields:
+    return JudgedFields(getattr(splits, split), splits.origins[split], splits.fingerprint, splits.description)
 
 
 def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameRow]:

@@ -66,7 +66,13 @@ def _draw_splits(fields: list[str], val_fraction: float, test_fraction: float, s
 
 
 def each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
-    """Return the rows with each field as its own split: sooner or later the folds part any two fields."""
+    """Return the rows with each field as its own split: sooner or later the folds part any two fields.
+
+    Raises
+    ------
+    DataError
+        Where the manifest names splits.
+    """
     for row in rows:
         if row.split is not None:
             remedy = "leave the column out, or say data.folds=1"

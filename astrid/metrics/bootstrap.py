@@ -83,14 +83,24 @@ def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resamp
         return None
     if fields < FEW_FIELDS:
         log.warning("%d test fields are few: intervals over less than %d are rough", fields, FEW_FIELDS)
-    weights = draw_weights(fields, resamples=resamples, seed=seed)
+    values = weighted_metrics(counts, draw_weights(fields, resamples=resamples, seed=seed))
+    return Resampled(values, percentile_levels(fields), seed)
+
+
+def field_metrics(counts: FieldCounts) -> dict[str, float]:
+    """Return AUPRC and, where there is a catalogue, completeness and purity of all fields; the undefined are absent."""
+    found = weighted_metrics(counts, np.ones((1, len(counts.names))))
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def weighted_metrics(counts: FieldCounts, weights: Floats) -> dict[str, Floats]:
+    """Return each metric of the fields under each row of weights, (R, F) to (R,); what no row defines is absent."""
     values = {"auprc": resampled_auprc(counts.positives, counts.negatives, weights)}
     if counts.objects is not None:
         hits, misses, false_alarms = (weights @ counts.objects).T
         with np.errstate(invalid="ignore"):
             values |= {"completeness": hits / (hits + misses), "purity": hits / (hits + false_alarms)}
-    values = {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
-    return Resampled(values, percentile_levels(fields), seed)
+    return {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
 
 
 def draw_weights(fields: int, *, resamples: int, seed: int) -> Floats:

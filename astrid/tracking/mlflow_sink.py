@@ -28,6 +28,7 @@ from .champion import Registered, hold_gate
 from .places import artifact_root, database_path, resolve_uri
 from .progress import Progress
 from .records import (
+    MEMBER_TAG,
     TRIAL_TAG,
     Artifact,
     Attached,
@@ -157,8 +158,8 @@ class MlflowSink:
     def _send_model(self, client: MlflowClient, record: Model) -> None:
         folder, name = self._run_dir / record.path, self._config.registered_model
         model = send_model(client, record, folder, run_id=self._run_id, bucket=self._bucket)
-        if TRIAL_TAG in client.get_run(self._run_id).data.tags:
-            return  # its study registers the best of them
+        if not {TRIAL_TAG, MEMBER_TAG}.isdisjoint(client.get_run(self._run_id).data.tags):
+            return  # what it is part of registers the best
         version = add_version(client, model, name=name, folder=folder)
         registered = Registered(client, self.uri, name)
         hold_gate(registered, version, folder=folder, run_id=self._run_id, config=self._config.gate)

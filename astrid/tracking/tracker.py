@@ -138,6 +138,13 @@ class Tracker:
             self.tags({STATE_TAG: state})
         self.close(status, reason=reason)
 
+    def connect(self) -> str | None:
+        """Return the id of the run in MLflow, found or created at once; None with tracking off, or without an answer.
+
+        To be called before anything is reported: afterwards the background does this.
+        """
+        return None if self._shipper is None else self._shipper.connect()
+
     def metrics(self, values: Mapping[str, float], *, step: int) -> dict[str, float]:
         """Report the metrics of one step; return what is on record, where a point that was known keeps its value."""
         self.journal.write_metrics(values, step=step)
