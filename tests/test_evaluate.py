@@ -13,13 +13,14 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
 
-from astrid import evaluate as module
+from astrid import predictor as module
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, Predictor, build_predictor, check_operating_point, evaluate, score, tally
+from astrid.evaluate import Evaluation, check_operating_point, evaluate, score, tally
 from astrid.metrics import per_field
 from astrid.metrics.objects import ObjectTally
+from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime
 from astrid.unet import build_unet
 
