@@ -40,11 +40,12 @@ class FetchedModel:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of a registered model, and the MLflow run that it comes from."""
+    """A version of a registered model, the MLflow run that it comes from, and its id as a model of that run if any."""
 
     name: str
     number: str
     run_id: str
+    model_id: str | None
 
 
 def promote(version: str, *, name: str, uri: str | None = None) -> Moved:
@@ -102,7 +103,7 @@ def _download(model: Registered, version: str, folder: str) -> FetchedModel:
 
     found = model.client.get_model_version(model.name, version)
     files = mlflow.artifacts.download_artifacts(artifact_uri=found.source, dst_path=folder, tracking_uri=model.uri)
-    named = ModelVersion(model.name, version, str(found.run_id))
+    named = ModelVersion(model.name, version, str(found.run_id), found.model_id)
     return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files), named)
 
 
