@@ -13,7 +13,8 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
 
-from astrid import predictor as module
+from astrid import evaluate as module
+from astrid import predictor
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
@@ -105,7 +106,7 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
 def test_windows_predict_what_the_whole_frame_does(
     size: tuple[int, int], norm: Literal["batch", "group", "instance", "none"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CORE", 32)
+    monkeypatch.setattr(predictor, "CORE", 32)
     config = ModelConfig(depth=2, filters=4, norm=norm)
     torch.manual_seed(0)
     network = build_unet(config, channels=1, stretch="linear", prior=0.1)
