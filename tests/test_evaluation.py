@@ -101,7 +101,8 @@ def test_model_and_evaluation_name_each_other(trained: tuple[Path, TrackingConfi
     sync(folder, tracking)  # what is sent twice is there once
     inputs = run_of(tracking, folder).inputs
     assert [data.dataset.digest for data in inputs.dataset_inputs] == [tags["data.fingerprint"][:36]]
-    assert [used.model_id for used in inputs.model_inputs] == [version.model_id]
+    sent = training.outputs.model_outputs
+    assert [used.model_id for used in inputs.model_inputs] == [sent[0].model_id]
     assert len(client_of(tracking).search_model_versions(f"name = '{NAME}'")) == 1  # an evaluation registers nothing
 
 
