@@ -22,6 +22,10 @@ def main(composed: DictConfig) -> Any:
     with one_message(job):
         config = to_config(composed, overrides=job.overrides.task)
         run_dir = Path(job.runtime.output_dir)
+        if config.is_several:
+            from astrid.repeats import run_group
+
+            return run_group(run_experiment, config, run_dir=run_dir)
         if config.sweep.trial is None:
             return run_experiment(config, run_dir=run_dir)
         from astrid.sweep.trial import run_trial

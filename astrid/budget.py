@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from astrid.alerts import Alert
 from astrid.config import BudgetSpent, ConfigError, EnergyConfig, Stopped
-from astrid.energy import JOULES_PER_KWH, Factors, Meter, consequences
-from astrid.runtime import StopSignals
+from astrid.energy import JOULES_PER_KWH, Factors, Meter, build_meter, consequences
+from astrid.runtime import Runtime, StopSignals
 from astrid.training import StepReport
 
 log = logging.getLogger(__name__)
@@ -152,3 +152,10 @@ def check_measured(config: EnergyConfig, meter: Meter, *, uses_gpu: bool) -> Non
         if uses_gpu and not meter.measures_gpu and config.gpus != "none":
             rule, remedy = "null where the GPU is used and not measured", "leave it null, or say energy.gpus=none"
             raise ConfigError(f"energy.budget_{name} must be {rule}, got {limit:g}; {remedy} to count the rest only")
+
+
+def open_meter(config: EnergyConfig, runtime: Runtime) -> Meter:
+    """Open the energy meter on the devices of this run; its ledger waits until the run has its folder."""
+    meter = build_meter(config, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=None)
+    check_measured(config, meter, uses_gpu=bool(runtime.gpu_uuids))
+    return meter

@@ -18,6 +18,7 @@ from .config.secrets import scrub
 COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
     "doctor": "say whether a run can start here as configured, and what helps",
+    "evaluate": "judge a finished model on other data, or again on its own",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
     "energy": "say where the energy of runs went, and what would save some",
     "promote": "make a version of the registered model the champion",

@@ -20,13 +20,18 @@ console = Console()
 
 
 def announce(items: Iterable[T], what: str, count: int) -> Iterator[T]:
+    """Pass on what is prepared with a bar on a terminal, or with one line where there is none."""
+    yield from show_progress(items, what, count, doing="preparing")
+
+
+def show_progress(items: Iterable[T], what: str, count: int, *, doing: str) -> Iterator[T]:
     """Pass items on with a bar on a terminal, or with one line where there is none."""
     if not console.is_terminal:
-        log.info("preparing %d %s", count, what)
+        log.info("%s %d %s", doing, count, what)
         yield from items
         return
     with Progress(*_columns(), console=console, transient=True) as bar:
-        yield from bar.track(items, total=count, description=f"preparing {what}")
+        yield from bar.track(items, total=count, description=f"{doing} {what}")
 
 
 def _columns() -> tuple[TextColumn, BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn]:

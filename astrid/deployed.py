@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from torch import Tensor, nn
 
 from astrid.checkpoint import load_checkpoint
 from astrid.config import DataError
-from astrid.config.resume import load_config
-from astrid.evaluate import Predictor
-from astrid.model_card import FACTS_FILE, ModelFacts
+from astrid.config.resume import EVALUATION_FILE, load_config
+from astrid.metrics.bootstrap import load_starts
+from astrid.metrics.histogram import Counts
+from astrid.model_card import FACTS_FILE, FIELDS_FILE, ModelFacts
+from astrid.predictor import Predictor
 from astrid.runtime import Runtime, choose_device
+from astrid.tracking import Journal, known_run_id
+from astrid.tracking.versions import ModelVersion, fetch_model
 from astrid.unet import build_unet
 
 BEST = Path("checkpoints") / "best.pt"
@@ -46,6 +51,25 @@ class AsRun(nn.Module):
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a model was taken from.
+
+    Attributes
+    ----------
+    address : str
+        Folder of the run, or the version of the registered model as ``models:/NAME/VERSION``.
+    run_id : str
+        Its run in MLflow; of a folder that was sent to none, or to several, the id that its journal gave it.
+    version : ModelVersion or None
+        None for a run folder.
+    """
+
+    address: str
+    run_id: str
+    version: ModelVersion | None = None
+
+
+@dataclass(frozen=True)
 class Deployed:
     """A model with all that belongs to it.
 
@@ -55,10 +79,16 @@ class Deployed:
         Operating point, preprocessing, metrics and more.
     predictor : Predictor
         Runs the network over frames of any size.
+    source : Source
+        Where it was taken from.
+    starts : (B,) int64 or None
+        The bins in which its test fields were kept, as in `FieldCounts`; None in a model of before that was stored.
     """
 
     facts: ModelFacts
     predictor: Predictor
+    source: Source
+    starts: Counts | None
 
     @property
     def logit_threshold(self) -> float | None:
@@ -121,24 +151,30 @@ def load(source: str | Path, *, uri: str | None = None, device: str = "auto") ->
     >>> probability = model.probabilities(image)
     """
     chosen = choose_device(device)
-    if str(source).startswith("models:/"):
-        network, facts = _from_registry(str(source), uri)
-    else:
-        network, facts = _from_run(Path(source))
-    runtime = Runtime(chosen, facts.precision, torch.get_num_threads(), facts.channels_last)
-    network = network.to(device=chosen, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    if not str(source).startswith("models:/"):
+        run_dir = Path(source)
+        return _deploy(*_from_run(run_dir), folder=run_dir, source=_source_of(run_dir), device=chosen)
+    with fetch_model(str(source), uri) as model:
+        facts, version = ModelFacts.load(model.folder / FACTS_FILE), model.version
+        found = Source(f"models:/{version.name}/{version.number}", version.run_id, version)
+        return _deploy(model.network, facts, folder=model.folder, source=found, device=chosen)
+
+
+def _deploy(network: nn.Module, facts: ModelFacts, *, folder: Path, source: Source, device: torch.device) -> Deployed:
+    runtime = Runtime(device, facts.precision, torch.get_num_threads(), facts.channels_last)
+    network = network.to(device=device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
     predictor = Predictor(network.eval(), runtime, facts.network["halo"], whole=facts.whole)
-    return Deployed(facts, predictor)
+    return Deployed(facts, predictor, source, load_starts(folder / FIELDS_FILE))
 
 
-def _from_registry(source: str, uri: str | None) -> tuple[nn.Module, ModelFacts]:
-    from astrid.tracking.versions import fetch_model
-
-    with fetch_model(source, uri) as model:
-        return model.network, ModelFacts.load(model.folder / FACTS_FILE)
+def _source_of(run_dir: Path) -> Source:
+    return Source(str(run_dir.resolve()), known_run_id(run_dir) or Journal.open(run_dir).started.uid)
 
 
 def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
+    if (run_dir / EVALUATION_FILE).is_file():
+        evaluated = json.loads((run_dir / EVALUATION_FILE).read_text())["model"]
+        raise DataError(f"{run_dir} must be a training run, but is an evaluation of {evaluated}; give that")
     facts, config = ModelFacts.load(run_dir / FACTS_FILE), load_config(run_dir)
     saved = load_checkpoint(run_dir / BEST)
     if saved["epoch"] != facts.best_epoch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,33 +14,38 @@ import torch
 
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import difference_threshold
-from astrid.budget import Budget, check_measured, in_phase
+from astrid.budget import Budget, in_phase, open_meter
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, EnergyConfig, RunError, TrackingConfig, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
-from astrid.energy import Factors, Meter, build_meter, find_factors
-from astrid.evaluate import build_predictor, check_operating_point, evaluate
+from astrid.energy import Factors, Meter, find_factors
+from astrid.evaluate import check_operating_point, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
-from astrid.metrics.latency import Latency, measure_latency
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
-from astrid.results import EarlyEnd, Outcome, describe, report, save_facts, say_where
+from astrid.predictor import build_predictor
+from astrid.results import EarlyEnd, Outcome, report, say_where
+from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
+from astrid.timing import example_tiles, time_network
 from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
-from astrid.training import Loaders, fit, out_of_patience, prepare, stop_if_asked
+from astrid.training import Loaders, fit, out_of_patience, stop_if_asked
 from astrid.unet import parameter_count
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 AfterEpoch = Callable[[dict[str, float]], None]
+Links = Callable[[], Mapping[str, str]]
 MEMORY_ADVICE = "try a smaller data.batch_size, model.filters or data.tile_size, or model.gradient_checkpointing=true"
 
 
-def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = lambda values: None) -> float:
+def run_experiment(
+    config: Config, *, run_dir: Path, after_epoch: AfterEpoch = lambda values: None, links: Links = dict
+) -> float:
     """Train, evaluate and record one network.
 
     Parameters
@@ -50,6 +55,8 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
         Folder of the run: configuration, journal, checkpoints, figures, metrics.
     after_epoch : callable, optional
         Called with the values of each epoch once they are reported; what it raises ends the run.
+    links : callable, optional
+        Called once the run is about to begin; gives tags that say what it is part of.
 
     Returns
     -------
@@ -79,7 +86,9 @@ def run_experiment(config: Config, *, run_dir: Path, after_epoch: AfterEpoch = l
             stack.enter_context(memory_advice(MEMORY_ADVICE))
             learner = build_learner(config, runtime, splits)
             stop = stack.enter_context(StopSignals())
-            tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner))
+            tracker = stack.enter_context(
+                open_run(config, run_dir, runtime=runtime, splits=splits, learner=learner, links=links())
+            )
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
         gpus, listen = () if config.energy.source == "off" else runtime.gpu_uuids, alerts.sample
@@ -190,25 +199,27 @@ def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
         )
 
 
-def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner) -> Tracker:
+def open_run(
+    config: Config,
+    run_dir: Path,
+    *,
+    runtime: Runtime,
+    splits: Splits,
+    learner: Learner,
+    links: Mapping[str, str],
+) -> Tracker:
     """Claim the run folder, or go on in it, and report what the run is."""
     resume = config.training.resume is not None
     facts = describe(config, run_dir, runtime=runtime, splits=splits, parameters=parameter_count(learner.model))
     tags = {f"resumed.{name}": value for name, value in facts.tags.items()} if resume else facts.tags
+    tags |= links
     tracker = open_tracker(config.tracking, run_dir, name=facts.name, params=facts.params, tags=tags, resume=resume)
     fresh = dataclasses.replace(config.training, resume=None)
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
-        save_facts(facts, run_dir)
+        save_surroundings(facts.surroundings, run_dir)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
-
-
-def open_meter(config: EnergyConfig, runtime: Runtime) -> Meter:
-    """Open the energy meter on the devices of this run; its ledger waits until the run has its folder."""
-    meter = build_meter(config, gpu_uuids=runtime.gpu_uuids, synchronise=runtime.synchronise, ledger=None)
-    check_measured(config, meter, uses_gpu=bool(runtime.gpu_uuids))
-    return meter
 
 
 def train(
@@ -286,7 +297,8 @@ def judge(
         evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
         baseline = difference_threshold(splits.test, config=config.metrics)
     with meter.phase("latency"):
-        latency = time_network(learner, splits, config=config)
+        tiles = example_tiles(splits.val, config.data, runtime=learner.runtime)
+        latency = time_network(learner.model, tiles, runtime=learner.runtime, config=config.metrics)
     return Outcome(
         objective=progress.best,
         epoch=progress.epoch,
@@ -301,30 +313,6 @@ def judge(
         predictor=predictor,
         description=splits.description,
         fingerprint=splits.fingerprint,
-        example=example_batch(learner, splits, config=config)[:1],
+        origins=splits.origins,
+        example=tiles[:1],
     )
-
-
-def example_batch(learner: Learner, splits: Splits, *, config: Config) -> torch.Tensor:
-    """Return (B, C, T, T) validation tiles on the device."""
-    loader = validation_loader(splits.val, dataclasses.replace(config.data, workers=0), pin_memory=False)
-    return prepare(next(loader.epoch(0)), learner.runtime)["image"]
-
-
-def time_network(learner: Learner, splits: Splits, *, config: Config) -> dict[str, float]:
-    """Measure latency for one tile and throughput for a batch."""
-    batch = example_batch(learner, splits, config=config)
-
-    def measure(example: torch.Tensor) -> Latency:
-        return measure_latency(
-            learner.model,
-            example,
-            warmup=config.metrics.latency_warmup,
-            repeats=config.metrics.latency_repeats,
-            synchronise=learner.runtime.synchronise,
-            autocast=learner.runtime.autocast,
-        )
-
-    single = measure(batch[:1]).metrics()
-    throughput = "throughput/mpix_per_s"
-    return single | {throughput: measure(batch).metrics()[throughput]}

@@ -38,10 +38,15 @@ def draw_figures(
     config: MetricsConfig,
 ) -> dict[str, Figure]:
     """Return every figure of a run by name; one whose quantity is undefined is absent."""
+    curves = {"training_curves": training_curves(history, score=monitor, best_epoch=best_epoch)}
+    return curves | draw_evaluation(evaluation, config)
+
+
+def draw_evaluation(evaluation: Evaluation, config: MetricsConfig) -> dict[str, Figure]:
+    """Return the figures of what the test fields showed."""
     pixels = evaluation.scores.pixels
     counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
     figures = {
-        "training_curves": training_curves(history, score=monitor, best_epoch=best_epoch),
         "confusion": confusion_figure(
             np.array([[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]])
         ),

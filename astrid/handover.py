@@ -10,16 +10,20 @@ from pathlib import Path
 from torch import Tensor
 
 from astrid.config import Config, settled
+from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, Predictor
+from astrid.evaluate import Evaluation, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
-from astrid.model_card import CARD_FILE, FACTS_FILE, ModelFacts, model_card
+from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
+from astrid.predictor import Predictor
 from astrid.runtime import hardware_facts
 from astrid.tracking import Table, Tracker
+from astrid.tracking.tables import Cell
 from astrid.unet import parameter_count
+from astrid.units import unit_of, units_of
 
-FIELDS_FILE, CHECKPOINTS, LEDGER = "test_fields.npz", "checkpoints", "energy.jsonl"
+CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 
 
 def model_facts(
@@ -32,6 +36,7 @@ def model_facts(
     description: str,
     fingerprint: str,
     best_epoch: int,
+    origins: Mapping[str, list[str]],
 ) -> ModelFacts:
     """Collect what somebody who loads the model must know."""
     runtime = predictor.runtime
@@ -53,6 +58,9 @@ def model_facts(
         metrics=dict(metrics),
         machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
         best_epoch=best_epoch,
+        unit=UNIT,
+        judged_by=judged_by(config.metrics),
+        seen={split: own for split, own in origins.items() if split != "test"},
     )
 
 
@@ -83,27 +91,33 @@ def run_tables(
     history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], fields: FieldCounts
 ) -> dict[str, Table]:
     """Return the tables of a run: its epochs, its final metrics with intervals, its test fields."""
-    return {"epochs": _epochs(history), "metrics": _metrics(metrics), "test_fields": _fields(fields)}
+    return {"epochs": _epochs(history)} | judged_tables(metrics, fields)
+
+
+def judged_tables(metrics: Mapping[str, float], fields: FieldCounts) -> dict[str, Table]:
+    """Return the tables of what was judged: the metrics with intervals, the test fields."""
+    return {"metrics": _metrics(metrics), "test_fields": _fields(fields)}
 
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> Table:
     columns = list(dict.fromkeys(name for values in history for name in values))
-    return Table(columns, [[_finite(values.get(name)) for name in columns] for values in history])
+    rows: list[list[Cell]] = [[_finite(values.get(name)) for name in columns] for values in history]
+    return Table(columns, rows, units_of(columns))
 
 
 def _metrics(metrics: Mapping[str, float]) -> Table:
     ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
-    rows: list[list[str | float | None]] = [
-        [name, *(_finite(metrics.get(key)) for key in (name, f"{name}_low", f"{name}_high"))]
+    rows: list[list[Cell]] = [
+        [name, *(_finite(metrics.get(key)) for key in (name, f"{name}_low", f"{name}_high")), unit_of(name)]
         for name in metrics
         if name not in ends
     ]
-    return Table(["metric", "value", "low", "high"], rows)
+    return Table(["metric", "value", "low", "high", "unit"], rows)
 
 
 def _fields(fields: FieldCounts) -> Table:
     objects = ["hits", "misses", "false_alarms"] if fields.objects is not None else []
-    rows: list[list[str | float | None]] = []
+    rows: list[list[Cell]] = []
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from astrid.config.secrets import scrub_values
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Chosen, OperatingPoint
 
-FACTS_FILE, CARD_FILE = "model.json", "model_card.md"
+FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
 """What the file's `format` entry says; it changes when an older file could no longer be read."""
 
@@ -44,6 +44,13 @@ class ModelFacts:
         host, device and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
+    unit : str
+        What the channels are in.
+    judged_by : dict
+        The knobs of `metrics` on which the test metrics depend; empty in a model of before they were kept.
+    seen : dict
+        Where the fields that trained the model (`train`) and chose its epoch and thresholds (`val`) come from, as in
+        `Splits.origins`; empty in a model of before that was kept.
     """
 
     network: dict[str, int]
@@ -60,6 +67,9 @@ class ModelFacts:
     metrics: dict[str, float]
     machine: dict[str, str]
     best_epoch: int
+    unit: str = "background sigma"
+    judged_by: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, list[str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
@@ -86,7 +96,7 @@ class ModelFacts:
         return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
-def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
+def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = None, limits: str | None = None) -> str:
     """Return the card in Markdown: what the model is, its data, how good and how sure, what it cost, its limits.
 
     Parameters
@@ -96,21 +106,29 @@ def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
         Name of the run.
     energy : str
         What the run used, as measured or as unavailable.
+    data, limits : str or None
+        What it was trained and judged on, and what that doesn't tell; None for the test fields of its own run.
     """
     size = facts.network
     parts = [
         f"# U-Net of depth {size['depth']} with {size['filters']} filters",
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
-        f"{size['channels']} channels in units of background sigma, of any size, and gives the logit of each pixel.",
-        f"## Data\n\nTrained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
-        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training.",
+        f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel.",
+        f"## Data\n\n{data or _own_data(facts)}",
         "## Results\n\n" + _results(facts),
         "## Operating point\n\n" + _operating_point(facts),
         f"## Speed and energy\n\n{_speed(facts)}\n\n{energy[:1].upper()}{energy[1:]}.",
-        "## Limits\n\n" + _limits(facts),
+        "## Limits\n\n" + (limits or _limits(facts)),
         f"## Use\n\n```python\n{_usage()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _own_data(facts: ModelFacts) -> str:
+    return (
+        f"Trained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
+        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training."
+    )
 
 
 def with_interval(metrics: Mapping[str, float], name: str, *, spec: str = ".4g") -> str:

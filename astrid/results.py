@@ -1,8 +1,7 @@
-"""What a run leaves behind: its description, metrics, figures, model, and the table at the end."""
+"""What a run leaves behind: its metrics, figures, model, and the table at the end."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,8 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from astrid.config import Config, DataError, FramesData, RunError, TrackingConfig
-from astrid.config.compose import PROJECT_ROOT
-from astrid.config.leaves import leaves
-from astrid.config.secrets import scrub_values
+from astrid.config import Config, DataError, RunError, TrackingConfig
 from astrid.console import print_plain, print_table
-from astrid.data.fields import Splits
 from astrid.energy import (
     Component,
     EnergyAnalyzer,
@@ -33,31 +28,20 @@ from astrid.energy import (
 from astrid.energy.figures import energy_figures
 from astrid.energy.tables import phases_csv
 from astrid.energy_runs import read_run
-from astrid.evaluate import Evaluation, Predictor
+from astrid.evaluate import Evaluation
 from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.model_card import aim_and_outcome, with_interval
-from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
+from astrid.predictor import Predictor
+from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
-from astrid.tracking.records import PARENT_TAG, STUDY_TAG, TRIAL_TAG
 
 log = logging.getLogger(__name__)
 
-METRICS_FILE, ENVIRONMENT_FILE, DIFF_FILE, FIGURES = "metrics.json", "environment.json", "git.diff", "figures"
+METRICS_FILE, FIGURES = "metrics.json", "figures"
 PHASES_FILE = "energy_phases.csv"
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """How a run is named and found: name, parameters (every leaf of the configuration), tags, and what it ran on."""
-
-    name: str
-    params: dict[str, str]
-    tags: dict[str, str]
-    environment: dict[str, dict[str, str]]
-    diff: str
 
 
 @dataclass(frozen=True)
@@ -77,45 +61,8 @@ class Outcome:
     predictor: Predictor
     description: str
     fingerprint: str
+    origins: dict[str, list[str]]
     example: Tensor
-
-
-def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits, parameters: int) -> RunFacts:
-    """Collect what identifies a run, and the facts about its code and machine."""
-    git = git_state(PROJECT_ROOT)
-    hardware, versions = hardware_facts(runtime), package_versions()
-    data = type(config.data).__name__.removesuffix("Data").lower()
-    tags = {
-        "task": getattr(config.data, "target", "frames"),
-        "data": splits.description,
-        "data.fingerprint": splits.fingerprint,
-        "git.commit": git.commit or "unknown",
-        "git.branch": git.branch or "unknown",
-        "git.dirty": str(git.is_dirty).lower(),
-        "git.remote": git.remote or "none",
-        "host": hardware["host"],
-        "device": hardware["device"],
-        "precision": runtime.precision,
-        "threads": str(runtime.threads),
-        "model.parameters": str(parameters),
-    }
-    if config.sweep.study is not None:
-        tags |= {STUDY_TAG: config.sweep.study, TRIAL_TAG: str(config.sweep.trial)}
-    if config.sweep.parent_run is not None:
-        tags[PARENT_TAG] = config.sweep.parent_run
-    if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
-        tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
-    name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
-    choices = {field.name: type(getattr(config, field.name)).__name__ for field in dataclasses.fields(config)}
-    params = leaves(dataclasses.asdict(config)) | {f"choice.{group}": choice for group, choice in choices.items()}
-    params.pop("training.resume", None)  # how a run is taken up again is no property of it
-    return RunFacts(name, params, tags, {"hardware": hardware, "versions": versions}, git.diff)
-
-
-def save_facts(facts: RunFacts, run_dir: Path) -> None:
-    """Write versions, hardware and uncommitted changes into the folder of a new run."""
-    (run_dir / ENVIRONMENT_FILE).write_text(json.dumps(scrub_values(facts.environment), indent=2))
-    (run_dir / DIFF_FILE).write_text(facts.diff)
 
 
 def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker, seconds: float) -> None:
@@ -188,6 +135,7 @@ def hand_over(
         description=outcome.description,
         fingerprint=outcome.fingerprint,
         best_epoch=outcome.best_epoch,
+        origins=outcome.origins,
     )
     hand_over_model(
         facts,
@@ -195,7 +143,7 @@ def hand_over(
         outcome.example,
         fields=outcome.evaluation.fields,
         resampled=resampled,
-        energy=_energy_line(outcome.energy, metrics),
+        energy=energy_line(outcome.energy, metrics),
         run_dir=run_dir,
         tracker=tracker,
     )
@@ -259,16 +207,23 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
-    names = [name.removeprefix("test/") for name in outcome.evaluation.metrics]
-    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(outcome.baseline, name)) for name in names]
-    columns = ("metric", "U-Net", "5 sigma") if outcome.baseline else ("metric", "U-Net")
-    shown = [row[: len(columns)] for row in rows]
-    print_table(f"test fields, best epoch {outcome.best_epoch}", shown, columns=columns)
-    if (point := outcome.evaluation.chosen.operating_point) is not None:
-        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
+    title = f"test fields, best epoch {outcome.best_epoch}"
+    print_test(title, outcome.evaluation, metrics, baseline=outcome.baseline)
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
-    print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
+    print_plain(f"{energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
+
+
+def print_test(
+    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, baseline: Mapping[str, float]
+) -> None:
+    """Print the metrics of an evaluation with their intervals, beside the plain threshold where there is one."""
+    names = [name.removeprefix("test/") for name in evaluation.metrics]
+    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(baseline, name)) for name in names]
+    columns = ("metric", "U-Net", "5 sigma") if baseline else ("metric", "U-Net")
+    print_table(title, [row[: len(columns)] for row in rows], columns=columns)
+    if (point := evaluation.chosen.operating_point) is not None:
+        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
 
 
 def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:
@@ -285,7 +240,8 @@ def _baseline(baseline: Mapping[str, float], name: str) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:
+def energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:
+    """Say in a line what was measured, and how."""
     parts = [f"{name} {_joules(part)}" for name, part in (("GPU", energy.gpu), ("CPU", energy.cpu))]
     carbon = [f"{metrics['carbon/g_co2e']:.2g} gCO2e"] if "carbon/g_co2e" in metrics else []
     return "energy: " + ", ".join(parts + carbon)

@@ -14,13 +14,15 @@ from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
 
 from astrid import evaluate as module
+from astrid import predictor
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, Predictor, build_predictor, check_operating_point, evaluate, score, tally
+from astrid.evaluate import Evaluation, check_operating_point, evaluate, score, tally
 from astrid.metrics import per_field
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.objects import ObjectTally
+from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime
 from astrid.unet import build_unet
 
@@ -105,7 +107,7 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
 def test_windows_predict_what_the_whole_frame_does(
     size: tuple[int, int], norm: Literal["batch", "group", "instance", "none"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CORE", 32)
+    monkeypatch.setattr(predictor, "CORE", 32)
     config = ModelConfig(depth=2, filters=4, norm=norm)
     torch.manual_seed(0)
     network = build_unet(config, channels=1, stretch="linear", prior=0.1)

@@ -44,6 +44,8 @@ SERVED_WITH = {
     "workers": 1,
     "stretch": "linear",
     "augment": AugmentConfig(flips=False),
+    "folds": 2,
+    "fold": None,
 }
 CHANGED = {"target": "trail", "cosmic_ray_worms": 0.3, "trail_probability": 0.9, "full_well": 5e4}
 

@@ -24,10 +24,11 @@ from studies import SETTINGS, SPACE, new_study
 
 from astrid.config import Config, ConfigError, RunError, Stopped, SweepConfig
 from astrid.config.compose import PROJECT_ROOT, load
+from astrid.seeds import derived_seed
 from astrid.sweep.asking import Asker
 from astrid.sweep.bounds import finished, out_of_bounds
 from astrid.sweep.figures import draw_study
-from astrid.sweep.jobs import Split, derived_seed, end_of, link_overrides, own_overrides, split_overrides, tell
+from astrid.sweep.jobs import Split, end_of, link_overrides, own_overrides, split_overrides, tell
 from astrid.sweep.living import reap, release
 from astrid.sweep.search import check_objectives, check_options, directions, named_failures
 from astrid.sweep.study import JOURNAL, StudyLock, open_storage, refuse_used_folder

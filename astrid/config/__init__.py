@@ -92,3 +92,22 @@ class Config:
         warmup = self.schedule.warmup_epochs
         rule = f"at most training.epochs = {self.training.epochs}"
         check(warmup <= self.training.epochs, "schedule.warmup_epochs", warmup, rule, "try schedule.warmup_epochs=0")
+        if self.sweep.trial is not None:
+            self.check_single("in a sweep, where a trial is one run")
+
+    @property
+    def is_several(self) -> bool:
+        """Whether this is several runs: repeats, or all folds of a cross-validation."""
+        return self.training.repeats > 1 or (self.data.folds > 1 and self.data.fold is None)
+
+    def check_single(self, where: str) -> None:
+        """Refuse several runs where only one can be.
+
+        Raises
+        ------
+        ConfigError
+        """
+        remedy = "leave it out, and repeat the best trial afterwards"
+        check(self.training.repeats == 1, "training.repeats", self.training.repeats, f"1 {where}", remedy)
+        whole = f"1, or data.fold a number, {where}"
+        check(not self.is_several, "data.folds", self.data.folds, whole, "try data.fold=0")

@@ -22,9 +22,9 @@ def as_overrides(config: Config) -> list[str]:
     defaults = load()
     others = [group for group in CHOICES if type(getattr(config, group)) is not type(getattr(defaults, group))]
     choices = [f"{group}={_choice(group, type(getattr(config, group)))}" for group in others]
-    start, wanted = (_flat(values) for values in (composed_values(choices), dataclasses.asdict(config)))
+    start, wanted = (flattened(values) for values in (composed_values(choices), dataclasses.asdict(config)))
     changed = {key: value for key, value in wanted.items() if start.get(key) != value and not key.startswith(LINKS)}
-    return [*choices, *(f"{key}={_written(value)}" for key, value in changed.items())]
+    return [*choices, *(f"{key}={written(value)}" for key, value in changed.items())]
 
 
 def train_command(config: Config) -> str:
@@ -36,21 +36,22 @@ def _choice(group: str, schema: type) -> str:
     return next(name for name, known in CHOICES[group].items() if known is schema)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested values to `group.knob` names, as `leaves` does, but keep what they are."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Write a value in Hydra's grammar; text that it could take for something else is quoted."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{','.join(_written(item) for item in value)}]"
+        return f"[{','.join(written(item) for item in value)}]"
     if isinstance(value, str):
         return value if _is_plain(value) else "'" + value.replace("'", "\\'") + "'"
     return str(value)

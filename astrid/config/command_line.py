@@ -136,7 +136,9 @@ def check_command_line(arguments: Sequence[str]) -> int:
     jobs = [_fixed(own)] if recipe is not None else _jobs(own, multirun=parsed.multirun)
     for job in jobs:
         try:
-            load([*job, *searchpath])
+            config = load([*job, *searchpath])
+            if recipe is not None:
+                config.check_single("in a sweep, where a trial is one run")
         except ConfigError as error:
             changed = [override.key_or_group for override in own if not may_change(override.key_or_group)]
             if resumes and changed:  # what is wrong with it beside doesn't matter

@@ -34,8 +34,16 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     cache: str = "outputs/cache"
     """Folder of the prepared fields, keyed by content and configuration."""
+    folds: int = 1
+    """Cross-validation: a run for each of so many parts of the fields, tested on that part; 1 is none."""
+    fold: int | None = None
+    """Part that is tested, from 0 to data.folds - 1; null runs all of them, one after the other."""
 
     def __post_init__(self) -> None:
+        check(self.folds >= 1, "data.folds", self.folds, "at least 1", "try data.folds=5")
+        is_part = self.fold is None or 0 <= self.fold < self.folds > 1
+        rule = f"null, or from 0 to data.folds - 1 = {self.folds - 1} of several folds"
+        check(is_part, "data.fold", self.fold, rule, "try data.fold=null")
         fits = self.batch_size == "auto" or self.batch_size >= 1
         check(fits, "data.batch_size", self.batch_size, "at least 1", "try data.batch_size=4")
         check(self.tile_size >= 16, "data.tile_size", self.tile_size, "at least 16", "try data.tile_size=128")
@@ -58,7 +66,7 @@ class FramesData(DataConfig):
     val_fraction: float = 0.2
     """Share of the fields that validates, where the manifest has no `split` column."""
     test_fraction: float = 0.2
-    """Share of the fields that tests, where the manifest has no `split` column."""
+    """Share of the fields that tests, where the manifest has no `split` column and data.folds is 1."""
     split_seed: int = 0
     """Seed of the assignment of fields to splits."""
     crops: Literal["grid", "random"] = "grid"

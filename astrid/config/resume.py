@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import Config, ConfigError, SweepConfig, TrackingConfig
 from .secrets import MASK, scrub_values, without_mask
 
-CONFIG_FILE = "config.yaml"
+CONFIG_FILE, EVALUATION_FILE = "config.yaml", "evaluation.json"
 CHANGEABLE = (
     *("training.epochs", "training.device", "training.resume", "data.workers", "tracking"),
     *("energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"),
@@ -84,6 +84,8 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
             f"training.resume must be a run folder or its last.pt, got {str(path)!r}; try {path.parent.parent}"
         )
     folder = Path(run_folder("", config.training.resume))
+    if (folder / EVALUATION_FILE).is_file():
+        raise ConfigError(f"training.resume must be a run that trains, but {folder} is an evaluation; start it again")
     saved = load_config(folder)
     saved.training.resume = config.training.resume
     saved.sweep = SweepConfig()  # a trial that is resumed by hand is a run of its own: its study has given it up
@@ -103,6 +105,23 @@ def resumed(config: Config, overrides: Iterable[str]) -> Config:
     for key, text in masked_leaves(dataclasses.asdict(saved)).items():
         raise ConfigError(f"{key} of {folder} was saved without its secret, as {text}; give it again: {key}=...")
     return dataclasses.replace(saved)  # checks again what depends on several knobs
+
+
+def taken_up(config: Config, run_dir: Path) -> Config:
+    """Return the saved configuration of a run that is part of a larger one, to go on with it.
+
+    Parameters
+    ----------
+    config : Config
+        Of the whole, from which the run takes what may change.
+    run_dir : Path
+        Folder of the part.
+    """
+    saved = load_config(run_dir)
+    for key in CHANGEABLE:
+        _carry(key, source=config, target=saved)
+    saved.training.resume = str(run_dir)
+    return dataclasses.replace(saved)
 
 
 def may_change(key: str) -> bool:

@@ -22,6 +22,8 @@ class TrainingConfig:
     """Passes over the training tiles."""
     seed: int = 0
     """Seed of initial weights, tile order, augmentation and dropout."""
+    repeats: int = 1
+    """Runs whose seeds are derived from training.seed, one after the other, and reported together; 1 is one run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is one; `cuda` without one is refused."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -50,7 +52,7 @@ class TrainingConfig:
     """Run folder (or its last checkpoint) to continue, with the configuration saved there."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "accumulate"):
+        for name in ("epochs", "repeats", "accumulate"):
             check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1", "try 1")
         for name in ("clip_norm", "threads", "patience"):
             value = getattr(self, name)

@@ -12,19 +12,26 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
 
 from . import difference, manifest, preprocess, simulate
+from .folds import fold_splits
 from .frames import Field
+from .rows import FrameRow
 from .store import FieldStore, cached_store
 
+T = TypeVar("T")
+
 SPLITS = ("train", "val", "test")
-SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
+SERVING_KEYS = (
+    *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
+    *("folds", "fold"),
+)
 """Knobs that change how fields are served but not the fields."""
 
 PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
@@ -34,15 +41,24 @@ MAKERS = ("numpy", "scipy", "astropy", "photutils")
 """Packages whose versions may change a pixel."""
 
 
+UNIT = "background sigma"
+"""What every channel is in, whatever unit the frames were in."""
+
+
 @dataclass(frozen=True)
 class Splits:
-    """Prepared fields of each split, with the fingerprint of what they were made from."""
+    """Prepared fields of each split, with the fingerprint of what they were made from.
+
+    `origins` says by split where each field comes from: of the simulated sky its seed and number, of real frames the
+    digest of the frame and the section.
+    """
 
     train: FieldStore
     val: FieldStore
     test: FieldStore
     fingerprint: str
     description: str
+    origins: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 Announce = Callable[[Iterable[Field], str, int], Iterable[Field]]
@@ -56,22 +72,106 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     ------
     DataError
         For input that cannot be used, naming the file or the row of the manifest.
+    ConfigError
+        For a cross-validation of which no fold is named; `build_folds` gives all of them.
     """
+    if config.folds > 1:
+        fold = settled_fold(config)
+        return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
+    recipe = _recipe(config, receptive_field_pixels)
+    stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
+    return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
+
+
+def settled_fold(config: DataConfig) -> int:
+    """Return the fold of a cross-validation, and refuse all of them where one is needed."""
+    rule = f"from 0 to {config.folds - 1} here, where one of data.folds={config.folds} is needed"
+    check(config.fold is not None, "data.fold", config.fold, rule, "try data.fold=0")
+    return config.fold or 0
+
+
+def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> list[Splits]:
+    """Prepare all fields once, and return the splits of every fold, each a view of them.
+
+    Raises
+    ------
+    DataError
+        For input that cannot be used, and for too few fields.
+    """
+    recipe = _recipe(config, receptive_field_pixels).pooled()
+    store = recipe.prepare("all", cache=config.cache, announce=announce)
+    return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
+
+
+def fold_of(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int) -> Splits:
+    """Return the splits of one fold, as views of the store of a pooled recipe."""
+    groups, origins = recipe.groups["all"], recipe.origins["all"]
+    match config:
+        case SimulatedData(val_fields=count, sky_seed=seed):
+            pass
+        case FramesData(val_fraction=fraction, split_seed=seed):
+            count = max(1, round(fraction * len(set(groups))))
+    placed = fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
+    numbers = {split: [n for n, group in enumerate(groups) if placed[group] == split] for split in SPLITS}
+    return Splits(
+        **{split: store.part(numbers[split]) for split in SPLITS},
+        fingerprint=hashlib.sha256(json.dumps([recipe.key, numbers]).encode()).hexdigest(),
+        description=f"{recipe.description}, fold {fold} of {config.folds}",
+        origins={split: [origins[number] for number in numbers[split]] for split in SPLITS},
+    )
+
+
+def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
     match config:
         case SimulatedData():
-            makers, key = _simulated(config)
-            description = f"simulated sky, seed {config.sky_seed}, target {config.target}"
+            return simulated_recipe(config)
         case FramesData():
-            makers, key = _real(config, receptive_field_pixels)
-            description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
-        case _:
-            raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
-    cache = _open_cache(config.cache)
-    stores = {
-        split: cached_store(cache, f"{key[:16]}/{split}", announce(_parallel(work), f"{split} fields", len(work)))
-        for split, work in makers.items()
-    }
-    return Splits(**stores, fingerprint=key, description=description)
+            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            return frames_recipe(config, rows)
+    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the fields of each split are made.
+
+    Attributes
+    ----------
+    makers : dict
+        By split, a call for each field.
+    origins : dict
+        By split, where each field comes from.
+    groups : dict
+        By split, the patch of sky that each field belongs to, which folds don't divide.
+    key : str
+        Digest of everything that decides the fields.
+    description : str
+    channels, unit : int, str
+        How many there are, and in what.
+    """
+
+    makers: dict[str, list[Callable[[], Field]]]
+    origins: dict[str, list[str]]
+    groups: dict[str, list[str]]
+    key: str
+    description: str
+    channels: int
+    unit: str = UNIT
+
+    def pooled(self) -> Recipe:
+        """Return the recipe with the fields of every split in one that is called `all`."""
+        makers, origins, groups = _joined(self.makers), _joined(self.origins), _joined(self.groups)
+        return dataclasses.replace(self, makers=makers, origins=origins, groups=groups, key=f"all-{self.key}")
+
+    def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
+        """Make the fields of a split, or find them in the cache."""
+        work = self.makers[split]
+        fields = announce(_parallel(work), f"{split} fields", len(work))
+        return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
+
+
+def _joined(by_split: dict[str, list[T]]) -> dict[str, list[T]]:
+    return {"all": [one for own in by_split.values() for one in own]}
 
 
 def _open_cache(name: str) -> Path:
@@ -90,26 +190,38 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-Makers = dict[str, list[Callable[[], Field]]]
-
-
-def _simulated(config: SimulatedData) -> tuple[Makers, str]:
+def simulated_recipe(config: SimulatedData) -> Recipe:
+    """Return how the fields of a simulated sky are made."""
     counts = {"train": config.train_fields, "val": config.val_fields, "test": config.test_fields}
-    makers: Makers = {
-        split: [FieldMaker(simulated_field, config, split, index) for index in range(count)]
-        for split, count in counts.items()
-    }
-    return makers, fingerprint(config)
+    numbers = {split: range(count) for split, count in counts.items()}
+    origins = {split: [f"sky {config.sky_seed} {split} {index}" for index in numbers[split]] for split in counts}
+    return Recipe(
+        makers={
+            split: [FieldMaker(simulated_field, config, split, index) for index in numbers[split]] for split in counts
+        },
+        origins=origins,
+        groups=origins,
+        key=fingerprint(config),
+        description=f"simulated sky, seed {config.sky_seed}, target {config.target}",
+        channels=3,
+    )
 
 
-def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]:
-    rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-    makers: Makers = {
-        split: [FieldMaker(preprocess.prepare_field, row, config) for row in rows if row.split == split]
-        for split in SPLITS
-    }
-    contents = manifest.fingerprint_rows(rows, config)
-    return makers, fingerprint(config, contents=contents)
+def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
+    """Return how the fields of real frames are made; rows without a split are of the split `all`."""
+    by_split: dict[str, list[FrameRow]] = {}
+    for row in rows:
+        by_split.setdefault(row.split or "all", []).append(row)
+    return Recipe(
+        makers={
+            split: [FieldMaker(preprocess.prepare_field, row, config) for row in own] for split, own in by_split.items()
+        },
+        origins={split: [row.origin for row in own] for split, own in by_split.items()},
+        groups={split: [row.field for row in own] for split, own in by_split.items()},
+        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
+        description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
+        channels=1 if rows[0].reference is None else 3,
+    )
 
 
 class FieldMaker:

@@ -9,7 +9,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from astrid.config import DataError, FramesData
 
 from .frames import ImageInfo, digest_image, inspect_image
 from .rows import FrameRow, ImageFile, Pictures, Section
-from .splits import SPLITS, assign_splits, refuse_leaks
+from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
 BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
@@ -36,7 +37,7 @@ _SEPARATORS = re.compile(r"[|;,\s]+")
 
 
 def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[FrameRow]:
-    """Read a manifest, look into every file that it names, and put every row into a split.
+    """Read a manifest, look into every file that it names, and put every row into a split, unless there are folds.
 
     Lines that start with # are comments. Several codes or bits are separated by |.
 
@@ -53,21 +54,38 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
     DataError
         For anything that cannot be used, naming the row by its line in the file.
     """
-    path = Path(config.manifest)
+    with named(config):
+        rows, science, pictures = read_rows(config)
+        parted = each_by_itself(rows, config.folds) if config.folds > 1 else assigned(rows, config)
+        refuse_leaks(parted, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+    return with_unique_names(rows if config.folds > 1 else parted)
+
+
+@contextmanager
+def named(config: FramesData) -> Iterator[None]:
+    """Say in which manifest something is wrong."""
     try:
-        rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(path)]
-        science = {row.number: _inspect_row(row) for row in rows}
-        for column in ("reference", "target"):
-            _refuse_mixed(rows, column)
-        pictures = {row.number: _digest_pictures(row) for row in rows}
-        rows = assign_splits(
-            rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
-        )
-        _refuse_duplicates(rows, pictures)
-        refuse_leaks(rows, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+        yield
     except DataError as error:
-        raise DataError(f"{path.name}, {error}") from error
-    return _with_unique_names(rows)
+        raise DataError(f"{Path(config.manifest).name}, {error}") from error
+
+
+def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Pictures]]:
+    """Read the rows and look into every file; return them with what their science frames are, by row number."""
+    rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
+    science = {row.number: _inspect_row(row) for row in rows}
+    for column in ("reference", "target"):
+        _refuse_mixed(rows, column)
+    pictures = {row.number: _digest_pictures(row) for row in rows}
+    _refuse_duplicates(rows, pictures)
+    rows = [dataclasses.replace(row, picture=pictures[row.number].science) for row in rows]
+    return rows, science, pictures
+
+
+def assigned(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
+    """Give every row its split, as `assign_splits` does with the fractions and the seed of the configuration."""
+    fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
+    return assign_splits(rows, **fractions, seed=config.split_seed)
 
 
 def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
@@ -269,7 +287,7 @@ def _refuse_duplicates(rows: Sequence[FrameRow], pictures: Mapping[int, Pictures
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
 
 
-def _with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
+def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
     """Name each row by its field, and by its line as well where the field has several."""
     frames = Counter(row.field for row in rows)
     return [

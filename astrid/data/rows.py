@@ -129,6 +129,8 @@ class FrameRow:
         Full width at half maximum of the point sources; None is measured where it is needed.
     reference_scale : float
         Factor that brings the reference to the flux scale of the science frame; None is measured.
+    picture : str or None
+        Digest of the science frame's pixels; None until the file was read.
     """
 
     number: int
@@ -150,6 +152,12 @@ class FrameRow:
     fwhm_pixels: float | None = None
     reference_fwhm_pixels: float | None = None
     reference_scale: float | None = None
+    picture: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """What the row's pixels are taken from, wherever that is kept: the digest of the frame, and the section."""
+        return f"{self.picture}{self.section or ''}"
 
     @property
     def images(self) -> dict[str, ImageFile]:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,21 @@ def _draw_splits(fields: list[str], val_fraction: float, test_fraction: float, s
     shuffled = [fields[index] for index in order]
     splits: dict[str, Split] = dict.fromkeys(shuffled, "train")
     return splits | dict.fromkeys(shuffled[:val], "val") | dict.fromkeys(shuffled[val : val + test], "test")
+
+
+def each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
+    """Return the rows with each field as its own split: sooner or later the folds part any two fields.
+
+    Raises
+    ------
+    DataError
+        Where the manifest names splits.
+    """
+    for row in rows:
+        if row.split is not None:
+            remedy = "leave the column out, or say data.folds=1"
+            raise DataError(f"row {row.number}: data.folds must be 1 with a split column, got {folds}; {remedy}")
+    return [dataclasses.replace(row, split=cast(Split, row.field)) for row in rows]
 
 
 def refuse_leaks(

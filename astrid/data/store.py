@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,22 +43,30 @@ class FieldStore:
     ----------
     folder : Path
         Folder that `write_fields` filled.
+    numbers : sequence of int or None
+        Which of its fields, and in which order; None is all of them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, numbers: Sequence[int] | None = None) -> None:
         self.folder = folder
-        self.entries = [FieldEntry(**entry) for entry in json.loads((folder / INDEX).read_text())]
+        every = [FieldEntry(**entry) for entry in json.loads((folder / INDEX).read_text())]
+        self._numbers = range(len(every)) if numbers is None else numbers
+        self.entries = [every[number] for number in self._numbers]
         self._images = np.memmap(folder / IMAGES, dtype=np.float32, mode="r")
         self._planes = np.memmap(folder / PLANES, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getstate__(self) -> Path:
-        return self.folder  # a loader process maps the files itself
+    def __getstate__(self) -> tuple[Path, Sequence[int]]:
+        return self.folder, self._numbers  # a loader process maps the files itself
 
-    def __setstate__(self, folder: Path) -> None:
-        self.__init__(folder)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[Path, Sequence[int]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def part(self, numbers: Sequence[int]) -> FieldStore:
+        """Return a view of some of the fields."""
+        return FieldStore(self.folder, [self._numbers[number] for number in numbers])
 
     def image(self, number: int) -> NDArray[np.float32]:
         """Return the (C, H, W) float32 view of a field's channels, in background sigma."""

@@ -83,14 +83,24 @@ def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resamp
         return None
     if fields < FEW_FIELDS:
         log.warning("%d test fields are few: intervals over less than %d are rough", fields, FEW_FIELDS)
-    weights = draw_weights(fields, resamples=resamples, seed=seed)
+    values = weighted_metrics(counts, draw_weights(fields, resamples=resamples, seed=seed))
+    return Resampled(values, percentile_levels(fields), seed)
+
+
+def field_metrics(counts: FieldCounts) -> dict[str, float]:
+    """Return AUPRC and, where there is a catalogue, completeness and purity of all fields; the undefined are absent."""
+    found = weighted_metrics(counts, np.ones((1, len(counts.names))))
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def weighted_metrics(counts: FieldCounts, weights: Floats) -> dict[str, Floats]:
+    """Return each metric of the fields under each row of weights, (R, F) to (R,); what no row defines is absent."""
     values = {"auprc": resampled_auprc(counts.positives, counts.negatives, weights)}
     if counts.objects is not None:
         hits, misses, false_alarms = (weights @ counts.objects).T
         with np.errstate(invalid="ignore"):
             values |= {"completeness": hits / (hits + misses), "purity": hits / (hits + false_alarms)}
-    values = {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
-    return Resampled(values, percentile_levels(fields), seed)
+    return {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
 
 
 def draw_weights(fields: int, *, resamples: int, seed: int) -> Floats:
@@ -152,8 +162,8 @@ def _average_precision(positives: Floats, negatives: Floats) -> Floats:
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
-    Arrays: `names`, `positives`, `negatives`, `objects` (absent without a catalogue), `fingerprint`; and, unless there
-    is a single field, `seed`, `levels`, and `resampled_NAME` for each metric.
+    Arrays: `names`, `positives`, `negatives`, `starts`, `objects` (absent without a catalogue), `fingerprint`; and,
+    unless there is a single field, `seed`, `levels`, and `resampled_NAME` for each metric.
     """
     arrays: dict[str, NDArray[np.generic]] = {
         "names": np.array(counts.names),
@@ -161,9 +171,18 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         "negatives": counts.negatives,
         "fingerprint": np.array(counts.fingerprint),
     }
-    if counts.objects is not None:
-        arrays["objects"] = counts.objects
+    for name, values in (("objects", counts.objects), ("starts", counts.starts)):
+        if values is not None:
+            arrays[name] = values
     if resampled is not None:
         arrays |= {"seed": np.array(resampled.seed), "levels": np.array(resampled.levels)}
         arrays |= {f"resampled_{name}": values for name, values in resampled.values.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_starts(path: Path) -> Counts | None:
+    """Return the bins in which a network's fields were kept, as `FieldCounts.starts`; None where it doesn't say."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return np.asarray(arrays["starts"]) if "starts" in arrays else None

@@ -45,6 +45,8 @@ class FieldCounts:
     reliability : (F, 2, B) int64 or None
         All and positive pixels of each field by bin of probability, as `calibration.binned_counts`; None where they
         weren't asked for.
+    starts : (B,) int64 or None
+        First bin of the pixel histogram that each of the B bins holds, with which the same network is judged elsewhere.
     """
 
     names: list[str]
@@ -54,6 +56,7 @@ class FieldCounts:
     fingerprint: str
     scores: Mapping[str, list[float | None]] = field(default_factory=dict)
     reliability: Counts | None = None
+    starts: Counts | None = None
 
 
 def coarse_starts(seen: PixelHistogram) -> NDArray[np.int64]:
@@ -81,19 +84,23 @@ class FieldCounter:
     Parameters
     ----------
     seen : PixelHistogram
-        Logits of the same network on the validation fields, which decide the bins.
+        Logits of the same network on the validation fields, which decide the bins; an empty one makes them even.
     rules : str
         How the fields are judged, as text; it is part of the fingerprint.
     judged_by : Chosen, optional
         Calibrator and threshold with which to score each field by itself; without them that is left out.
+    starts : (B,) int64 or None
+        The bins that were decided before, as in `FieldCounts`; None decides now.
     """
 
-    def __init__(self, seen: PixelHistogram, *, rules: str, judged_by: Chosen | None = None) -> None:
+    def __init__(
+        self, seen: PixelHistogram, *, rules: str, judged_by: Chosen | None = None, starts: Counts | None = None
+    ) -> None:
         self._judged_by = judged_by
         self._scores: list[Scores] = []
         self._reliability: list[Counts] = []
         self._seen = seen
-        self._starts = coarse_starts(seen)
+        self._starts = coarse_starts(seen) if starts is None else starts
         self._names: list[str] = []
         self._positives: list[Counts] = []
         self._negatives: list[Counts] = []
@@ -150,6 +157,7 @@ class FieldCounter:
             fingerprint=self._digest.hexdigest(),
             scores={name: [scores[name] for scores in self._scores] for name in (self._scores or [{}])[0]},
             reliability=np.stack(self._reliability) if self._reliability else None,
+            starts=self._starts,
         )
 
 

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import Config
+from ..seeds import derived_seed
 from .bounds import INTERRUPTED, finished, out_of_bounds
-from .jobs import PLACE, Split, derived_seed
+from .jobs import PLACE, Split
 from .living import RETRY_OF, note_owner
 from .proposals import ask, ask_at, cells, is_waiting, rehearse, same_point, untried
 

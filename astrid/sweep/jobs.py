@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import optuna
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
@@ -16,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import ConfigError
 from ..config.secrets import scrub
+from ..seeds import derived_seed
 from .trial import TrialEnd
 
 log = logging.getLogger(__name__)
@@ -56,12 +55,6 @@ def split_overrides(recipe: Sequence[str], arguments: Sequence[str]) -> Split:
     if not searched:
         raise ConfigError("a sweep must search something: every parameter of the recipe is fixed on the command line")
     return Split(searched, [*(f"{name}={value}" for name, value in fixed.items()), *deleted])
-
-
-def derived_seed(seed: int, number: int, *, purpose: Literal["training", "sampler"] = "training") -> int:
-    """Return the seed of the `number`-th of several things that share one seed; no two purposes share any."""
-    stream = ("training", "sampler").index(purpose)
-    return int(np.random.SeedSequence([seed, number], spawn_key=(stream,)).generate_state(1)[0])
 
 
 def place_of(trial: Trial | FrozenTrial) -> int:

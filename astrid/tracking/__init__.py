@@ -7,7 +7,8 @@ from .places import ui_command
 from .preflight import check_artifacts
 from .progress import known_run_id
 from .shipper import RunDeletedError, ShippingError
-from .tracker import Table, Tracker, open_tracker, sync
+from .tables import Table
+from .tracker import Tracker, open_tracker, sync
 
 __all__ = [
     "Journal",

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +28,7 @@ from .champion import Registered, hold_gate
 from .places import artifact_root, database_path, resolve_uri
 from .progress import Progress
 from .records import (
+    MEMBER_TAG,
     TRIAL_TAG,
     Artifact,
     Attached,
@@ -35,6 +36,7 @@ from .records import (
     Ended,
     Metrics,
     Model,
+    ModelUsed,
     ParamChanged,
     Params,
     Record,
@@ -148,6 +150,8 @@ class MlflowSink:
                 self._send_model(client, record)
             case Dataset():
                 client.log_inputs(self._run_id, [_dataset_input(record)])
+            case ModelUsed(model_id):
+                client.log_inputs(self._run_id, models=[LoggedModelInput(model_id)])
             case Ended(status, reason, time_ms):
                 if reason:
                     client.set_tag(self._run_id, "end_reason", _clip(reason, LONGEST_TAG))
@@ -157,8 +161,8 @@ class MlflowSink:
     def _send_model(self, client: MlflowClient, record: Model) -> None:
         folder, name = self._run_dir / record.path, self._config.registered_model
         model = send_model(client, record, folder, run_id=self._run_id, bucket=self._bucket)
-        if TRIAL_TAG in client.get_run(self._run_id).data.tags:
-            return  # its study registers the best of them
+        if not {TRIAL_TAG, MEMBER_TAG}.isdisjoint(client.get_run(self._run_id).data.tags):
+            return  # what it is part of registers the best
         version = add_version(client, model, name=name, folder=folder)
         registered = Registered(client, self.uri, name)
         hold_gate(registered, version, folder=folder, run_id=self._run_id, config=self._config.gate)

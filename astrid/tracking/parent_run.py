@@ -93,7 +93,7 @@ def report_parent(config: TrackingConfig, run_id: str, report: StudyReport) -> N
 
 
 def register_best(config: TrackingConfig, run_id: str) -> str | None:
-    """Register the model of a study's best trial, so that it is challenger and faces the gate; return its version.
+    """Register the model of the best of several runs, so that it is challenger and faces the gate; return its version.
 
     None where MLflow doesn't answer, or lacks the model.
     """
@@ -104,7 +104,7 @@ def register_best(config: TrackingConfig, run_id: str) -> str | None:
 
             model = find_sent_model(client, run_id)
             if model is None:
-                log.warning("run %s of the best trial holds no model to register", run_id)
+                log.warning("run %s, the best, holds no model to register", run_id)
                 return None
             registered = Registered(client, resolve_uri(config.uri), config.registered_model)
             with fetch_files(model.artifact_location, {FACTS_FILE, FIELDS_FILE, CARD_FILE}, uri=registered.uri) as here:
@@ -112,7 +112,7 @@ def register_best(config: TrackingConfig, run_id: str) -> str | None:
                 hold_gate(registered, version, folder=here, run_id=run_id, config=config.gate)
             return version
     except ShippingError as error:
-        log.warning("%s; the best trial's model is not registered until the command is run again", error)
+        log.warning("%s; the best model is not registered until the command is run again", error)
         return None
 
 

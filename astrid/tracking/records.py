@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 
 STUDY_TAG, TRIAL_TAG, STATE_TAG, PARENT_TAG = "sweep", "trial", "trial.state", "mlflow.parentRunId"
 """Tags of a run that is a trial: name of its study, its number there, how it ended, MLflow run of the study."""
+EVALUATED_TAG = "evaluation.model"
+"""Tag of a run that judges a finished model: which."""
+GROUP_TAG, MEMBER_TAG = "group", "member"
+"""Tags of a run that is one of several repeats or folds: name of the run that stands for all, and which one it is."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,13 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ModelUsed:
+    """A model in MLflow that the run judges."""
+
+    model_id: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """How the run ended: FINISHED, FAILED or KILLED."""
 
@@ -105,7 +116,7 @@ class Ended:
     time_ms: int
 
 
-Record = RunStarted | Attached | Params | ParamChanged | Tags | Metrics | Artifact | Dataset | Model | Ended
+Record = RunStarted | Attached | Params | ParamChanged | Tags | Metrics | Artifact | Dataset | Model | ModelUsed | Ended
 
 KINDS: dict[str, type[Record]] = {
     "run": RunStarted,
@@ -117,6 +128,7 @@ KINDS: dict[str, type[Record]] = {
     "artifact": Artifact,
     "dataset": Dataset,
     "model": Model,
+    "model_used": ModelUsed,
     "ended": Ended,
 }
 NAMES = {kind: name for name, kind in KINDS.items()}

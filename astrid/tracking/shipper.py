@@ -70,6 +70,15 @@ class Shipper:
         """Say that the journal has grown; returns at once."""
         self._wake.set()
 
+    def connect(self) -> str | None:
+        """Find or create the run at once and return its id, None where MLflow doesn't answer; call it before `wake`."""
+        try:
+            self._sink.connect()
+        except ShippingError as failure:
+            log.warning("%s; the run goes on and keeps everything in %s", failure, self._run_dir / FILE_NAME)
+            return None
+        return self._sink.progress.run_id
+
     def close(self, *, wait_seconds: float) -> bool:
         """Send what is left, for at most `wait_seconds`; say whether MLflow has everything.
 

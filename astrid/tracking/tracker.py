@@ -7,7 +7,6 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,6 +17,7 @@ from ..config import BudgetSpent, Pruned, RunError, Stopped, TrackingConfig
 from .journal import Journal, Status
 from .records import STATE_TAG, TRIAL_TAG
 from .shipper import Shipper, connect_sink, ship_pending
+from .tables import Table, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLES = "tables"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text and finite numbers under named columns; None where there is nothing."""
-
-    columns: list[str]
-    rows: list[list[str | float | None]]
 
 
 def open_tracker(
@@ -146,6 +138,13 @@ class Tracker:
             self.tags({STATE_TAG: state})
         self.close(status, reason=reason)
 
+    def connect(self) -> str | None:
+        """Return the id of the run in MLflow, found or created at once; None with tracking off, or without an answer.
+
+        To be called before anything is reported: afterwards the background does this.
+        """
+        return None if self._shipper is None else self._shipper.connect()
+
     def metrics(self, values: Mapping[str, float], *, step: int) -> dict[str, float]:
         """Report the metrics of one step; return what is on record, where a point that was known keeps its value."""
         self.journal.write_metrics(values, step=step)
@@ -168,13 +167,15 @@ class Tracker:
         self._wake()
 
     def tables(self, tables: Mapping[str, Table]) -> None:
-        """Report tables, once and together, as files that MLflow's pages show as tables."""
+        """Report tables, once and together, as JSON, which MLflow's pages show as tables, and as Parquet."""
         folder = self.journal.run_dir / TABLES
         folder.mkdir(exist_ok=True)
+        started = self.journal.started
         for name, table in tables.items():
-            path = folder / f"{name}.json"
-            path.write_text(json.dumps({"columns": table.columns, "data": table.rows}, allow_nan=False))
-            self.journal.write_artifact(path, folder=TABLES)
+            for path in write_table(
+                table, folder / name, about={"run": started.name, "uid": started.uid, "table": name}
+            ):
+                self.journal.write_artifact(path, folder=TABLES)
         shown = [{"path": f"{TABLES}/{name}.json", "type": "table"} for name in tables]
         self.tags({"mlflow.loggedArtifacts": json.dumps(shown)})
 
@@ -202,6 +203,11 @@ class Tracker:
         for extra in extras:
             shutil.copy(extra, folder)
         self.journal.write_model(folder, step=step)
+        self._wake()
+
+    def uses_model(self, model_id: str) -> None:
+        """Report which model of MLflow the run judges; its page then shows the run."""
+        self.journal.write_model_used(model_id)
         self._wake()
 
     @property

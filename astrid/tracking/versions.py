@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from .shipper import ShippingError, prepare_mlflow
 if TYPE_CHECKING:
     import torch
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
 
     from .champion import Registered
 
@@ -31,10 +32,21 @@ class Moved:
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A registered model on this machine: its network, on the CPU, and the folder of its files."""
+    """A registered model on this machine: its network, on the CPU, the folder of its files, and which version it is."""
 
     network: torch.nn.Module
     folder: Path
+    version: ModelVersion
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model, the MLflow run that it comes from, and its id as a model of that run if any."""
+
+    name: str
+    number: str
+    run_id: str
+    model_id: str | None
 
 
 def promote(version: str, *, name: str, uri: str | None = None) -> Moved:
@@ -90,9 +102,42 @@ def fetch_model(source: str, uri: str | None = None) -> Iterator[FetchedModel]:
 def _download(model: Registered, version: str, folder: str) -> FetchedModel:
     import mlflow.pytorch
 
-    location = model.client.get_model_version(model.name, version).source
-    files = mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=folder, tracking_uri=model.uri)
-    return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files))
+    found = model.client.get_model_version(model.name, version)
+    files = mlflow.artifacts.download_artifacts(artifact_uri=found.source, dst_path=folder, tracking_uri=model.uri)
+    named = ModelVersion(model.name, version, str(found.run_id), _model_id(model.client, found))
+    return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files), named)
+
+
+def _model_id(client: MlflowClient, version: RegisteredVersion) -> str | None:
+    """Return the model of MLflow behind a version, which MLflow doesn't say itself; None where its run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    from .registry import UID_TAG, find_model
+
+    uid = version.tags.get(UID_TAG)
+    try:
+        sent = None if uid is None else find_model(client, uid, run_id=str(version.run_id))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return None if sent is None else str(sent.model_id)
+
+
+def tag_version(version: ModelVersion, tags: Mapping[str, str], *, uri: str | None = None) -> None:
+    """Write tags to a version of a registered model and to the run that it comes from.
+
+    Raises
+    ------
+    DataError
+        Where there is no such model.
+    ShippingError
+        If MLflow could not be reached, or the run is gone.
+    """
+    with _open(version.name, uri) as model:
+        for key, value in tags.items():
+            model.client.set_model_version_tag(version.name, version.number, key, value)
+            model.client.set_tag(version.run_id, key, value)
 
 
 def _version_of(model: Registered, source: str) -> str:

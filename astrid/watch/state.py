@@ -181,7 +181,7 @@ def newest_run(folder: Path) -> Path:
     DataError
         Where there is none.
     """
-    journals = list(folder.glob(f"*/{FILE_NAME}"))
+    journals = list(folder.rglob(FILE_NAME))
     if not journals:
         raise DataError(f"{folder} must hold a run, got none; name one, or start one with: python train.py")
     return max(journals, key=lambda path: path.stat().st_mtime).parent

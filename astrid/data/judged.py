@@ -1,0 +1,175 @@
+"""Fields on which a finished model is judged: which they are, what they are made of, and which of them it has seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+
+from .fields import Announce, Recipe, Splits, fold_of, frames_recipe, settled_fold, simulated_recipe
+from .manifest import assigned, named, read_rows, with_unique_names
+from .rows import FrameRow, Section
+from .store import FieldStore
+
+ALL = "all"
+JudgedSplit = Literal["train", "val", "test", "all"]
+
+
+@dataclass(frozen=True)
+class JudgedFields:
+    """Fields to judge a model on.
+
+    Attributes
+    ----------
+    store : FieldStore
+    origins : list of str
+        Where each field comes from, as in `Splits.origins`.
+    fingerprint : str
+        Digest of what they are made from; that of a training run for the test fields of the same data.
+    description : str
+    """
+
+    store: FieldStore
+    origins: list[str]
+    fingerprint: str
+    description: str
+
+
+def prepare_judged(
+    config: DataConfig, split: JudgedSplit, *, channels: int, unit: str, announce: Announce
+) -> JudgedFields:
+    """Prepare the fields of one split, or of all, or find them in the cache.
+
+    Parameters
+    ----------
+    channels, unit : int, str
+        How many the model takes, and in what.
+
+    Raises
+    ------
+    DataError
+        For data of other channels, in another unit, without truth, or without fields in the split.
+    """
+    recipe = _recipe(config, split)
+    if recipe.channels != channels:
+        remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
+        remedy = remedies.get(channels, "choose other data or another model")
+        raise DataError(f"the data must have the {channels} channels of the model, got {recipe.channels}; {remedy}")
+    if recipe.unit != unit:
+        rule, remedy = f"in the unit of the model, {unit}", "judge it with the version of AstrID that trained it"
+        raise DataError(f"the data must be {rule}, got {recipe.unit}; {remedy}")
+    judged = _prepare(config, recipe, split, announce=announce)
+    if sum(entry.valid_pixels for entry in judged.store.entries) == 0:
+        raise DataError(f"the {split} fields must have valid pixels, but all of the {len(judged.store)} are masked")
+    return judged
+
+
+def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
+    match config:
+        case SimulatedData():
+            return simulated_recipe(config)
+        case FramesData():
+            return frames_recipe(config, read_rows_to_judge(config, split=split))
+    raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+def _prepare(config: DataConfig, recipe: Recipe, split: JudgedSplit, *, announce: Announce) -> JudgedFields:
+    """Prepare what is judged; the fields and the fingerprint of a test split are those of a run that trains on them."""
+    if config.folds > 1 or split == ALL:
+        recipe = recipe.pooled()
+        store = recipe.prepare(ALL, cache=config.cache, announce=announce)
+        if split == ALL:
+            return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description)
+        own = _of_splits(fold_of(config, recipe, store, fold=settled_fold(config)), split)
+    else:
+        store = recipe.prepare(split, cache=config.cache, announce=announce)
+        own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description)
+    return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
+
+
+def _of_splits(splits: Splits, split: JudgedSplit) -> JudgedFields:
+    return JudgedFields(getattr(splits, split), splits.origins[split], splits.fingerprint, splits.description)
+
+
+def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameRow]:
+    """Read a manifest on which nothing is trained: only the split that is judged must have rows.
+
+    Rows keep the split that the manifest names, or get the one that training with this configuration would draw; with
+    `all` they lose it. What splits share is not looked at.
+
+    Raises
+    ------
+    DataError
+        As `read_manifest`, and where the rows have no truth to judge by.
+    """
+    with named(config):
+        rows, _, _ = read_rows(config)
+        if rows[0].target is None:
+            rule = "column 'target' must be filled, or there is no truth to judge by"
+            remedy = "name the plane that marks what is to be found, or a plane of zeros where nothing is"
+            raise DataError(f"row {rows[0].number}: {rule}; {remedy}")
+        if split == ALL:
+            rows = [dataclasses.replace(row, split=None) for row in rows]
+        elif config.folds > 1:
+            pass  # the folds say what is tested
+        elif any(row.split is None for row in rows):
+            rows = _draw(rows, config)
+        elif all(row.split != split for row in rows):
+            raise DataError(f"split {split!r} must have a row, got none among {len(rows)}; judge another with --split")
+    return with_unique_names(rows)
+
+
+def _draw(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
+    try:
+        return assigned(rows, config)
+    except DataError as error:
+        raise DataError(f"{error}; or judge every row with --split all") from error
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of the judged fields the model was trained on, and how many chose its epoch and thresholds.
+
+    None where the model doesn't say what it has seen.
+    """
+
+    train: int | None
+    val: int | None
+
+
+def find_overlap(origins: Sequence[str], *, seen: Mapping[str, Collection[str]]) -> Overlap:
+    """Count judged fields that a model has seen: the same simulated field, or a section of a frame that overlaps one.
+
+    Parameters
+    ----------
+    origins : sequence of str
+        Of the judged fields.
+    seen : mapping of str to collection of str
+        Origins of the fields that trained the model (`train`) and of those that chose (`val`).
+    """
+    if not seen:
+        return Overlap(None, None)
+    train, val = (_by_picture(seen[split]) for split in ("train", "val"))
+    trained_on = [origin for origin in origins if _meets(origin, train)]
+    return Overlap(len(trained_on), sum(_meets(origin, val) for origin in set(origins) - set(trained_on)))
+
+
+def _by_picture(origins: Collection[str]) -> dict[str, list[Section | None]]:
+    found: dict[str, list[Section | None]] = {}
+    for origin in origins:
+        picture, section = _parts(origin)
+        found.setdefault(picture, []).append(section)
+    return found
+
+
+def _meets(origin: str, known: Mapping[str, Sequence[Section | None]]) -> bool:
+    picture, section = _parts(origin)
+    return any(section is None or other is None or section.gap_to(other) < 0 for other in known.get(picture, ()))
+
+
+def _parts(origin: str) -> tuple[str, Section | None]:
+    picture, bracket, rest = origin.partition("[")
+    return picture, Section.parse(bracket + rest) if bracket else None
