@@ -18,10 +18,12 @@ from .config.secrets import scrub
 COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
     "doctor": "say whether a run can start here as configured, and what helps",
+    "evaluate": "judge a finished model on other data, or again on its own",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
     "energy": "say where the energy of runs went, and what would save some",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",
+    "score": "score a prediction in FITS or .npy files, ours or another tool's",
     "sync": "send to MLflow what it lacks of runs that are over",
     "watch": "follow a run live in the terminal",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from astrid.checkpoint import load_checkpoint
@@ -99,6 +100,12 @@ class Deployed:
         """Calibrated probability from which pixels make a detection, chosen on validation."""
         return self.facts.chosen.detection_threshold
 
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Calibrated probability that belongs to `logit_threshold`, with which to threshold `probabilities`."""
+        chosen = self.facts.chosen
+        return None if chosen.logit_threshold is None else float(expit(chosen.calibrator.at(chosen.logit_threshold)))
+
     def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of each pixel, calibrated as the run chose, (H, W) float32.
 
@@ -161,7 +168,7 @@ def _deploy(network: nn.Module, facts: ModelFacts, *, folder: Path, source: Sour
 
 
 def _source_of(run_dir: Path) -> Source:
-    return Source(str(run_dir), known_run_id(run_dir) or Journal.open(run_dir).started.uid)
+    return Source(str(run_dir.resolve()), known_run_id(run_dir) or Journal.open(run_dir).started.uid)
 
 
 def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:

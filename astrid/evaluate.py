@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astrid.config import MetricsConfig, ModelConfig, settled
+from astrid.config import DataError, MetricsConfig, ModelConfig, settled
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
+from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import Counts
 from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
 from astrid.runtime import Runtime
@@ -142,11 +144,35 @@ def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config:
 
 
 def choose(predictor: Predictor, val: FieldStore, *, config: MetricsConfig) -> tuple[Chosen, Scores]:
-    """Decide on the validation fields all that has to be decided before testing; return what they showed, too."""
+    """Decide on the validation fields all that has to be decided before testing; return what they showed, too.
+
+    Detections are made of calibrated probabilities, so that a calibrator takes a pass of its own.
+    """
     device = predictor.runtime.device
-    seen = score(predicted(predictor, val), thresholds=thresholds_to_try(val, config), config=config, device=device)
-    detection_threshold = seen.objects.best_threshold() if seen.objects is not None else None
-    return Chosen(best_f1_threshold(seen.pixels), detection_threshold), seen
+    calibrator = Calibrator()
+    if config.calibration != "none":
+        counted = score(predicted(predictor, val), thresholds=None, config=config, device=device)
+        calibrator = fit_calibrator(counted.pixels, kind=config.calibration)
+    seen = score(
+        predicted(predictor, val),
+        thresholds=thresholds_to_try(val, config),
+        config=config,
+        device=device,
+        calibrator=calibrator,
+    )
+    return decide(seen, calibrator, config=config), seen
+
+
+def decide(seen: Scores, calibrator: Calibrator, *, config: MetricsConfig) -> Chosen:
+    """Choose the thresholds: one for the target of the configuration, the other for the best F1."""
+    point = choose_operating_point(seen.pixels, seen.objects, config=config)
+    pixel = best_f1_threshold(seen.pixels)
+    detection = seen.objects.best_threshold() if seen.objects is not None else None
+    if point is not None and point.kind in OBJECT_KINDS:
+        detection = point.threshold
+    elif point is not None:
+        pixel = point.threshold
+    return Chosen(pixel, detection, calibrator, point)
 
 
 def judge(
@@ -172,15 +198,19 @@ def judge(
         Passes the fields on and shows how far it has come.
     """
     gallery: list[Panel] = []
-    counter = FieldCounter(seen, rules=json.dumps(judged_by(config)), starts=starts)
+    counter = FieldCounter(
+        seen, rules=json.dumps(judged_by(config)), judged_by=chosen if config.per_field else None, starts=starts
+    )
+    shown = show(predicted(predictor, test))
     tested = score(
-        keep_first(show(predicted(predictor, test)), gallery, count=config.gallery_size),
+        keep_first(shown, gallery, count=config.gallery_size, calibrator=chosen.calibrator),
         thresholds=threshold_to_judge(test, chosen),
         config=config,
         device=predictor.runtime.device,
+        calibrator=chosen.calibrator,
         counter=counter,
     )
-    named = {f"test/{name}": value for name, value in metrics_at(tested, chosen).items()}
+    named = {f"test/{name}": value for name, value in metrics_at(tested, chosen, config=config).items()}
     return Evaluation(named, tested, chosen, gallery, counter.counts())
 
 
@@ -214,25 +244,42 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
 
 
+def check_operating_point(store: FieldStore, config: MetricsConfig) -> None:
+    """Refuse a target of detections for fields without a catalogue, before anything is trained.
+
+    Raises
+    ------
+    DataError
+    """
+    if config.operating_point in OBJECT_KINDS and thresholds_to_try(store, config) is None:
+        raise DataError(
+            "metrics.operating_point must be f1 or fpr for fields without a catalogue of sources, got "
+            f"{config.operating_point!r}, which is of detections; try metrics.operating_point=f1"
+        )
+
+
 def score(
     fields: Predicted,
     *,
     thresholds: Sequence[float] | None,
     config: MetricsConfig,
     device: torch.device,
+    calibrator: Calibrator | None = None,
     counter: FieldCounter | None = None,
 ) -> Scores:
     """Collect the pixel histogram and, where there are thresholds to try, the detections of all fields.
 
-    A counter, where there is one, keeps what each field showed by itself.
+    Pixels are counted by the network's own logits, detections made of the calibrated probability. A counter, where
+    there is one, keeps what each field showed by itself.
     """
     pixels = PixelHistogram(bins=config.bins, limit=config.logit_limit, device=device)
     objects = None if thresholds is None else ObjectTally(thresholds, min_pixels=config.min_pixels)
+    calibrator = calibrator or Calibrator()
     for field, logits in fields:
         planes = [torch.from_numpy(plane).to(device) for plane in (field.target, field.valid)]
         pixels.update(logits, *planes)
         if objects is not None:
-            tally(objects, field, torch.sigmoid(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
+            tally(objects, field, calibrator.probability(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
         if counter is not None:
             counter.add(field.name, logits, *planes, tally=objects, contents=contents(field))
     return Scores(pixels, objects)
@@ -260,19 +307,26 @@ def contents(field: Field) -> list[NDArray[Any]]:
     return [*planes, field.sources.x, field.sources.y, np.array(field.fwhm_pixels or np.nan)]
 
 
-def keep_first(fields: Predicted, kept: list[Panel], *, count: int) -> Predicted:
+def keep_first(fields: Predicted, kept: list[Panel], *, count: int, calibrator: Calibrator) -> Predicted:
     """Pass fields on, and keep the first few for the gallery."""
     for field, logits in fields:
         if len(kept) < count:
-            kept.append(Panel(field, torch.sigmoid(logits).cpu().numpy()))
+            kept.append(Panel(field, calibrator.probability(logits).cpu().numpy()))
         yield field, logits
 
 
-def metrics_at(scores: Scores, chosen: Chosen) -> dict[str, float]:
-    """Return pixel and object metrics at thresholds that were chosen elsewhere."""
+def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict[str, float]:
+    """Return pixel and object metrics with a calibrator and at thresholds that were chosen elsewhere."""
     if chosen.logit_threshold is None:
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
-    metrics = pixel_metrics(scores.pixels, logit_threshold=chosen.logit_threshold or 0.0)
+    metrics = pixel_metrics(
+        scores.pixels,
+        logit_threshold=chosen.logit_threshold or 0.0,
+        calibrator=chosen.calibrator,
+        families=config.pixel_families,
+    )
     if scores.objects is not None and chosen.detection_threshold is not None:
         metrics |= object_metrics(scores.objects, threshold=chosen.detection_threshold)
+    if chosen.operating_point is not None:
+        metrics |= operating_metrics(chosen.operating_point, scores.pixels, scores.objects)
     return metrics

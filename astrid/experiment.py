@@ -22,7 +22,7 @@ from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.energy import Factors, Meter, find_factors
-from astrid.evaluate import build_predictor, evaluate
+from astrid.evaluate import build_predictor, check_operating_point, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
@@ -131,6 +131,7 @@ def set_up(config: Config, saved: dict[str, Any] | None, *, runtime: Runtime) ->
     """
     splits = build_splits(config.data, receptive_field_pixels=known_reach(config.model), announce=announce)
     check_splits(splits, monitor=config.training.monitor)
+    check_operating_point(splits.val, config.metrics)
     if saved is not None:
         check_same_data(saved["facts"]["data"], splits)
     return settle(config, runtime, splits), splits

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from astrid.config import MetricsConfig
 from astrid.evaluate import Evaluation, Panel
-from astrid.metrics.calibration import reliability
+from astrid.metrics.calibration import expected_calibration_error, forecast, reliability
 from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
-from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import completeness_by_snr
 from astrid.metrics.ranking import precision_recall_curve, roc_curve
+from astrid.metrics.reliability_bars import reliability_bars
 from astrid.plots import (
     GalleryPanel,
     completeness_figure,
@@ -38,23 +38,36 @@ def draw_figures(
     config: MetricsConfig,
 ) -> dict[str, Figure]:
     """Return every figure of a run by name; one whose quantity is undefined is absent."""
+    curves = {"training_curves": training_curves(history, score=monitor, best_epoch=best_epoch)}
+    return curves | draw_evaluation(evaluation, config)
+
+
+def draw_evaluation(evaluation: Evaluation, config: MetricsConfig) -> dict[str, Figure]:
+    """Return the figures of what the test fields showed."""
     pixels = evaluation.scores.pixels
     counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
     figures = {
-        "training_curves": training_curves(history, score=monitor, best_epoch=best_epoch),
         "confusion": confusion_figure(
             np.array([[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]])
         ),
-        "reliability": draw_reliability(pixels, ece=evaluation.metrics.get("test/ece")),
+        "reliability": draw_reliability(evaluation),
         "gallery": gallery_figure([gallery_panel(panel, evaluation, config) for panel in evaluation.gallery]),
     }
     return figures | draw_curves(evaluation, counts) | draw_completeness(evaluation)
 
 
-def draw_reliability(pixels: PixelHistogram, *, ece: float | None) -> Figure:
-    """Draw observed frequency against predicted probability."""
-    bins = reliability(pixels)
-    return reliability_figure(bins.predicted, bins.observed, bins.count, ece=ece)
+def draw_reliability(evaluation: Evaluation) -> Figure:
+    """Draw observed frequency against predicted probability, and what it was before calibration."""
+    pixels, calibrator, counts = evaluation.scores.pixels, evaluation.chosen.calibrator, evaluation.fields.reliability
+    after, before = reliability(forecast(pixels, calibrator)), reliability(forecast(pixels))
+    return reliability_figure(
+        after.predicted,
+        after.observed,
+        after.count,
+        ece=expected_calibration_error(after),
+        bars=None if counts is None else reliability_bars(counts),
+        before=None if calibrator.kind == "none" else (before.predicted, before.observed),
+    )
 
 
 def draw_curves(evaluation: Evaluation, counts: Confusion) -> dict[str, Figure]:

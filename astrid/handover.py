@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from astrid.config import Config, settled
+from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, Predictor, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
@@ -56,6 +57,7 @@ def model_facts(
         metrics=dict(metrics),
         machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
         best_epoch=best_epoch,
+        unit=UNIT,
         judged_by=judged_by(config.metrics),
         seen={split: own for split, own in origins.items() if split != "test"},
     )
@@ -88,7 +90,12 @@ def run_tables(
     history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], fields: FieldCounts
 ) -> dict[str, Table]:
     """Return the tables of a run: its epochs, its final metrics with intervals, its test fields."""
-    return {"epochs": _epochs(history), "metrics": _metrics(metrics), "test_fields": _fields(fields)}
+    return {"epochs": _epochs(history)} | judged_tables(metrics, fields)
+
+
+def judged_tables(metrics: Mapping[str, float], fields: FieldCounts) -> dict[str, Table]:
+    """Return the tables of what was judged: the metrics with intervals, the test fields."""
+    return {"metrics": _metrics(metrics), "test_fields": _fields(fields)}
 
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> Table:
@@ -113,8 +120,8 @@ def _fields(fields: FieldCounts) -> Table:
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
-        rows.append([name, *pixels, *found])
-    return Table(["field", "positive_pixels", "negative_pixels", *objects], rows)
+        rows.append([name, *pixels, *found, *(values[number] for values in fields.scores.values())])
+    return Table(["field", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
 
 
 def _finite(value: float | None) -> float | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
-from astrid.metrics.chosen import Chosen
+from astrid.metrics.calibrators import Calibrator
+from astrid.metrics.chosen import Chosen, OperatingPoint
 
 FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
@@ -43,6 +44,8 @@ class ModelFacts:
         host, device and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
+    unit : str
+        What the channels are in.
     judged_by : dict
         The knobs of `metrics` on which the test metrics depend; empty in a model of before they were kept.
     seen : dict
@@ -64,6 +67,7 @@ class ModelFacts:
     metrics: dict[str, float]
     machine: dict[str, str]
     best_epoch: int
+    unit: str = "background sigma"
     judged_by: dict[str, float] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
 
@@ -92,7 +96,7 @@ class ModelFacts:
         return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
-def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
+def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = None, limits: str | None = None) -> str:
     """Return the card in Markdown: what the model is, its data, how good and how sure, what it cost, its limits.
 
     Parameters
@@ -102,21 +106,29 @@ def model_card(facts: ModelFacts, *, run: str, energy: str) -> str:
         Name of the run.
     energy : str
         What the run used, as measured or as unavailable.
+    data, limits : str or None
+        What it was trained and judged on, and what that doesn't tell; None for the test fields of its own run.
     """
     size = facts.network
     parts = [
         f"# U-Net of depth {size['depth']} with {size['filters']} filters",
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
-        f"{size['channels']} channels in units of background sigma, of any size, and gives the logit of each pixel.",
-        f"## Data\n\nTrained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
-        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training.",
+        f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel.",
+        f"## Data\n\n{data or _own_data(facts)}",
         "## Results\n\n" + _results(facts),
         "## Operating point\n\n" + _operating_point(facts),
         f"## Speed and energy\n\n{_speed(facts)}\n\n{energy[:1].upper()}{energy[1:]}.",
-        "## Limits\n\n" + _limits(facts),
+        "## Limits\n\n" + (limits or _limits(facts)),
         f"## Use\n\n```python\n{_usage()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _own_data(facts: ModelFacts) -> str:
+    return (
+        f"Trained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
+        f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training."
+    )
 
 
 def with_interval(metrics: Mapping[str, float], name: str, *, spec: str = ".4g") -> str:
@@ -136,13 +148,42 @@ def _results(facts: ModelFacts) -> str:
 
 
 def _operating_point(facts: ModelFacts) -> str:
-    logit, detection = facts.chosen.logit_threshold, facts.chosen.detection_threshold
+    chosen = facts.chosen
+    logit = chosen.logit_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
-    lines = [f"Chosen on validation. Logit from which a pixel is positive: {pixel}."]
-    if detection is not None:
+    lines = [f"Chosen on validation. Logit of the network from which a pixel is positive: {pixel}."]
+    if chosen.detection_threshold is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
-        lines.append(f"Probability from which {size} make a detection: {detection:.4g}.")
-    return " ".join(lines)
+        lines.append(f"Probability from which {size} make a detection: {chosen.detection_threshold:.4g}.")
+    if chosen.operating_point is not None:
+        said = aim_and_outcome(chosen.operating_point, facts.metrics)
+        lines.append(f"{said[:1].upper()}{said[1:]}.")
+    return " ".join([*lines, _calibration(chosen.calibrator)])
+
+
+def aim_and_outcome(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
+    """Return as text what a threshold was chosen for, and what it came to on validation and on the test fields."""
+    aims = {
+        "f1": "the best F1 of pixels",
+        "fpr": "a false positive rate of pixels of at most {:g}",
+        "purity": "a purity of detections of at least {:g}",
+        "false_per_mpix": "at most {:g} false detections per megapixel",
+    }
+    tested = metrics.get("test/operating_achieved")
+    outcome = "undefined" if tested is None else f"{tested:.3g}"
+    aim = aims[point.kind].format(point.target)
+    return f"the aim was {aim}: {point.achieved:.3g} on validation, {outcome} on the test fields"
+
+
+def _calibration(calibrator: Calibrator) -> str:
+    match calibrator.kind:
+        case "none":
+            return "Probabilities are the logistic function of the logits, not calibrated."
+        case "temperature":
+            how = f"by the temperature {calibrator.temperature:.4g}, by which logits are divided"
+        case "isotonic":
+            how = f"by an isotonic curve through {len(calibrator.knots)} points"
+    return f"Probabilities are calibrated on validation {how}; `_uncalibrated` in the results is without."
 
 
 def _speed(facts: ModelFacts) -> str:

@@ -13,7 +13,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -159,7 +159,15 @@ def confusion_figure(counts: Integers) -> Figure:
 
 
 @styled
-def reliability_figure(predicted: Floats, observed: Floats, count: Integers, *, ece: float | None) -> Figure:
+def reliability_figure(
+    predicted: Floats,
+    observed: Floats,
+    count: Integers,
+    *,
+    ece: float | None,
+    bars: Floats | None = None,
+    before: tuple[Floats, Floats] | None = None,
+) -> Figure:
     """Draw the observed frequency of positives against the predicted probability, and how many pixels say so.
 
     Parameters
@@ -169,15 +177,24 @@ def reliability_figure(predicted: Floats, observed: Floats, count: Integers, *, 
     count : (K,) int64
         Pixels in the bin.
     ece : float, or None where undefined
+    bars : (2, K) float64 or None
+        Ends of the 95 % interval of the observed share; NaN where there is none.
+    before : (predicted, observed) or None
+        The same before calibration.
     """
     figure = _figure(height=5.2)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
+    if before is not None:
+        axes.plot(*before, color=ORANGE, marker="s", linewidth=1, label="before calibration")
     axes.plot(predicted, observed, color=BLUE, marker="o", label=_labelled("ECE", ece))
+    if bars is not None:
+        axes.vlines(predicted, *bars, color=BLUE, alpha=0.4, linewidth=4, label="95 % interval over fields")
     axes.set(title="Reliability of pixel probabilities", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="upper left")
     counts.bar(predicted, count, width=0.02, color=BLUE, alpha=0.6)
     counts.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
+    counts.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

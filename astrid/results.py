@@ -33,7 +33,7 @@ from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
-from astrid.model_card import with_interval
+from astrid.model_card import aim_and_outcome, with_interval
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
 
@@ -206,14 +206,23 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
-    names = [name.removeprefix("test/") for name in outcome.evaluation.metrics]
-    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(outcome.baseline, name)) for name in names]
-    columns = ("metric", "U-Net", "5 sigma") if outcome.baseline else ("metric", "U-Net")
-    shown = [row[: len(columns)] for row in rows]
-    print_table(f"test fields, best epoch {outcome.best_epoch}", shown, columns=columns)
+    title = f"test fields, best epoch {outcome.best_epoch}"
+    print_test(title, outcome.evaluation, metrics, baseline=outcome.baseline)
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
+
+
+def print_test(
+    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, baseline: Mapping[str, float]
+) -> None:
+    """Print the metrics of an evaluation with their intervals, beside the plain threshold where there is one."""
+    names = [name.removeprefix("test/") for name in evaluation.metrics]
+    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(baseline, name)) for name in names]
+    columns = ("metric", "U-Net", "5 sigma") if baseline else ("metric", "U-Net")
+    print_table(title, [row[: len(columns)] for row in rows], columns=columns)
+    if (point := evaluation.chosen.operating_point) is not None:
+        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
 
 
 def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:

@@ -34,22 +34,29 @@ def ranks(runs: list[StoredRun], metric: str = "test/auprc") -> list[tuple[int, 
     return [(row.rank, row.run.name) for _, row in compare(runs, metric).rows]
 
 
-@pytest.mark.parametrize("metric", ["val/loss", "test/ece", "test/brier", "latency/p50_ms", "energy/total_kwh"])
+@pytest.mark.parametrize(
+    "metric", ["val/loss", "test/ece", "test/brier_uncalibrated", "latency/p50_ms", "energy/total_kwh"]
+)
 def test_costs_and_errors_rank_the_lowest_first(metric: str) -> None:
     runs = [made("high", metrics={metric: 2.0}), made("low", metrics={metric: 1.0})]
     assert ranks(runs, metric) == [(1, "low"), (2, "high")]
     assert lower_is_better("carbon/g_co2e") and lower_is_better("test/snr50") and lower_is_better("test/false_per_mpix")
+    assert lower_is_better("test/murphy_reliability") and lower_is_better("test/false_positive_rate")
 
 
-@pytest.mark.parametrize("metric", ["test/auprc", "test/precision_macro", "test/recall_micro", "throughput/mpix_per_s"])
+@pytest.mark.parametrize(
+    "metric",
+    ["test/auprc", "test/precision_macro", "test/tpr_at_fpr_1e-3", "test/murphy_resolution", "throughput/mpix_per_s"],
+)
 def test_scores_rank_the_highest_first(metric: str) -> None:
     runs = [made("low", metrics={metric: 1.0}), made("high", metrics={metric: 2.0})]
     assert ranks(runs, metric) == [(1, "high"), (2, "low")]
 
 
-def test_a_metric_without_a_better_direction_is_refused() -> None:
-    with pytest.raises(ConfigError, match="test/threshold"):
-        compare([made("a", metrics={"test/threshold": 0.5})], "test/threshold")
+@pytest.mark.parametrize("metric", ["test/threshold", "test/operating_achieved", "test/murphy_uncertainty"])
+def test_a_metric_without_a_better_direction_is_refused(metric: str) -> None:
+    with pytest.raises(ConfigError, match=metric):
+        compare([made("a", metrics={metric: 0.5})], metric)
 
 
 def test_the_objective_improves_as_its_monitor_does() -> None:

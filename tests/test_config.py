@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from astrid.config import Config, ConfigError, FramesData, SGDConfig, SimulatedData
+from astrid.config import PIXEL_FAMILIES, Config, ConfigError, FramesData, SGDConfig, SimulatedData
 from astrid.config.command_line import check_command_line
 from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder, schemas
 from astrid.config.explain import explain
@@ -62,6 +62,14 @@ WRONG = [
     ("experiment=null", r"experiment must be the name of a choice, got None"),
     ("model=null", r"model must be the name of a choice, got None"),
     ("data.cache=", r"data\.cache must be the name of a folder"),
+    ("metrics.pixel_families=[ranking,rank]", r"metrics\.pixel_families must be a list from ranking, .* got .*'rank'"),
+    ("metrics.calibration=platt", r"metrics\.calibration.*platt"),
+    ("metrics.operating_point=tpr", r"metrics\.operating_point.*tpr"),
+    (
+        "metrics.operating_point=fpr",
+        r"metrics\.operating_target must be above 0 and at most 1 when metrics\.operating_point=fpr, got None; try",
+    ),
+    ("metrics.operating_target=0.1", r"metrics\.operating_target must be null when metrics\.operating_point=f1"),
     ("model=3", r"model must be the name of a choice, got 3"),
 ]
 
@@ -124,6 +132,37 @@ def test_every_knob_is_read_somewhere(knob: str) -> None:
         path.read_text() for path in (PROJECT_ROOT / "astrid").rglob("*.py") if path.parent.name != "config"
     )
     assert re.search(rf"\.{knob}\b", code), f"nothing reads {knob}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "allowed"),
+    [
+        ("fpr", "1e-3", True),
+        ("fpr", "0", False),
+        ("fpr", "1.5", False),
+        ("purity", "0.9", True),
+        ("purity", "90", False),
+        ("false_per_mpix", "25", True),
+        ("false_per_mpix", "-1", False),
+        ("f1", "null", True),
+    ],
+)
+def test_a_target_must_fit_its_operating_point(kind: str, target: str, allowed: bool) -> None:
+    overrides = [f"metrics.operating_point={kind}", f"metrics.operating_target={target}"]
+    if allowed:
+        assert load(overrides).metrics.operating_point == kind
+        return
+    with pytest.raises(
+        ConfigError, match=rf"metrics\.operating_target must be .* when metrics\.operating_point={kind}"
+    ):
+        load(overrides)
+
+
+def test_the_three_choices_of_metrics_compute_ever_more() -> None:
+    fast, standard, full = (
+        set(load([f"metrics={name}"]).metrics.pixel_families) for name in ("fast", "standard", "full")
+    )
+    assert fast < standard < full == set(PIXEL_FAMILIES)
 
 
 def test_every_combination_of_a_multirun_is_checked_before_the_first_runs() -> None:

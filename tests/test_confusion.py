@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as referee
 
-from astrid.metrics.confusion import Confusion, best_f1_threshold, confusion, decision_metrics
+from astrid.metrics.confusion import Confusion, best_f1_threshold, class_metrics, confusion, decision_metrics
 
 SCORES = {
     "precision": referee.precision_score,
@@ -110,3 +110,32 @@ def test_the_best_threshold_calls_clipped_positives_too():
 
 def test_without_positives_no_threshold_is_best():
     assert best_f1_threshold(fill([0.3, -2.0], [0, 0])) is None
+
+
+@pytest.mark.parametrize("logit_threshold", [-3.0, 0.0, 2.5])
+@pytest.mark.parametrize("positives", [1, 40, 300])
+def test_classes_score_as_in_the_report_of_scikit_learn(positives: int, logit_threshold: float):
+    logits, target = draw(400, positives)
+    called = logits >= round(logit_threshold / 40 * 2**20) * 40 / 2**20
+    report = referee.classification_report(target, called, output_dict=True, zero_division=0)
+    scores = class_metrics(confusion(fill(logits, target), logit_threshold=logit_threshold))
+    names = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
+    for label, which in (("True", "positive"), ("False", "negative")):
+        for ours, theirs in names.items():
+            assert scores[f"{ours}_{which}"] == pytest.approx(report[label][theirs])
+    assert scores["false_positive_rate"] == pytest.approx(1 - report["False"]["recall"])
+
+
+def test_classes_by_hand():
+    scores = class_metrics(Confusion(3, 1, 2, 4))
+    assert scores == pytest.approx(
+        {
+            "precision_positive": 3 / 4,
+            "recall_positive": 3 / 5,
+            "f1_positive": 6 / 9,
+            "precision_negative": 4 / 6,
+            "recall_negative": 4 / 5,
+            "f1_negative": 8 / 11,
+            "false_positive_rate": 1 / 5,
+        }
+    )

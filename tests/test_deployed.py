@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -22,7 +23,8 @@ from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.deployed import AsRun, load
 from astrid.evaluate import Predictor
-from astrid.metrics.chosen import Chosen
+from astrid.metrics.calibrators import Calibrator
+from astrid.metrics.chosen import Chosen, OperatingPoint
 from astrid.model_card import model_card
 from astrid.runtime import Runtime
 from astrid.tracking import open_tracker
@@ -111,6 +113,61 @@ def test_the_card_says_how_sure_and_what_is_not_known() -> None:
     assert "Energy: GPU unavailable (no GPU)." in card
     assert "Too few test fields" not in card
     assert "Too few test fields" in model_card(facts(), run="unet-1", energy="energy: none")
+
+
+def test_the_card_lists_the_operating_point_and_the_calibration() -> None:
+    point = OperatingPoint("fpr", 1e-3, threshold=0.25, achieved=0.00099)
+    told = facts(
+        chosen=Chosen(0.25, 0.6, Calibrator("temperature", 2.5), point),
+        metrics=facts().metrics | {"test/operating_achieved": 0.00105, "test/ece_uncalibrated": 0.01},
+    )
+    card = model_card(told, run="unet-1", energy="energy: none")
+    aim = "The aim was a false positive rate of pixels of at most 0.001: 0.00099 on validation, 0.00105 on the test"
+    assert aim in card
+    assert "calibrated on validation by the temperature 2.5" in card
+    assert "| ece_uncalibrated | 0.01 |" in card
+    assert "not calibrated" in model_card(facts(), run="unet-1", energy="energy: none")
+    curve = facts(chosen=Chosen(0.25, 0.6, Calibrator("isotonic", knots=(0.0, 1.0), calibrated=(0.0, 2.0))))
+    assert "an isotonic curve through 2 points" in model_card(curve, run="unet-1", energy="energy: none")
+
+
+@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+def test_a_calibrator_and_a_point_go_with_the_model_from_the_run_to_its_use(
+    calibration: str, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from astrid.experiment import run_experiment
+
+    run_dir = tmp_path / "run"
+    knobs = [f"metrics.calibration={calibration}", "metrics.operating_point=fpr", "metrics.operating_target=0.01"]
+    run_experiment(load_config([*tiny, *knobs, "tracking=off", "training.epochs=1"]), run_dir=run_dir)
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert {"test/ece", "test/ece_uncalibrated", "test/operating_target", "test/operating_achieved"} <= set(metrics)
+    model = load(run_dir, device="cpu")
+    assert model.facts.chosen.calibrator.kind == calibration
+    assert model.facts.chosen.operating_point == OperatingPoint(
+        "fpr", 0.01, threshold=model.logit_threshold, achieved=metrics["test/operating_validation"]
+    )
+    image = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    logits = model.predictor.logits(image)
+    found = model.probabilities(image)
+    np.testing.assert_array_equal(found, model.facts.chosen.calibrator.probability(logits).numpy())
+    assert np.abs(found - torch.sigmoid(logits).numpy()).max() > 1e-4
+    called = logits.numpy() >= model.logit_threshold
+    assert ((found >= model.pixel_threshold) == called).mean() > 0.999  # equal but for the last bit of float32
+    said = "a false positive rate of pixels of at most 0.01"
+    assert said in (run_dir / "model_card.md").read_text()
+    assert f"operating point: the aim was {said}" in capsys.readouterr().out
+
+
+def test_a_target_of_detections_without_a_catalogue_stops_before_the_first_step(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    from astrid.experiment import run_experiment
+
+    knobs = ["data.target=cosmic_ray", "metrics.operating_point=purity", "metrics.operating_target=0.9"]
+    with pytest.raises(DataError, match=r"metrics\.operating_point must be f1 or fpr .* got 'purity'"):
+        run_experiment(load_config([*tiny, *knobs, "tracking=off"]), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
+from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
 
 from astrid import evaluate as module
-from astrid.config import MetricsConfig, ModelConfig
+from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Predictor, build_predictor, evaluate, score, tally
+from astrid.evaluate import Evaluation, Predictor, build_predictor, check_operating_point, evaluate, score, tally
+from astrid.metrics import per_field
 from astrid.metrics.objects import ObjectTally
 from astrid.runtime import Runtime
 from astrid.unet import build_unet
@@ -131,3 +134,109 @@ def peak_of_scoring(count: int) -> int:
 def test_memory_is_flat_from_10_to_500_frames() -> None:
     peak_of_scoring(2)  # whatever is imported or cached on first use
     assert peak_of_scoring(500) < peak_of_scoring(10) + 200_000
+
+
+class Overconfident(nn.Module):
+    """A stand-in for a network whose logits are three times what they should be."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return 3 * image[:, :1]
+
+
+def honest_fields(count: int, *, start: int = 0) -> list[Field]:
+    """Fields whose first channel is the logit of the frequency with which a pixel is positive, without a catalogue."""
+    made = []
+    for number in range(start, start + count):
+        rng = np.random.default_rng(number)
+        image = rng.normal(-2.0, 2.0, (1, 128, 128)).astype(np.float32)
+        target = rng.random((128, 128)) < expit(image[0])
+        made.append(Field(f"h{number}", image, target, np.ones((128, 128), bool)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[FieldStore, FieldStore]:
+    """Four fields to choose on and four to test on."""
+    base = tmp_path_factory.mktemp("honest")
+    return store(base / "val", honest_fields(4)), store(base / "test", honest_fields(4, start=4))
+
+
+def judged(honest: tuple[FieldStore, FieldStore], **knobs: Any) -> Evaluation:
+    config = MetricsConfig(bins=2**16, **knobs)
+    return evaluate(Predictor(Overconfident(), CPU, halo=0), val=honest[0], test=honest[1], config=config)
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_calibration_at_least_halves_the_error_of_an_overconfident_network(honest, kind) -> None:
+    plain, fitted = judged(honest), judged(honest, calibration=kind)
+    assert fitted.metrics["test/ece_uncalibrated"] == plain.metrics["test/ece"] > 0.05
+    assert fitted.metrics["test/ece"] <= plain.metrics["test/ece"] / 2
+    assert fitted.metrics["test/brier"] < plain.metrics["test/brier"]
+    assert "test/ece_uncalibrated" not in plain.metrics
+    assert fitted.metrics["test/auprc"] == plain.metrics["test/auprc"]
+    assert fitted.chosen.logit_threshold == plain.chosen.logit_threshold
+    logits = torch.from_numpy(3 * fitted.gallery[0].field.image[0])
+    np.testing.assert_array_equal(fitted.gallery[0].probability, fitted.chosen.calibrator.probability(logits))
+
+
+def test_a_false_positive_rate_holds_on_the_test_half_and_the_report_states_both(honest) -> None:
+    found = judged(honest, operating_point="fpr", operating_target=0.02)
+    assert found.chosen.operating_point is not None
+    assert found.chosen.logit_threshold == found.chosen.operating_point.threshold
+    assert found.metrics["test/operating_target"] == 0.02
+    assert found.metrics["test/operating_achieved"] == pytest.approx(0.02, rel=0.2)
+    assert found.metrics["test/operating_achieved"] == found.metrics["test/false_positive_rate"]
+    assert found.metrics["test/operating_validation"] == pytest.approx(0.02, rel=0.01)
+
+
+@pytest.mark.parametrize("calibration", ["none", "temperature", "isotonic"])
+def test_a_purity_is_chosen_among_detections_of_calibrated_probability(
+    calibration, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.mktemp("pure")
+    bright, spot = field(0, logit=3.0, size=64), np.s_[0, 50:53, 10:13]
+    bright.image[spot] = 1.0  # a false detection, fainter than the source
+    several = store(base / "several", [bright])
+    config = MetricsConfig(
+        bins=4096, calibration=calibration, operating_point="purity", operating_target=1.0, detection_thresholds=50
+    )
+    found = evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config)
+    assert found.chosen.operating_point is not None
+    assert found.chosen.detection_threshold == found.chosen.operating_point.threshold
+    assert found.metrics["test/purity"] == found.metrics["test/operating_achieved"] == 1.0
+    assert found.metrics["test/completeness"] == 1.0
+    probability = found.chosen.calibrator.probability(torch.tensor([1.0, 3.0]))
+    assert probability[0] < found.chosen.detection_threshold <= probability[1]
+
+
+def test_a_target_of_detections_is_refused_for_fields_without_a_catalogue(honest) -> None:
+    wanted = MetricsConfig(operating_point="purity", operating_target=0.9)
+    with pytest.raises(DataError, match=r"metrics\.operating_point must be f1 or fpr .* got 'purity'"):
+        check_operating_point(honest[0], wanted)
+    check_operating_point(honest[0], MetricsConfig(operating_point="fpr", operating_target=0.1))
+
+
+def test_each_field_is_scored_by_itself_with_the_same_threshold_and_calibrator(honest) -> None:
+    found = judged(honest, calibration="temperature")
+    assert set(found.fields.scores) >= {"auprc", "auroc", "ece", "brier", "precision_positive", "recall_positive"}
+    for number in range(4):
+        made = honest[1].field(number)
+        logits = 3 * made.image[0].ravel()
+        exact = average_precision_score(made.target.ravel(), logits)
+        assert found.fields.scores["auprc"][number] == pytest.approx(exact, abs=1e-3)
+        recall = recall_score(made.target.ravel(), logits >= found.chosen.logit_threshold)
+        assert found.fields.scores["recall_positive"][number] == pytest.approx(recall, abs=1e-3)
+    pooled = np.average(found.fields.scores["brier"])  # fields of equal size
+    assert pooled == pytest.approx(found.metrics["test/brier"], rel=1e-6)
+    assert found.fields.reliability[:, 0].sum() == 4 * 128 * 128
+
+
+def test_what_is_off_is_not_computed(honest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise AssertionError("this is off")
+
+    monkeypatch.setattr(per_field, "pixel_scores", refuse)
+    monkeypatch.setattr(module, "fit_calibrator", refuse)
+    found = judged(honest, per_field=False, pixel_families=["ranking"])
+    assert {name for name in found.metrics if "operating" not in name} == {"test/auprc", "test/auroc"}
+    assert (found.fields.scores, found.fields.reliability) == ({}, None)

@@ -13,7 +13,7 @@ from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Evaluation, Predictor, evaluate
-from astrid.figures import draw_figures, gallery_panel
+from astrid.figures import draw_figures, draw_reliability, gallery_panel
 from astrid.runtime import Runtime
 
 CONFIG = MetricsConfig(bins=4096)
@@ -46,6 +46,31 @@ def test_the_gallery_marks_hits_misses_and_false_alarms_where_they_are(evaluatio
     np.testing.assert_allclose(panel.hits, [[10, 10]])
     np.testing.assert_allclose(panel.misses, [[30, 12]])
     np.testing.assert_allclose(panel.false_alarms, [[20, 30]])
+
+
+def test_the_reliability_diagram_shows_before_and_after_with_a_bar_where_fields_say_how_sure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fields = []
+    for number in range(3):
+        image = rng.normal(-1.0, 2.0, (1, 64, 64)).astype(np.float32)
+        target = rng.random((64, 64)) < 1 / (1 + np.exp(-image[0] / 3))
+        fields.append(Field(f"f{number}", image, target, np.ones((64, 64), bool)))
+    write_fields(tmp_path / "three", fields)
+    store = FieldStore(tmp_path / "three")
+    runtime = Runtime(torch.device("cpu"), "fp32", threads=1, channels_last=False)
+    config = MetricsConfig(bins=4096, calibration="temperature")
+    found = evaluate(Predictor(Brightness(), runtime, halo=0), val=store, test=store, config=config)
+    axes = draw_reliability(found).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    ece = found.metrics["test/ece"]
+    assert {"before calibration", f"ECE {ece:.4f}"} <= set(lines)
+    [bars] = [drawn for drawn in axes.collections if drawn.get_label() == "95 % interval over fields"]
+    predicted, observed = lines[f"ECE {ece:.4f}"].get_data()
+    segments = bars.get_segments()
+    assert len(segments) == len(predicted) > 8
+    for at, share, ((x, low), (_, high)) in zip(predicted, observed, segments, strict=True):
+        assert x == at
+        assert low <= share <= high
 
 
 def test_the_figures_carry_the_numbers_of_the_evaluation(evaluation: Evaluation) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from histograms import draw, fill, on_centres
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as referee
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
+from astrid.config import PIXEL_FAMILIES
 from astrid.metrics.histogram import PixelHistogram
+from astrid.metrics.pixels import pixel_scores
 from astrid.metrics.ranking import (
+    FEWEST_FALSE,
     auprc,
     auprc_bound,
     auroc,
     auroc_bound,
+    partial_auroc,
+    precision_at_recall,
     precision_recall_curve,
     roc_curve,
+    threshold_at_fpr,
     tpr_at_fpr,
 )
 
@@ -172,7 +180,7 @@ def test_average_precision_is_the_sum_of_steps_under_the_curve():
     assert auprc(histogram) == pytest.approx(np.diff(curve.recall, prepend=0.0) @ curve.precision)
 
 
-@pytest.mark.parametrize("fpr", [0.3, 0.01, 1e-3])
+@pytest.mark.parametrize("fpr", [0.3, 0.01, 3e-3])
 def test_tpr_at_fpr_equals_scikit_learn_on_bin_centres(fpr: float):
     logits, target = draw(5000, 300)
     scores = on_centres(logits, bins=4096)
@@ -180,8 +188,93 @@ def test_tpr_at_fpr_equals_scikit_learn_on_bin_centres(fpr: float):
     assert tpr_at_fpr(fill(scores, target, bins=4096), fpr=fpr) == pytest.approx(hits[rates <= fpr].max(), abs=1e-12)
 
 
-def test_tpr_is_undefined_at_a_rate_that_the_negatives_cannot_resolve():
-    logits, target = draw(1098, 99)
-    assert target.sum() == 99
-    assert tpr_at_fpr(fill(logits, target), fpr=1e-3) is None
-    assert tpr_at_fpr(fill(np.append(logits, -5.0).astype(np.float32), np.append(target, False)), fpr=1e-3) is not None
+@pytest.mark.parametrize(
+    "metric", [tpr_at_fpr, threshold_at_fpr, lambda histogram, fpr: partial_auroc(histogram, max_fpr=fpr)]
+)
+def test_a_false_positive_rate_needs_ten_negatives_beyond_it(metric):
+    logits, target = draw(10_098, 99)
+    assert ((~target).sum(), FEWEST_FALSE) == (9999, 10)
+    assert metric(fill(logits, target), fpr=1e-3) is None
+    assert metric(fill(np.append(logits, -5.0).astype(np.float32), np.append(target, False)), fpr=1e-3) is not None
+
+
+@pytest.mark.parametrize("fpr", [0.3, 0.01, 3e-3])
+def test_at_its_threshold_a_false_positive_rate_is_kept_and_the_next_bin_exceeds_it(fpr: float):
+    logits, target = draw(5000, 300)
+    histogram = fill(on_centres(logits, bins=4096), target, bins=4096)
+    threshold = threshold_at_fpr(histogram, fpr=fpr)
+    below = on_centres(logits, bins=4096)[~target]
+    assert (below >= threshold).mean() <= fpr
+    assert (below >= below[below < threshold].max()).mean() > fpr
+
+
+def test_no_threshold_keeps_a_rate_that_the_highest_bin_exceeds():
+    assert threshold_at_fpr(fill(np.ones(100), np.zeros(100)), fpr=0.5) == np.inf
+
+
+@pytest.mark.parametrize("max_fpr", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize(("pixels", "positives"), [(5000, 300), (5000, 4), (20_000, 10_000)])
+def test_partial_auroc_equals_scikit_learn_on_bin_centres(pixels: int, positives: int, max_fpr: float):
+    logits, target = draw(pixels, positives)
+    scores = on_centres(logits, bins=4096)
+    exact = referee.roc_auc_score(target, scores, max_fpr=max_fpr)
+    assert partial_auroc(fill(scores, target, bins=4096), max_fpr=max_fpr) == pytest.approx(exact, abs=1e-9)
+
+
+def test_partial_auroc_up_to_a_rate_on_the_curve_equals_scikit_learn():
+    logits, target = draw(200, 100, spread=1.0, shift=1.0)
+    scores = on_centres(logits, bins=64)
+    rates = referee.roc_curve(target, scores, drop_intermediate=False)[0]
+    for rate in rates[(rates >= 0.1) & (rates < 1)]:
+        exact = referee.roc_auc_score(target, scores, max_fpr=rate)
+        assert partial_auroc(fill(scores, target, bins=64), max_fpr=rate) == pytest.approx(exact, abs=1e-9)
+
+
+@pytest.mark.parametrize(("shift", "area"), [(15.0, 1.0), (0.0, 0.5)])
+def test_partial_auroc_is_one_for_a_perfect_and_half_for_a_constant_scorer(shift: float, area: float):
+    target = np.arange(5000) < 50
+    assert partial_auroc(fill(shift * target, target), max_fpr=0.01) == pytest.approx(area)
+
+
+@pytest.mark.parametrize("recall", [0.2, 0.5, 0.9, 1.0])
+def test_precision_at_recall_equals_scikit_learn_on_bin_centres(recall: float):
+    logits, target = draw(5000, 300)
+    scores = on_centres(logits, bins=4096)
+    precision, recalls, _ = referee.precision_recall_curve(target, scores)
+    exact = precision[recalls >= recall].max()
+    assert precision_at_recall(fill(scores, target, bins=4096), recall=recall) == pytest.approx(exact, abs=1e-12)
+
+
+def test_precision_at_recall_by_hand():
+    # By falling logit: + - + + -. Recall 2/3 is reached at precision 2/3, and a recall of 1 at 3/4, which is greater.
+    histogram = fill([5.0, 4.0, 3.0, 2.0, 1.0], [1, 0, 1, 1, 0])
+    found = [precision_at_recall(histogram, recall=recall) for recall in (0.3, 0.5, 1.0)]
+    assert found == pytest.approx([1.0, 0.75, 0.75])
+    assert precision_at_recall(fill([1.0], [0]), recall=0.5) is None
+
+
+@pytest.mark.parametrize(("pixels", "positives"), [(20_000, 300), (5000, 2500)])
+def test_areas_equal_torchmetrics(pixels: int, positives: int):
+    logits, target = draw(pixels, positives)
+    scores, truth = torch.from_numpy(logits).sigmoid().double(), torch.from_numpy(target.astype(int))
+    histogram = fill(logits, target)
+    assert auroc(histogram) == pytest.approx(binary_auroc(scores, truth).item(), abs=1e-5)
+    assert auprc(histogram) == pytest.approx(binary_average_precision(scores, truth).item(), abs=1e-3)
+
+
+@given(
+    pixels=st.lists(st.tuples(st.floats(-25, 25, width=32), st.booleans()), min_size=1, max_size=50),
+    cuts=st.lists(st.integers(0, 50), max_size=4),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None)
+def test_order_batches_and_ranks_leave_every_number_alone(pixels, cuts: list[int], seed: int):
+    logits, target = np.array([score for score, _ in pixels], np.float32), np.array([truth for _, truth in pixels])
+    whole = pixel_scores(fill(logits, target), logit_threshold=0.5, calibrator=None, families=PIXEL_FAMILIES)
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    parts = np.split(order, sorted(min(cut, len(pixels)) for cut in cuts))
+    merged = fill([], [])
+    for part in parts:
+        merged = merged + PixelHistogram.from_counts(**fill(logits[part], target[part]).state())  # as from a rank
+    assert merged.clipped == fill(logits, target).clipped
+    assert pixel_scores(merged, logit_threshold=0.5, calibrator=None, families=PIXEL_FAMILIES) == whole

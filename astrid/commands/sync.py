@@ -1,6 +1,7 @@
 """Send to MLflow what it lacks of runs that are over; a killed run is ended as KILLED.
 
-Doing it twice changes nothing. Without a RUN every run of outputs/runs and outputs/sweeps is looked at.
+Doing it twice changes nothing. Without a RUN every run below outputs/ is looked at:
+runs, sweeps and evaluations.
 
   astrid sync                                                   all that is missing
   astrid sync outputs/runs/A                                    of one run
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def all_runs(outputs: Path) -> Iterator[Path]:
-    """Yield the folders of all runs, those of sweeps too."""
-    for kind in ("runs", "sweeps"):
+    """Yield the folders of all runs, those of sweeps and evaluations too."""
+    for kind in ("runs", "sweeps", "evaluations"):
         for journal in sorted((outputs / kind).rglob(JOURNAL)):
             yield journal.parent
 

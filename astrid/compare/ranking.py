@@ -10,13 +10,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from astrid.config import EPOCH_METRICS, LOWER_IS_BETTER, ConfigError
+from astrid.tracking.records import EVALUATED_TAG
 from astrid.tracking.stored_runs import StoredRun
 
 from .numbers import with_interval
 
-FALLING = {"loss", "ece", "brier", "latency", "kwh", "co2e", "usd", "joules", "seconds", "false", "snr50"}
+FALLING = {
+    "loss",
+    "ece",
+    "brier",
+    "latency",
+    "kwh",
+    "co2e",
+    "usd",
+    "joules",
+    "seconds",
+    "false",
+    "snr50",
+    "reliability",
+}
 """Words in the name of a metric that improves by falling."""
-UNDIRECTED = {"threshold", "epoch", "lr"}
+UNDIRECTED = {"threshold", "epoch", "lr", "operating", "uncertainty", "within"}
 """Words in the name of a metric of which neither more nor less is better."""
 ABSENT = "(absent)"
 
@@ -164,9 +178,19 @@ def reason_to_leave_out(run: StoredRun, metric: str) -> str | None:
 
 
 def differing(runs: Sequence[StoredRun]) -> dict[str, dict[str, str]]:
-    """Return each configuration key of which the runs hold several values, with the value by run id."""
+    """Return each configuration key of which the runs hold several values, with the value by run id.
+
+    An evaluation has no knobs of training: those that it lacks are no difference.
+    """
     keys = sorted({key for run in runs for key in run.params})
-    values = {key: {run.run_id: run.params.get(key, ABSENT) for run in runs} for key in keys}
+    values = {
+        key: {
+            run.run_id: run.params.get(key, ABSENT)
+            for run in runs
+            if key in run.params or EVALUATED_TAG not in run.tags
+        }
+        for key in keys
+    }
     return {key: by_run for key, by_run in values.items() if len(set(by_run.values())) > 1}
 
 

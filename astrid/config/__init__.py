@@ -13,7 +13,7 @@ from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopp
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
-from .metrics import CalibrationKind, MetricsConfig, OperatingKind
+from .metrics import PIXEL_FAMILIES, CalibrationKind, MetricsConfig, OperatingKind
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
@@ -25,6 +25,7 @@ from .training import EPOCH_METRICS, LOWER_IS_BETTER, TrainingConfig
 __all__ = [
     "EPOCH_METRICS",
     "LOWER_IS_BETTER",
+    "PIXEL_FAMILIES",
     "AdamConfig",
     "AdamWConfig",
     "AlertsConfig",

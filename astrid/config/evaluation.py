@@ -19,9 +19,13 @@ from .explain import explain
 OPEN = ("data", "metrics", "energy", "tracking", "experiment", "training.device", "training.threads")
 """Groups and knobs that an evaluation takes; everything else belongs to training."""
 
+SERVED = ("cache", "batch_size", "tile_size")
+FOLDS = ("folds", "fold")
+"""Knobs of `data` that describe the run's own cross-validation; other data have none."""
+
 WHERE = (
     *("root", "manifest", "split_unit", "val_fraction", "test_fraction", "split_seed"),
-    *("cache", "batch_size", "tile_size"),
+    *SERVED,
     *sorted({knob.name for knob in fields(SimulatedData)} - {knob.name for knob in fields(DataConfig)}),
 )
 """Knobs of `data` that say which frames or which sky it is, and not how they become channels."""
@@ -120,6 +124,8 @@ def _data(own: OwnSettings, given: Mapping[str, str]) -> tuple[str, dict[str, An
         if key not in WHERE and key in base and value != base[key]:
             rule, remedy = f"the model's own, {written(base[key])}", "leave it out, or train a model with it"
             raise ConfigError(f"data.{key} must be {rule}, got {written(value)}; {remedy}")
+    if any(key in base and value != base[key] for key, value in changed.items() if key not in SERVED):
+        base = {key: value for key, value in base.items() if key not in FOLDS}
     return choice, defaults | base | changed
 
 

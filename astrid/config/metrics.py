@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .checks import check
 
 CalibrationKind = Literal["none", "temperature", "isotonic"]
 OperatingKind = Literal["f1", "fpr", "purity", "false_per_mpix"]
+
+PIXEL_FAMILIES = ("ranking", "low_fpr", "recall", "decision", "classes", "calibration", "reliability")
+
+TARGETS: dict[OperatingKind, tuple[str, float, str]] = {
+    "f1": ("null when metrics.operating_point=f1, which is maximised", math.inf, "null"),
+    "fpr": ("above 0 and at most 1 when metrics.operating_point=fpr", 1.0, "1e-3"),
+    "purity": ("above 0 and at most 1 when metrics.operating_point=purity", 1.0, "0.9"),
+    "false_per_mpix": ("positive when metrics.operating_point=false_per_mpix", math.inf, "10"),
+}
+"""Rule, greatest value and an example of the target of each operating point."""
 
 LOWEST_COUNTS = {
     "min_pixels": 1,
@@ -27,6 +38,18 @@ class MetricsConfig:
     """Bins of the logit histogram from which every pixel metric is derived; a power of two, 256 to 2**22 (67 MB)."""
     logit_limit: float = 40.0
     """The histogram spans -logit_limit to +logit_limit; logits beyond count in the outermost bins."""
+    pixel_families: list[str] = field(
+        default_factory=lambda: ["ranking", "low_fpr", "decision", "classes", "calibration"]
+    )
+    """Families of pixel metrics to compute: ranking, low_fpr, recall, decision, classes, calibration, reliability."""
+    per_field: bool = True
+    """Score each test field by itself too, into the table `test_fields`."""
+    calibration: CalibrationKind = "none"
+    """Fit on validation that makes probabilities of logits: none, temperature (one number) or isotonic (a curve)."""
+    operating_point: OperatingKind = "f1"
+    """What validation chooses a threshold for: f1 or fpr of pixels, purity or false_per_mpix of detections."""
+    operating_target: float | None = None
+    """Value to keep to: fpr and false_per_mpix (detections per Mpix) at most, purity at least; null for f1."""
     match_radius_fwhm: float = 1.0
     """A detection within this many FWHM of an injected source is a hit."""
     min_pixels: int = 1
@@ -52,3 +75,19 @@ class MetricsConfig:
         for name, lowest in LOWEST_COUNTS.items():
             value = getattr(self, name)
             check(value >= lowest, f"metrics.{name}", value, f"at least {lowest}", f"try metrics.{name}={lowest}")
+        self._check_families()
+        self._check_target()
+
+    def _check_families(self) -> None:
+        unknown = [name for name in self.pixel_families if name not in PIXEL_FAMILIES]
+        rule, remedy = f"a list from {', '.join(PIXEL_FAMILIES)}", "try metrics.pixel_families=[ranking]"
+        check(not unknown, "metrics.pixel_families", list(self.pixel_families), rule, remedy)
+
+    def _check_target(self) -> None:
+        kind, target = self.operating_point, self.operating_target
+        key, rule = "metrics.operating_target", TARGETS[kind][0]
+        if kind == "f1":
+            check(target is None, key, target, rule, "leave it out, or try metrics.operating_point=fpr")
+            return
+        highest, example = TARGETS[kind][1:]
+        check(target is not None and 0 < target <= highest, key, target, rule, f"try {key}={example}")

@@ -41,6 +41,10 @@ MAKERS = ("numpy", "scipy", "astropy", "photutils")
 """Packages whose versions may change a pixel."""
 
 
+UNIT = "background sigma"
+"""What every channel is in, whatever unit the frames were in."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """Prepared fields of each split, with the fingerprint of what they were made from.
@@ -72,13 +76,18 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
         For a cross-validation of which no fold is named; `build_folds` gives all of them.
     """
     if config.folds > 1:
-        rule = f"from 0 to {config.folds - 1} here, where one of data.folds={config.folds} is needed"
-        check(config.fold is not None, "data.fold", config.fold, rule, "try data.fold=0")
-        parts = build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)
-        return parts[config.fold or 0]
+        fold = settled_fold(config)
+        return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
     recipe = _recipe(config, receptive_field_pixels)
     stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
     return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
+
+
+def settled_fold(config: DataConfig) -> int:
+    """Return the fold of a cross-validation, and refuse all of them where one is needed."""
+    rule = f"from 0 to {config.folds - 1} here, where one of data.folds={config.folds} is needed"
+    check(config.fold is not None, "data.fold", config.fold, rule, "try data.fold=0")
+    return config.fold or 0
 
 
 def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> list[Splits]:
@@ -91,10 +100,11 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
     """
     recipe = _recipe(config, receptive_field_pixels).pooled()
     store = recipe.prepare("all", cache=config.cache, announce=announce)
-    return [_fold(config, recipe, store, fold=fold) for fold in range(config.folds)]
+    return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
 
 
-def _fold(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int) -> Splits:
+def fold_of(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int) -> Splits:
+    """Return the splits of one fold, as views of the store of a pooled recipe."""
     groups, origins = recipe.groups["all"], recipe.origins["all"]
     match config:
         case SimulatedData(val_fields=count, sky_seed=seed):
@@ -136,7 +146,8 @@ class Recipe:
     key : str
         Digest of everything that decides the fields.
     description : str
-    channels : int
+    channels, unit : int, str
+        How many there are, and in what.
     """
 
     makers: dict[str, list[Callable[[], Field]]]
@@ -145,6 +156,7 @@ class Recipe:
     key: str
     description: str
     channels: int
+    unit: str = UNIT
 
     def pooled(self) -> Recipe:
         """Return the recipe with the fields of every split in one that is called `all`."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
-from .fields import Announce, Recipe, frames_recipe, simulated_recipe
+from .fields import Announce, Recipe, Splits, fold_of, frames_recipe, settled_fold, simulated_recipe
 from .manifest import assigned, named, read_rows, with_unique_names
 from .rows import FrameRow, Section
 from .store import FieldStore
@@ -38,39 +38,60 @@ class JudgedFields:
     description: str
 
 
-def prepare_judged(config: DataConfig, split: JudgedSplit, *, channels: int, announce: Announce) -> JudgedFields:
+def prepare_judged(
+    config: DataConfig, split: JudgedSplit, *, channels: int, unit: str, announce: Announce
+) -> JudgedFields:
     """Prepare the fields of one split, or of all, or find them in the cache.
 
     Parameters
     ----------
-    channels : int
-        How many the model takes.
+    channels, unit : int, str
+        How many the model takes, and in what.
 
     Raises
     ------
     DataError
-        For data of another number of channels, without truth, or without fields in the split.
+        For data of other channels, in another unit, without truth, or without fields in the split.
     """
     recipe = _recipe(config, split)
     if recipe.channels != channels:
         remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
         remedy = remedies.get(channels, "choose other data or another model")
         raise DataError(f"the data must have the {channels} channels of the model, got {recipe.channels}; {remedy}")
-    store = recipe.prepare(split, cache=config.cache, announce=announce)
-    if sum(entry.valid_pixels for entry in store.entries) == 0:
-        raise DataError(f"the {split} fields must have valid pixels, but all of the {len(store)} are masked")
-    key = recipe.key if split in ("test", ALL) else f"{split}-{recipe.key}"
-    return JudgedFields(store, recipe.origins[split], key, recipe.description)
+    if recipe.unit != unit:
+        rule, remedy = f"in the unit of the model, {unit}", "judge it with the version of AstrID that trained it"
+        raise DataError(f"the data must be {rule}, got {recipe.unit}; {remedy}")
+    judged = _prepare(config, recipe, split, announce=announce)
+    if sum(entry.valid_pixels for entry in judged.store.entries) == 0:
+        raise DataError(f"the {split} fields must have valid pixels, but all of the {len(judged.store)} are masked")
+    return judged
 
 
 def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
     match config:
         case SimulatedData():
-            recipe = simulated_recipe(config)
-            return recipe.pooled() if split == ALL else recipe
+            return simulated_recipe(config)
         case FramesData():
             return frames_recipe(config, read_rows_to_judge(config, split=split))
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
+
+
+def _prepare(config: DataConfig, recipe: Recipe, split: JudgedSplit, *, announce: Announce) -> JudgedFields:
+    """Prepare what is judged; the fields and the fingerprint of a test split are those of a run that trains on them."""
+    if config.folds > 1 or split == ALL:
+        recipe = recipe.pooled()
+        store = recipe.prepare(ALL, cache=config.cache, announce=announce)
+        if split == ALL:
+            return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description)
+        own = _of_splits(fold_of(config, recipe, store, fold=settled_fold(config)), split)
+    else:
+        store = recipe.prepare(split, cache=config.cache, announce=announce)
+        own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description)
+    return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
+
+
+def _of_splits(splits: Splits, split: JudgedSplit) -> JudgedFields:
+    return JudgedFields(getattr(splits, split), splits.origins[split], splits.fingerprint, splits.description)
 
 
 def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameRow]:
@@ -92,6 +113,8 @@ def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameR
             raise DataError(f"row {rows[0].number}: {rule}; {remedy}")
         if split == ALL:
             rows = [dataclasses.replace(row, split=None) for row in rows]
+        elif config.folds > 1:
+            pass  # the folds say what is tested
         elif any(row.split is None for row in rows):
             rows = _draw(rows, config)
         elif all(row.split != split for row in rows):

@@ -32,8 +32,12 @@ class Confusion:
 
 def confusion(histogram: PixelHistogram, *, logit_threshold: float) -> Confusion:
     """Count decisions at the bin edge nearest to `logit_threshold`; pixels at or above it are called positive."""
-    cut = histogram.cut(logit_threshold)
-    positives, negatives = histogram.positives, histogram.negatives
+    bins = histogram.occupied
+    cut, positives, negatives = (
+        np.searchsorted(bins.index, histogram.cut(logit_threshold)),
+        bins.positives,
+        bins.negatives,
+    )
     return Confusion(
         true_positives=int(positives[cut:].sum()),
         false_positives=int(negatives[cut:].sum()),
@@ -53,6 +57,21 @@ def best_f1_threshold(histogram: PixelHistogram) -> float | None:
     called = ranked.true_positives + ranked.false_positives
     f1 = 2 * ranked.true_positives / (called + ranked.true_positives[-1])
     return float(ranked.logits[np.argmax(f1)])
+
+
+def class_metrics(counts: Confusion) -> dict[str, float | None]:
+    """Derive precision, recall and F1 of either class, `precision_positive` to `f1_negative`, and false_positive_rate.
+
+    The negative class's are those of a detector of negatives: what it finds among them, and what it calls so rightly.
+    """
+    tp, fp = counts.true_positives, counts.false_positives
+    fn, tn = counts.false_negatives, counts.true_negatives
+    of_class = {
+        "positive": _class_scores(tp, missed=fn, invented=fp),
+        "negative": _class_scores(tn, missed=fp, invented=fn),
+    }
+    scores = {f"{name}_{which}": value for which, named in of_class.items() for name, value in named.items()}
+    return scores | {"false_positive_rate": _ratio(fp, fp + tn)}
 
 
 def decision_metrics(counts: Confusion) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -24,6 +25,26 @@ class HistogramState(TypedDict):
     negatives: Counts
     limit: float
     clipped: int
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """Bins that hold pixels, by rising logit; the same to every metric as all bins, and far fewer.
+
+    Attributes
+    ----------
+    index : (K,) int64
+        Number of the bin, from 0.
+    positives, negatives : (K,) int64
+        Pixels in the bin.
+    logits : (K,) float64
+        Its middle.
+    """
+
+    index: Counts
+    positives: Counts
+    negatives: Counts
+    logits: NDArray[np.float64]
 
 
 class PixelHistogram:
@@ -52,7 +73,7 @@ class PixelHistogram:
         # One cell per class and bin, negatives first, then: ignored pixels, non-finite logits, clipped logits.
         with torch.inference_mode(False):  # a tensor born in inference mode could not be added to outside it
             self._tally = torch.zeros(2 * bins + 3, dtype=torch.int64, device=device)
-        self._read: Counts | None = None
+        self._occupied: Occupied | None = None
 
     @classmethod
     def from_counts(cls, positives: Counts, negatives: Counts, *, limit: float, clipped: int = 0) -> PixelHistogram:
@@ -91,7 +112,7 @@ class PixelHistogram:
         pixels = (torch.split(tensor.detach().flatten(), CHUNK_PIXELS) for tensor in (logits, target, valid))
         for chunk in zip(*pixels, strict=True):
             self._count(*chunk)
-        self._read = None
+        self._occupied = None
 
     def _count(self, logits: Tensor, target: Tensor, valid: Tensor) -> None:
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
@@ -110,7 +131,7 @@ class PixelHistogram:
             ours, theirs = f"{self.bins} over ±{self.limit}", f"{other.bins} over ±{other.limit}"
             raise ValueError(f"histograms must have the same bins to merge, got {ours} and {theirs}")
         self._tally += other._tally.to(self._tally.device)
-        self._read = None
+        self._occupied = None
         return self
 
     def __add__(self, other: PixelHistogram) -> PixelHistogram:
@@ -125,22 +146,40 @@ class PixelHistogram:
     @property
     def positives(self) -> Counts:
         """Positive pixels per bin, (bins,) int64, by rising logit."""
-        return self._counts()[self.bins : 2 * self.bins]
+        return self._pull(self._tally[self.bins : 2 * self.bins])
 
     @property
     def negatives(self) -> Counts:
         """Negative pixels per bin, (bins,) int64, by rising logit."""
-        return self._counts()[: self.bins]
+        return self._pull(self._tally[: self.bins])
 
     @property
     def clipped(self) -> int:
         """Pixels whose logit lay beyond the limit; they are in the outermost bins."""
-        return int(self._counts()[-1])
+        return int(self._pull(self._tally[-1:])[0])
+
+    @property
+    def occupied(self) -> Occupied:
+        """The bins that hold pixels, found once after each change."""
+        if self._occupied is None:
+            negatives, positives = self._tally[: self.bins], self._tally[self.bins : 2 * self.bins]
+            held = torch.nonzero(positives + negatives).squeeze(1)
+            index = self._pull(held)
+            self._occupied = Occupied(
+                index=index,
+                positives=self._pull(positives[held]),
+                negatives=self._pull(negatives[held]),
+                logits=self._middle(index),
+            )
+        return self._occupied
 
     @property
     def centres(self) -> NDArray[np.float64]:
         """Logit in the middle of each bin, (bins,)."""
-        return (np.arange(self.bins, dtype=np.float64) + 0.5 - self.bins // 2) * (2 * self.limit / self.bins)
+        return self._middle(np.arange(self.bins))
+
+    def _middle(self, index: Counts) -> NDArray[np.float64]:
+        return (index.astype(np.float64) + 0.5 - self.bins // 2) * (2 * self.limit / self.bins)
 
     def cut(self, logit: float) -> int:
         """Return the number of the first bin at or above the bin edge nearest to `logit`, from 0 to `bins`."""
@@ -152,13 +191,10 @@ class PixelHistogram:
             return -np.inf if cut == 0 else np.inf
         return (cut - self.bins // 2) * (2 * self.limit / self.bins)
 
-    def _counts(self) -> Counts:
-        """Pull the counts to the host, once after each change, and refuse them if a valid logit was not finite."""
-        if self._read is None:
-            self._read = self._tally.cpu().numpy().copy()
-            self._read.flags.writeable = False
-        broken = int(self._read[-2])
-        if broken:
+    def _pull(self, values: Tensor) -> Counts:
+        """Copy counts to the host; refuse them if a valid logit was not finite."""
+        pulled = values.cpu().numpy().copy()
+        if broken := int(self._tally[-2]):
             remedy = "try a smaller optimizer.lr or training.precision=fp32"
             raise RunError(f"logits must be finite on valid pixels, got {broken} that are not; {remedy}")
-        return self._read
+        return pulled

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .calibration import binned_counts, forecast
+from .chosen import Chosen
 from .histogram import Counts, PixelHistogram
 from .objects import ObjectTally
+from .pixels import Scores, pixel_scores
 
 COARSE_BINS = 16384
 """Most bins per field: enough for AUPRC to 1e-3, and 64 fields take 16 MB instead of gigabytes."""
+
+FIELD_FAMILIES = ("ranking", "calibration", "classes")
+"""Pixel metrics that a single field can have."""
 
 EVEN_SHARE = 0.1
 """Share of the bins that is spread evenly over all logits, for those that validation didn't show."""
@@ -34,6 +40,11 @@ class FieldCounts:
         Hits, misses and false alarms at the chosen threshold; None without a catalogue.
     fingerprint : str
         Digest of the fields' pixels, truth and catalogues, and of how detections are matched to them.
+    scores : dict of str to list of F float or None
+        Pixel metrics of each field by itself, None where undefined; empty where they weren't asked for.
+    reliability : (F, 2, B) int64 or None
+        All and positive pixels of each field by bin of probability, as `calibration.binned_counts`; None where they
+        weren't asked for.
     starts : (B,) int64 or None
         First bin of the pixel histogram that each of the B bins holds, with which the same network is judged elsewhere.
     """
@@ -43,6 +54,8 @@ class FieldCounts:
     negatives: Counts
     objects: Counts | None
     fingerprint: str
+    scores: Mapping[str, list[float | None]] = field(default_factory=dict)
+    reliability: Counts | None = None
     starts: Counts | None = None
 
 
@@ -74,11 +87,18 @@ class FieldCounter:
         Logits of the same network on the validation fields, which decide the bins; an empty one makes them even.
     rules : str
         How the fields are judged, as text; it is part of the fingerprint.
+    judged_by : Chosen, optional
+        Calibrator and threshold with which to score each field by itself; without them that is left out.
     starts : (B,) int64 or None
         The bins that were decided before, as in `FieldCounts`; None decides now.
     """
 
-    def __init__(self, seen: PixelHistogram, *, rules: str, starts: Counts | None = None) -> None:
+    def __init__(
+        self, seen: PixelHistogram, *, rules: str, judged_by: Chosen | None = None, starts: Counts | None = None
+    ) -> None:
+        self._judged_by = judged_by
+        self._scores: list[Scores] = []
+        self._reliability: list[Counts] = []
         self._seen = seen
         self._starts = coarse_starts(seen) if starts is None else starts
         self._names: list[str] = []
@@ -112,8 +132,13 @@ class FieldCounter:
         histogram = PixelHistogram(bins=self._seen.bins, limit=self._seen.limit, device=self._seen.device)
         histogram.update(logits, target, valid)
         self._names.append(name)
-        self._positives.append(np.add.reduceat(histogram.positives, self._starts))
-        self._negatives.append(np.add.reduceat(histogram.negatives, self._starts))
+        bins = histogram.occupied
+        coarse = np.searchsorted(self._starts, bins.index, side="right") - 1
+        for kept, counts in ((self._positives, bins.positives), (self._negatives, bins.negatives)):
+            kept.append(np.bincount(coarse, weights=counts, minlength=len(self._starts)).astype(np.int64))
+        if self._judged_by is not None:
+            self._scores.append(_score(histogram, self._judged_by))
+            self._reliability.append(binned_counts(forecast(histogram, self._judged_by.calibrator)))
         if tally is not None:
             self._totals.append([int(count[0]) for count in (tally.hits, tally.misses, tally.false_alarms)])
         self._digest.update(name.encode())
@@ -130,5 +155,16 @@ class FieldCounter:
             negatives=np.stack(self._negatives),
             objects=np.diff(totals, axis=0, prepend=0) if len(totals) else None,
             fingerprint=self._digest.hexdigest(),
+            scores={name: [scores[name] for scores in self._scores] for name in (self._scores or [{}])[0]},
+            reliability=np.stack(self._reliability) if self._reliability else None,
             starts=self._starts,
         )
+
+
+def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
+    return pixel_scores(
+        histogram,
+        logit_threshold=chosen.logit_threshold or 0.0,
+        calibrator=chosen.calibrator,
+        families=FIELD_FAMILIES,
+    )

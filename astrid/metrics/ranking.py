@@ -5,6 +5,7 @@ None stands for a value that is undefined, such as any of these without positive
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from .histogram import PixelHistogram
 
 Floats = NDArray[np.float64]
+
+FEWEST_FALSE = 10
+"""False positives that a rate must come to before it is reported: with 10, counting alone scatters it by a third."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,10 @@ class Ranked:
 
 def rank_bins(histogram: PixelHistogram) -> Ranked:
     """List the occupied bins from the highest logit to the lowest."""
-    positives, negatives = histogram.positives, histogram.negatives
-    occupied = np.flatnonzero(positives + negatives)[::-1]
-    p, n = positives[occupied].astype(float), negatives[occupied].astype(float)
-    logits = (occupied.astype(float) - histogram.bins // 2) * (2 * histogram.limit / histogram.bins)
-    logits[occupied == 0] = -np.inf  # the outermost bin is open
+    bins = histogram.occupied
+    p, n = bins.positives[::-1].astype(float), bins.negatives[::-1].astype(float)
+    logits = (bins.index[::-1].astype(float) - histogram.bins // 2) * (2 * histogram.limit / histogram.bins)
+    logits[bins.index[::-1] == 0] = -np.inf  # the outermost bin is open
     return Ranked(positives=p, negatives=n, true_positives=p.cumsum(), false_positives=n.cumsum(), logits=logits)
 
 
@@ -166,12 +169,56 @@ def precision_recall_curve(histogram: PixelHistogram) -> PrecisionRecallCurve | 
     return PrecisionRecallCurve(recall=recall, precision=precision, logits=ranked.logits)
 
 
+def resolves(histogram: PixelHistogram, *, fpr: float) -> bool:
+    """Tell whether the negatives are enough to say where a false positive rate lies: `FEWEST_FALSE` of them beyond."""
+    return bool(histogram.occupied.negatives.sum() * fpr >= FEWEST_FALSE)
+
+
 def tpr_at_fpr(histogram: PixelHistogram, *, fpr: float) -> float | None:
     """Return the largest true positive rate at a false positive rate of at most `fpr`.
 
-    Undefined unless both classes are present, and where the negatives are too few (below 1 / fpr) to resolve the rate.
+    Undefined unless both classes are present, and where the negatives are too few to resolve the rate.
     """
     curve = roc_curve(histogram)
-    if curve is None or histogram.negatives.sum() * fpr < 1:
+    if curve is None or not resolves(histogram, fpr=fpr):
         return None
     return float(curve.tpr[curve.fpr <= fpr].max())
+
+
+def threshold_at_fpr(histogram: PixelHistogram, *, fpr: float) -> float | None:
+    """Return the lowest logit, a bin edge, at which the false positive rate is at most `fpr`; inf where none is.
+
+    Undefined where the negatives are too few to resolve the rate.
+    """
+    if not resolves(histogram, fpr=fpr):
+        return None
+    ranked = rank_bins(histogram)
+    allowed = int((ranked.false_positives / ranked.false_positives[-1] <= fpr).sum())
+    return float(ranked.logits[allowed - 1]) if allowed else math.inf
+
+
+def partial_auroc(histogram: PixelHistogram, *, max_fpr: float) -> float | None:
+    """Return the area under the ROC curve up to a false positive rate, standardised: 0.5 is chance, 1 perfect.
+
+    The curve is joined by straight lines, as in `auroc`. Undefined where `tpr_at_fpr` is.
+
+    References
+    ----------
+    McClish 1989, Medical Decision Making 9, 190, doi:10.1177/0272989X8900900307
+    """
+    curve = roc_curve(histogram)
+    if curve is None or not resolves(histogram, fpr=max_fpr):
+        return None
+    inside = curve.fpr <= max_fpr
+    fpr = np.append(curve.fpr[inside], max_fpr)
+    tpr = np.append(curve.tpr[inside], np.interp(max_fpr, curve.fpr, curve.tpr))
+    area, chance = float(np.trapezoid(tpr, fpr)), max_fpr**2 / 2
+    return 0.5 * (1 + (area - chance) / (max_fpr - chance))
+
+
+def precision_at_recall(histogram: PixelHistogram, *, recall: float) -> float | None:
+    """Return the greatest precision at a recall of at least `recall`; undefined without positives."""
+    curve = precision_recall_curve(histogram)
+    if curve is None:
+        return None
+    return float(curve.precision[curve.recall >= recall].max())

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 STUDY_TAG, TRIAL_TAG, STATE_TAG, PARENT_TAG = "sweep", "trial", "trial.state", "mlflow.parentRunId"
 """Tags of a run that is a trial: name of its study, its number there, how it ended, MLflow run of the study."""
+EVALUATED_TAG = "evaluation.model"
+"""Tag of a run that judges a finished model: which."""
 GROUP_TAG, MEMBER_TAG = "group", "member"
 """Tags of a run that is one of several repeats or folds: name of the run that stands for all, and which one it is."""
 
