@@ -17,7 +17,7 @@ from astrid.config import MetricsConfig, ModelConfig, settled
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.data.tiles import Window, windows
-from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
 from astrid.runtime import Runtime
@@ -175,16 +175,17 @@ def judge(
         Logits of the same network on other fields: where the bins that are kept of each field lie.
     """
     gallery: list[Panel] = []
-    counter = FieldCounter(seen, rules=json.dumps({name: getattr(config, name) for name in JUDGED_BY}))
+    rules = json.dumps({name: getattr(config, name) for name in JUDGED_BY})
+    counter = FieldCounter(seen, rules=rules, logit_threshold=chosen.logit_threshold or 0.0)
     tested = score(
         keep_first(predicted(predictor, test), gallery, count=config.gallery_size),
-        thresholds=None if chosen.detection_threshold is None else [chosen.detection_threshold],
+        thresholds=thresholds_to_tally(chosen, config),
         config=config,
         device=predictor.runtime.device,
         counter=counter,
     )
     named = {f"test/{name}": value for name, value in metrics_at(tested, chosen).items()}
-    return Evaluation(named, tested, chosen, gallery, counter.counts())
+    return Evaluation(named, tested, chosen, gallery, counter.counts(detected(tested, chosen)))
 
 
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
@@ -193,6 +194,14 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
         log.info("object metrics are left out: the fields have no catalogue of sources")
         return None
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
+
+
+def thresholds_to_tally(chosen: Chosen, config: MetricsConfig) -> list[float] | None:
+    """Return the chosen detection threshold among those that draw a free-response curve; None without a catalogue."""
+    if chosen.detection_threshold is None:
+        return None
+    curve = [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
+    return sorted({*curve, chosen.detection_threshold})
 
 
 def score(
@@ -215,7 +224,7 @@ def score(
         if objects is not None:
             tally(objects, field, torch.sigmoid(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
         if counter is not None:
-            counter.add(field.name, logits, *planes, tally=objects, contents=contents(field))
+            counter.add(field.name, logits, *planes, contents=contents(field))
     return Scores(pixels, objects)
 
 
@@ -247,6 +256,13 @@ def keep_first(fields: Predicted, kept: list[Panel], *, count: int) -> Predicted
         if len(kept) < count:
             kept.append(Panel(field, torch.sigmoid(logits).cpu().numpy()))
         yield field, logits
+
+
+def detected(scores: Scores, chosen: Chosen) -> ObjectCounts | None:
+    """Return what each field showed at the chosen detection threshold; None without a catalogue."""
+    if scores.objects is None or chosen.detection_threshold is None:
+        return None
+    return scores.objects.at(chosen.detection_threshold)
 
 
 def metrics_at(scores: Scores, chosen: Chosen) -> dict[str, float]:

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from astrid.config import MetricsConfig
 from astrid.evaluate import Evaluation, Panel
 from astrid.metrics.calibration import reliability
+from astrid.metrics.completeness import completeness_by_snr
 from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
 from astrid.metrics.histogram import PixelHistogram
-from astrid.metrics.objects import completeness_by_snr
 from astrid.metrics.ranking import precision_recall_curve, roc_curve
 from astrid.plots import (
     GalleryPanel,
@@ -95,7 +95,8 @@ def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
     objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
     if objects is None or threshold is None:
         return {}
-    bins = completeness_by_snr(objects, threshold=threshold)
+    counts = objects.at(threshold)
+    bins = completeness_by_snr(counts.snr, counts.found)
     if bins is None:
         return {}
     snr50 = evaluation.metrics.get("test/snr50")

@@ -107,7 +107,7 @@ def _fields(fields: FieldCounts) -> Table:
     rows: list[list[str | float | None]] = []
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
-        found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
+        found = [int(count) for count in fields.objects.counts[number]] if fields.objects is not None else []
         rows.append([name, *pixels, *found])
     return Table(["field", "positive_pixels", "negative_pixels", *objects], rows)
 

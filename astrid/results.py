@@ -38,6 +38,7 @@ from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
+from astrid.metrics.intervals import field_intervals
 from astrid.model_card import with_interval
 from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
 from astrid.tracking import Tracker, ui_command
@@ -122,7 +123,7 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     """Write metrics and figures, hand everything to the tracker, and print the table."""
     gate, fields = config.tracking.gate, outcome.evaluation.fields
     resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
-    metrics = tracker.metrics(final_metrics(outcome, config, resampled), step=outcome.epoch)
+    metrics = tracker.metrics(final_metrics(outcome, config), step=outcome.epoch)
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
     tracker.tags(energy_labels(outcome.energy) | outcome.factors.tags() | {"best_epoch": str(outcome.best_epoch)})
     if config.metrics.figures:
@@ -209,7 +210,7 @@ def say_where(config: TrackingConfig, run_dir: Path) -> None:
         print_plain(command)
 
 
-def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None) -> dict[str, float]:
+def final_metrics(outcome: Outcome, config: Config) -> dict[str, float]:
     """Return every final metric by the name under which it is logged; the undefined are absent."""
     energy = energy_metrics(outcome.energy, outcome.factors)
     energy |= per_image(
@@ -218,7 +219,7 @@ def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None)
         val_images=outcome.val_tiles * len(outcome.history),
         tile_size=config.data.tile_size,
     )
-    ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
+    ends = {f"test/{name}": value for name, value in field_intervals(outcome.evaluation.fields).items()}
     tested = outcome.evaluation.metrics | ends | outcome.baseline
     return tested | outcome.latency | energy | {"objective": outcome.objective}
 

@@ -130,4 +130,4 @@ def peak_of_scoring(count: int) -> int:
 
 def test_memory_is_flat_from_10_to_500_frames() -> None:
     peak_of_scoring(2)  # whatever is imported or cached on first use
-    assert peak_of_scoring(500) < peak_of_scoring(10) + 200_000
+    assert peak_of_scoring(500) < peak_of_scoring(10) + 500_000  # a frame is 82 kB, what is kept of each below 1 kB

@@ -1,4 +1,4 @@
-"""How sure the test metrics are: a bootstrap over test fields, the units that are independent of each other.
+"""Test metrics of fields drawn with replacement, by which the gate compares two networks.
 
 The fields drawn depend on the seed and the number of fields alone, so that two networks judged on the same fields
 share them: the difference of their resampled values is the paired bootstrap.
@@ -6,7 +6,6 @@ share them: the difference of their resampled values is the paired bootstrap.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from .histogram import Counts
+from .objects import resampled_counts
 from .per_field import FieldCounts
-
-log = logging.getLogger(__name__)
+from .resampled import resampled_ranking
 
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-FEW_FIELDS = 20
-CHUNK_RESAMPLES = 100
-"""Resamples whose ranked counts are held at once, a few MB."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Resampled:
     values : dict of str to (R,) float64
         By name of the metric; NaN where a resample leaves it undefined.
     levels : (float, float)
-        Percentiles that bound the interval.
+        Percentiles that bound a 95 % interval.
     seed : int
         What the draws depend on.
     """
@@ -47,28 +42,9 @@ class Resampled:
     levels: tuple[float, float]
     seed: int
 
-    def intervals(self) -> dict[str, float]:
-        """Return `NAME_low` and `NAME_high` of every metric that is defined in all resamples and differs between them.
-
-        A metric that is the same in all of them, such as a purity of 1, is not known exactly: fields that would lower
-        it were just not seen.
-        """
-        found: dict[str, float] = {}
-        for name, values in self.values.items():
-            if not np.isfinite(values).all():
-                undefined = int((~np.isfinite(values)).sum())
-                log.warning("%s has no interval: undefined in %d of %d resamples", name, undefined, len(values))
-                continue
-            if np.ptp(values) == 0:
-                log.warning("%s has no interval: it is %g in every resample", name, values[0])
-                continue
-            low, high = np.percentile(values, self.levels)
-            found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-        return found
-
 
 def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resampled | None:
-    """Resample AUPRC and, where there is a catalogue, completeness and purity; None for a single field.
+    """Resample AUPRC, AUROC and, where there is a catalogue, shares and rates of detections; None for a single field.
 
     Parameters
     ----------
@@ -79,16 +55,11 @@ def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resamp
     """
     fields = len(counts.names)
     if fields < 2:
-        log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return None
-    if fields < FEW_FIELDS:
-        log.warning("%d test fields are few: intervals over less than %d are rough", fields, FEW_FIELDS)
     weights = draw_weights(fields, resamples=resamples, seed=seed)
-    values = {"auprc": resampled_auprc(counts.positives, counts.negatives, weights)}
+    values = resampled_ranking(counts.positives, counts.negatives, weights)
     if counts.objects is not None:
-        hits, misses, false_alarms = (weights @ counts.objects).T
-        with np.errstate(invalid="ignore"):
-            values |= {"completeness": hits / (hits + misses), "purity": hits / (hits + false_alarms)}
+        values |= resampled_counts(counts.objects, weights)
     values = {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
     return Resampled(values, percentile_levels(fields), seed)
 
@@ -120,35 +91,6 @@ def percentile_levels(fields: int) -> tuple[float, float]:
     return tail, 100 - tail
 
 
-def resampled_auprc(positives: Counts, negatives: Counts, weights: Floats) -> Floats:
-    """Return the average precision of each resample, as `ranking.auprc` defines it; NaN without positives.
-
-    Parameters
-    ----------
-    positives, negatives : (F, B) int64
-        Pixels of each field by rising logit.
-    weights : (R, F) float64
-        How often each field counts.
-
-    Returns
-    -------
-    (R,) float64
-    """
-    occupied = np.flatnonzero((positives + negatives).any(axis=0))[::-1]
-    positive, negative = positives[:, occupied].astype(float), negatives[:, occupied].astype(float)
-    starts = range(0, len(weights), CHUNK_RESAMPLES)
-    chunks = [weights[start : start + CHUNK_RESAMPLES] for start in starts]
-    return np.concatenate([_average_precision(chunk @ positive, chunk @ negative) for chunk in chunks])
-
-
-def _average_precision(positives: Floats, negatives: Floats) -> Floats:
-    """Return the average precision of each row of counts by falling logit, (R, K) to (R,)."""
-    true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
-    precision = true / np.maximum(true + false, 1.0)  # a row may lack the highest bins; nothing is counted there
-    with np.errstate(invalid="ignore"):
-        return np.asarray((positives * precision).sum(axis=1) / true[:, -1])
-
-
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
@@ -162,7 +104,7 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         "fingerprint": np.array(counts.fingerprint),
     }
     if counts.objects is not None:
-        arrays["objects"] = counts.objects
+        arrays["objects"] = counts.objects.counts
     if resampled is not None:
         arrays |= {"seed": np.array(resampled.seed), "levels": np.array(resampled.levels)}
         arrays |= {f"resampled_{name}": values for name, values in resampled.values.items()}
