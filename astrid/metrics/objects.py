@@ -202,7 +202,7 @@ class ObjectTally:
         )
 
 
-def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
+def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = True) -> dict[str, float]:
     """Return every object metric; the undefined are absent, and the log says so.
 
     Parameters
@@ -210,6 +210,8 @@ def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
     tally : ObjectTally
     threshold : float
         One of the tally's thresholds.
+    announce : bool
+        Whether to log what is undefined.
 
     Returns
     -------
@@ -223,7 +225,7 @@ def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
     scores = {name: float(values[0]) for name, values in resampled_counts(counts, once).items()}
     scores |= {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
     missing = [name for name, score in scores.items() if not np.isfinite(score)]
-    if missing:
+    if missing and announce:
         hits, misses, false_alarms = counts.counts.sum(axis=0)
         said = f"{hits} hits, {misses} misses, {false_alarms} false alarms on {tally.valid_pixels} valid pixels"
         log.warning("undefined at threshold %g and left out, with %s: %s", threshold, said, ", ".join(missing))
