@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
-from astrid.baselines import difference_threshold
+from astrid.baselines import compare
 from astrid.budget import Budget, check_measured, in_phase
 from astrid.checkpoint import load_checkpoint
 from astrid.config import Config, ConfigError, DataError, EnergyConfig, RunError, TrackingConfig, TrainingConfig
@@ -283,7 +283,7 @@ def judge(
     predictor = build_predictor(learner.model, learner.runtime, config.model)
     with meter.phase("test"):
         evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
-        baseline = difference_threshold(splits.test, config=config.metrics)
+        rivals = compare(evaluation, val=splits.val, test=splits.test, config=config.metrics)
     with meter.phase("latency"):
         latency = time_network(learner, splits, config=config)
     return Outcome(
@@ -292,7 +292,7 @@ def judge(
         best_epoch=progress.best_epoch,
         history=progress.history,
         evaluation=evaluation,
-        baseline=baseline,
+        rivals=rivals,
         latency=latency,
         energy=meter.settle(),
         factors=factors,

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from astrid.baselines import Comparison
 from astrid.config import MetricsConfig
 from astrid.evaluate import Evaluation, Panel
 from astrid.metrics.calibration import reliability
-from astrid.metrics.completeness import completeness_by_snr
 from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.ranking import precision_recall_curve, roc_curve
+from astrid.object_figures import draw_objects
 from astrid.plots import (
     GalleryPanel,
-    completeness_figure,
     confusion_figure,
     gallery_figure,
     precision_recall_figure,
@@ -36,6 +36,7 @@ def draw_figures(
     best_epoch: int,
     monitor: str,
     config: MetricsConfig,
+    comparison: Comparison | None = None,
 ) -> dict[str, Figure]:
     """Return every figure of a run by name; one whose quantity is undefined is absent."""
     pixels = evaluation.scores.pixels
@@ -48,7 +49,7 @@ def draw_figures(
         "reliability": draw_reliability(pixels, ece=evaluation.metrics.get("test/ece")),
         "gallery": gallery_figure([gallery_panel(panel, evaluation, config) for panel in evaluation.gallery]),
     }
-    return figures | draw_curves(evaluation, counts) | draw_completeness(evaluation)
+    return figures | draw_curves(evaluation, counts) | draw_objects(evaluation, comparison)
 
 
 def draw_reliability(pixels: PixelHistogram, *, ece: float | None) -> Figure:
@@ -88,19 +89,6 @@ def draw_curves(evaluation: Evaluation, counts: Confusion) -> dict[str, Figure]:
             operating_point=None if precision is None else (recall, precision),
         ),
     }
-
-
-def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
-    """Draw completeness by signal-to-noise; absent without a catalogue."""
-    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
-    if objects is None or threshold is None:
-        return {}
-    counts = objects.at(threshold)
-    bins = completeness_by_snr(counts.snr, counts.found)
-    if bins is None:
-        return {}
-    snr50 = evaluation.metrics.get("test/snr50")
-    return {"completeness": completeness_figure(bins.edges, bins.found, bins.total, snr50=snr50)}
 
 
 def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -> GalleryPanel:

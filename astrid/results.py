@@ -14,6 +14,8 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.baselines import Comparison, MaskRival
+from astrid.baselines.table import print_rivals
 from astrid.config import Config, DataError, FramesData, RunError, TrackingConfig
 from astrid.config.compose import PROJECT_ROOT
 from astrid.config.leaves import leaves
@@ -70,7 +72,7 @@ class Outcome:
     best_epoch: int
     history: list[dict[str, float]]
     evaluation: Evaluation
-    baseline: dict[str, float]
+    rivals: Comparison | MaskRival | None
     latency: dict[str, float]
     energy: EnergySummary
     factors: Factors
@@ -146,6 +148,7 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
         best_epoch=outcome.best_epoch,
         monitor=config.training.monitor,
         config=config.metrics,
+        comparison=outcome.rivals if isinstance(outcome.rivals, Comparison) else None,
     )
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
@@ -220,7 +223,8 @@ def final_metrics(outcome: Outcome, config: Config) -> dict[str, float]:
         tile_size=config.data.tile_size,
     )
     ends = {f"test/{name}": value for name, value in field_intervals(outcome.evaluation.fields).items()}
-    tested = outcome.evaluation.metrics | ends | outcome.baseline
+    rivals = {} if outcome.rivals is None else outcome.rivals.metrics()
+    tested = outcome.evaluation.metrics | ends | rivals
     return tested | outcome.latency | energy | {"objective": outcome.objective}
 
 
@@ -259,12 +263,11 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
-    """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
+    """Print what the test fields showed, beside what needs no training, and what it cost."""
     names = [name.removeprefix("test/") for name in outcome.evaluation.metrics]
-    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(outcome.baseline, name)) for name in names]
-    columns = ("metric", "U-Net", "5 sigma") if outcome.baseline else ("metric", "U-Net")
-    shown = [row[: len(columns)] for row in rows]
-    print_table(f"test fields, best epoch {outcome.best_epoch}", shown, columns=columns)
+    rows = [(name, with_interval(metrics, f"test/{name}")) for name in names]
+    print_table(f"test fields, best epoch {outcome.best_epoch}", rows, columns=("metric", "U-Net"))
+    print_rivals(outcome.rivals, metrics)
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{_energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
@@ -277,11 +280,6 @@ def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Confi
         if name in metrics:
             shown.append(f"{name} {with_interval(metrics, name)}")
     print_plain(f"trial {config.sweep.trial}: {', '.join(shown)}; {seconds:.0f} s in all")
-
-
-def _baseline(baseline: Mapping[str, float], name: str) -> str:
-    value = baseline.get(f"difference_5sigma/{name}")
-    return "" if value is None else f"{value:.4g}"
 
 
 def _energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:

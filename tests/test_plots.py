@@ -12,9 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from astrid.object_plots import completeness_figure
 from astrid.plots import (
     GalleryPanel,
-    completeness_figure,
     confusion_figure,
     gallery_figure,
     precision_recall_figure,

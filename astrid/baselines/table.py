@@ -12,6 +12,15 @@ from .masks import MaskRival
 COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".3g"}
 
 
+def print_rivals(rivals: Comparison | MaskRival | None, metrics: Mapping[str, float]) -> None:
+    """Print whatever the network was compared with; `metrics` are the final ones of the run."""
+    match rivals:
+        case Comparison():
+            print_comparison(rivals, metrics)
+        case MaskRival():
+            print_masks(rivals)
+
+
 def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> None:
     """Print the network and every detector in a table, and by how much the network sees fainter.
 

@@ -33,6 +33,8 @@ class MetricsConfig:
     """Untimed forward passes before latency is measured."""
     latency_repeats: int = 20
     """Timed forward passes for P50 and P95."""
+    baselines: bool = True
+    """Judge classical detectors (matched filter, SEP, astroscrappy) on the same fields, some ten seconds by default."""
     figures: bool = True
     """Draw the figures of a finished run, which takes about a second and a half."""
     gallery_size: int = 6
