@@ -58,7 +58,9 @@ def fitted_line(counts: ObjectCounts) -> Line | None:
 def ideal_line(counts: ObjectCounts, bins: SnrCompleteness, *, fwhm_pixels: float) -> Line | None:
     """Return what a matched filter finds in noise alone with as many false detections, at the true positions.
 
-    A network without false detections is given one, since its rate is below that of one.
+    A network without false detections is given one, since its rate is below that of one. The catalogue's
+    signal-to-noise counts the noise of the reference in full: who averages that out can lie above the line, and so does
+    who looks for a peak near the position instead of at it.
     """
     false_per_mpix = max(1, int(counts.counts[:, 2].sum())) / counts.valid_pixels.sum() * 1e6
     threshold = ideal_threshold(false_per_mpix, roughness=score_roughness(point_source(fwhm_pixels)))

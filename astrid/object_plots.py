@@ -67,7 +67,7 @@ def completeness_figure(
     for (label, line), colour in zip((rivals or {}).items(), RIVAL_COLOURS, strict=False):
         axes.plot(line.x, line.completeness, color=colour, linewidth=1.2, label=label)
     if ideal is not None:
-        label = "ideal matched filter in noise alone,\nas many false detections as the U-Net"
+        label = "ideal matched filter in noise alone,\nwith as many false detections as the U-Net"
         axes.plot(ideal.x, ideal.completeness, color=GREY, linestyle="--", linewidth=1.2, label=label)
     if fit is not None:
         axes.plot(fit.x, fit.completeness, color=BLUE, linewidth=2)
@@ -117,5 +117,5 @@ def free_response_figure(curves: Mapping[str, Line], *, chosen: Mapping[str, tup
     axes.set(title="Free-response curve: completeness against false detections", xscale="log", ylim=(0, 1.02))
     axes.set(xlabel="false detections per megapixel", ylabel="share of sources found")
     axes.plot([], [], color=GREY, marker="o", markersize=7, linestyle="", label="threshold chosen on validation")
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.01, 0.08), fontsize=9)
     return figure

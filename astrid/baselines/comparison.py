@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from astrid.config import MetricsConfig
 from astrid.data.store import FieldStore
 from astrid.metrics.intervals import jackknife_intervals, leave_one_out
@@ -14,9 +16,6 @@ from astrid.metrics.objects import ObjectTally, object_metrics, resampled_object
 from .detectors import DETECTORS, DIFFERENCE, Detector, look_at
 
 log = logging.getLogger(__name__)
-
-EQUAL_FALSE = "equal_false"
-"""Prefix of what a detector shows at a threshold at which it makes no more false detections than the network."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +41,19 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class EqualFalse:
-    """What a detector shows at the lowest threshold at which it makes no more false detections than the network.
+class Reach:
+    """How faint a detector sees at the lowest threshold that keeps to a number of false detections.
 
     Attributes
     ----------
     completeness : float
-        0 where every threshold makes more.
-    snr50 : float
-        Where it doesn't find half of the sources at any signal-to-noise, that of the brightest source: a lower bound.
-    is_bound : bool
-        Whether `snr50` is that bound.
+        0 where every threshold makes more of them.
+    snr50 : float or None
+        None where it is beyond the sources' range.
     """
 
     completeness: float
-    snr50: float
-    is_bound: bool
+    snr50: float | None
 
 
 @dataclass(frozen=True)
@@ -82,25 +78,34 @@ class Comparison:
         """False detections of the network on the test fields."""
         return int(self.network.false_alarms[self.network.index(self.network_threshold)])
 
-    def equal_false(self, rival: Judged) -> EqualFalse:
+    @property
+    def snr_range(self) -> tuple[float, float]:
+        """Signal-to-noise of the faintest and of the brightest source."""
+        snr = self.network.at(self.network_threshold).snr
+        return float(snr.min(initial=np.inf)), float(snr.max(initial=0.0))
+
+    def rival_reach(self, rival: Judged) -> Reach:
         """Give a detector as many false detections as the network makes, or the next fewer."""
-        brightest = float(self.network.at(self.network_threshold).snr.max(initial=0.0))
-        threshold = rival.tally.threshold_for(self.network_false_alarms)
-        if threshold is None:
-            return EqualFalse(completeness=0.0, snr50=brightest, is_bound=True)
-        metrics = object_metrics(rival.tally, threshold=threshold, announce=False)
-        snr50 = metrics.get("snr50")
-        return EqualFalse(metrics.get("completeness", 0.0), snr50 or brightest, is_bound=snr50 is None)
+        return reach(rival.tally, self.network_false_alarms)
+
+    def network_reach(self, rival: Judged) -> Reach:
+        """Give the network as many false detections as a detector makes at its own threshold, or the next fewer."""
+        return reach(self.network, int(rival.tally.false_alarms[rival.tally.index(rival.threshold)]))
 
     def metrics(self) -> dict[str, float]:
-        """Return every number by the name under which it is logged, `DETECTOR/metric`; a bound is no number."""
+        """Return every number by the name under which it is logged, `DETECTOR/metric`.
+
+        `equal_false_...` is what the detector shows with the network's false detections, `network_equal_false_...` what
+        the network shows with the detector's.
+        """
         found: dict[str, float] = {}
         for rival in self.judged:
             found |= {f"{rival.name}/{name}": value for name, value in rival.metrics.items()}
-            equal = self.equal_false(rival)
-            found[f"{rival.name}/{EQUAL_FALSE}_completeness"] = equal.completeness
-            if not equal.is_bound:
-                found[f"{rival.name}/{EQUAL_FALSE}_snr50"] = equal.snr50
+            for who, reached in (("", self.rival_reach(rival)), ("network_", self.network_reach(rival))):
+                name = f"{rival.name}/{who}equal_false"
+                found[f"{name}_completeness"] = reached.completeness
+                if reached.snr50 is not None:
+                    found[f"{name}_snr50"] = reached.snr50
         return found
 
 
@@ -152,6 +157,15 @@ def tally_detectors(
             found = one.search(searched, config.min_pixels)
             tallies[one.name].add_detections(found, field.valid, **truth, radius_pixels=radius)
     return tallies
+
+
+def reach(tally: ObjectTally, false_alarms: int) -> Reach:
+    """Return how faint a detector sees at the lowest threshold that makes no more false alarms than these."""
+    threshold = tally.threshold_for(false_alarms)
+    if threshold is None:
+        return Reach(completeness=0.0, snr50=None)
+    metrics = object_metrics(tally, threshold=threshold, announce=False)
+    return Reach(metrics.get("completeness", 0.0), metrics.get("snr50"))
 
 
 def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float) -> Judged:

@@ -135,11 +135,19 @@ def _threshold_score(searched: Searched, pixels: Flags, min_pixels: int) -> list
 
 
 def matched_filter(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: float) -> Floats:
-    """Return how significant a point source on each pixel would be, in sigma.
+    """Return how significant a point source on each pixel would be, (H, W) in sigma of the score's own background.
 
-    The score is the sum of PSF times image over the root of the sum of squared PSF, both over good pixels: of unit
-    variance where the noise is white. What correlation the matching of the PSFs left in it is divided out by the
-    score's own background sigma.
+    Matching the PSFs leaves correlated noise, whose part in the score is divided out like this. Arguments as in
+    `white_noise_score`.
+    """
+    score = white_noise_score(image, pixels, fwhm_pixels=fwhm_pixels)
+    return np.asarray(score / background_sigma(score.astype(np.float32), pixels).sigma, dtype=np.float64)
+
+
+def white_noise_score(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: float) -> Floats:
+    """Return the score of a matched filter, (H, W), of unit variance where the noise is white and of unit variance.
+
+    It is the sum of PSF times image over the root of the sum of squared PSF, both over good pixels.
 
     Parameters
     ----------
@@ -158,8 +166,7 @@ def matched_filter(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: fl
     projected = _convolve(np.where(pixels, image, 0.0), kernel)
     information = _convolve(pixels.astype(np.float64), kernel**2)
     least = 1e-3 * float((kernel**2).sum())  # rounding of the transforms where no good pixel is near
-    score = projected / np.sqrt(np.maximum(information, least))
-    return np.asarray(score / background_sigma(score.astype(np.float32), pixels).sigma, dtype=np.float64)
+    return np.asarray(projected / np.sqrt(np.maximum(information, least)), dtype=np.float64)
 
 
 def point_source(fwhm_pixels: float) -> Floats:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from astrid.console import print_plain, print_table
 
-from .comparison import Comparison
+from .comparison import Comparison, Reach
 from .masks import MaskRival
 
 COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".3g"}
+HEADINGS = ("completeness", "purity", "false/Mpix", "snr50")
+"""What is shown of each detector, how it is written, and what stands above it."""
 
 
 def print_rivals(rivals: Comparison | MaskRival | None, metrics: Mapping[str, float]) -> None:
@@ -32,24 +34,41 @@ def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> No
     """
     detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
     rows = [(label, *(_cell(metrics, f"{name}/{column}") for column in COLUMNS)) for label, name in detectors.items()]
-    title = "each at its best threshold on validation, with 95 % intervals over the test fields"
-    print_table(title, rows, columns=("detector", *COLUMNS))
+    print_table("each at its best threshold on validation", rows, columns=("detector", *HEADINGS))
     if "test/snr50" in metrics:
-        print_plain(f"with no more than the U-Net's {comparison.network_false_alarms} false detections, snr50 is")
-        for line in equal_false_lines(comparison, metrics["test/snr50"]):
-            print_plain(f"  {line}")
+        for line in equal_false_lines(comparison, metrics):
+            print_plain(line)
 
 
-def equal_false_lines(comparison: Comparison, snr50: float) -> list[str]:
-    """Say how bright a source has to be for each detector, and how many times brighter that is than for the network."""
-    lines = [f"U-Net {snr50:.2f}"]
+def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:
+    """Say how faint the network and each detector see with equally many false detections, by the network's and its own.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    metrics : mapping
+        Final metrics, with `test/snr50`.
+    """
+    ours, rate = metrics["test/snr50"], metrics["test/false_per_mpix"]
+    lines = [f"snr50 at equal false detections per Mpix, lower is better; the U-Net's is {ours:.2f} at {rate:.3g}"]
     for rival in comparison.judged:
-        equal = comparison.equal_false(rival)
-        value = f"above {equal.snr50:.3g}" if equal.is_bound else f"{equal.snr50:.2f}"
-        more = "more than " if equal.is_bound else ""
-        found = f"finds {equal.completeness:.1%} of all sources"
-        lines.append(f"{rival.label} {value}, {more}{equal.snr50 / snr50:.1f} times the U-Net's; {found}")
+        theirs, network = comparison.rival_reach(rival), comparison.network_reach(rival)
+        brightest = comparison.snr_range[1]
+        times = f"{(theirs.snr50 or brightest) / ours:.1f} times the U-Net's"
+        own = format(metrics[f"{rival.name}/snr50"], ".2f") if f"{rival.name}/snr50" in metrics else "undefined"
+        lines.append(
+            f"  {rival.label}: {_snr50(theirs, comparison)}, {'' if theirs.snr50 else 'more than '}{times}; "
+            f"at {metrics[f'{rival.name}/false_per_mpix']:.3g} it has {own}, the U-Net {_snr50(network, comparison)}"
+        )
     return lines
+
+
+def _snr50(reach: Reach, comparison: Comparison) -> str:
+    """Write where half are found, or on which side of all sources that lies."""
+    if reach.snr50 is not None:
+        return f"{reach.snr50:.2f}"
+    faintest, brightest = comparison.snr_range
+    return f"below {faintest:.3g}" if reach.completeness > 0.5 else f"above {brightest:.3g}"
 
 
 def print_masks(rival: MaskRival) -> None:

@@ -51,7 +51,7 @@ def noise_false_per_mpix(threshold: float, *, roughness: float) -> float:
     ----------
     Adler 1981, The Geometry of Random Fields, doi:10.1137/1.9780898718980, chapter 5
     """
-    return 1e6 * roughness * (2 * math.pi) ** -1.5 * threshold * math.exp(-(threshold**2) / 2)
+    return float(1e6 * roughness * (2 * math.pi) ** -1.5 * threshold * math.exp(-(threshold**2) / 2))
 
 
 def ideal_threshold(false_per_mpix: float, *, roughness: float) -> float | None:
