@@ -18,7 +18,7 @@ from astrid.data.store import FieldStore
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import Counts
-from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
+SUMMED = {"decision", "classes", "calibration"}
+"""Families of pixel metrics whose intervals need sums over the pixels of each field."""
 
 
 @dataclass
@@ -137,19 +139,23 @@ def judge(
     """
     gallery: list[Panel] = []
     counter = FieldCounter(
-        seen, rules=json.dumps(judged_by(config)), judged_by=chosen if config.per_field else None, starts=starts
+        seen,
+        rules=json.dumps(judged_by(config)),
+        chosen=chosen if SUMMED & set(config.pixel_families) else None,
+        score_each=config.per_field,
+        starts=starts,
     )
     shown = show(predicted(predictor, test))
     tested = score(
         keep_first(shown, gallery, count=config.gallery_size, calibrator=chosen.calibrator),
-        thresholds=threshold_to_judge(test, chosen),
+        thresholds=thresholds_to_judge(test, chosen, config),
         config=config,
         device=predictor.runtime.device,
         calibrator=chosen.calibrator,
         counter=counter,
     )
     named = {f"test/{name}": value for name, value in metrics_at(tested, chosen, config=config).items()}
-    return Evaluation(named, tested, chosen, gallery, counter.counts())
+    return Evaluation(named, tested, chosen, gallery, counter.counts(detected(tested, chosen)))
 
 
 def judged_by(config: MetricsConfig) -> dict[str, float]:
@@ -157,11 +163,15 @@ def judged_by(config: MetricsConfig) -> dict[str, float]:
     return {name: getattr(config, name) for name in JUDGED_BY}
 
 
-def threshold_to_judge(store: FieldStore, chosen: Chosen) -> list[float] | None:
-    """Return the threshold of detections, or None where there is none, or no catalogue to compare with."""
+def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig) -> list[float] | None:
+    """Return the threshold of detections, among those of a curve where one is drawn or compared with.
+
+    None where there is no threshold, or no catalogue to compare with.
+    """
     catalogue, threshold = has_catalogue(store), chosen.detection_threshold
     if catalogue and threshold is not None:
-        return [threshold]
+        curve = thresholds_to_try(store, config) if config.figures or config.baselines else None
+        return sorted({threshold, *(curve or [])})
     if threshold is not None:
         log.info("object metrics are left out: the test fields have no catalogue of sources")
     if catalogue:
@@ -219,7 +229,7 @@ def score(
         if objects is not None:
             tally(objects, field, calibrator.probability(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
         if counter is not None:
-            counter.add(field.name, logits, *planes, tally=objects, contents=contents(field))
+            counter.add(field.name, logits, *planes, contents=contents(field))
     return Scores(pixels, objects)
 
 
@@ -251,6 +261,13 @@ def keep_first(fields: Predicted, kept: list[Panel], *, count: int, calibrator: 
         if len(kept) < count:
             kept.append(Panel(field, calibrator.probability(logits).cpu().numpy()))
         yield field, logits
+
+
+def detected(scores: Scores, chosen: Chosen) -> ObjectCounts | None:
+    """Return what each field showed at the chosen detection threshold; None without a catalogue."""
+    if scores.objects is None or chosen.detection_threshold is None:
+        return None
+    return scores.objects.at(chosen.detection_threshold)
 
 
 def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
-from astrid.baselines import difference_threshold
+from astrid.baselines import compare
 from astrid.budget import Budget, in_phase, open_meter
 from astrid.checkpoint import load_checkpoint
 from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
@@ -287,7 +287,7 @@ def judge(
     predictor = build_predictor(learner.model, learner.runtime, config.model)
     with meter.phase("test"):
         evaluation = evaluate(predictor, val=splits.val, test=splits.test, config=config.metrics)
-        baseline = difference_threshold(splits.test, config=config.metrics)
+        rivals = compare(evaluation, val=splits.val, test=splits.test, config=config.metrics)
     with meter.phase("latency"):
         tiles = example_tiles(splits.val, config.data, runtime=learner.runtime)
         latency = time_network(learner.model, tiles, runtime=learner.runtime, config=config.metrics)
@@ -297,7 +297,7 @@ def judge(
         best_epoch=progress.best_epoch,
         history=progress.history,
         evaluation=evaluation,
-        baseline=baseline,
+        rivals=rivals,
         latency=latency,
         energy=meter.settle(),
         factors=factors,

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from astrid.baselines import Comparison
 from astrid.config import MetricsConfig
 from astrid.evaluate import Evaluation, Panel
 from astrid.metrics.calibration import expected_calibration_error, forecast, reliability
 from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
-from astrid.metrics.objects import completeness_by_snr
 from astrid.metrics.ranking import precision_recall_curve, roc_curve
 from astrid.metrics.reliability_bars import reliability_bars
+from astrid.object_figures import draw_objects
 from astrid.plots import (
     GalleryPanel,
-    completeness_figure,
     confusion_figure,
     gallery_figure,
     precision_recall_figure,
@@ -36,13 +36,16 @@ def draw_figures(
     best_epoch: int,
     monitor: str,
     config: MetricsConfig,
+    comparison: Comparison | None = None,
 ) -> dict[str, Figure]:
     """Return every figure of a run by name; one whose quantity is undefined is absent."""
     curves = {"training_curves": training_curves(history, score=monitor, best_epoch=best_epoch)}
-    return curves | draw_evaluation(evaluation, config)
+    return curves | draw_evaluation(evaluation, config, comparison=comparison)
 
 
-def draw_evaluation(evaluation: Evaluation, config: MetricsConfig) -> dict[str, Figure]:
+def draw_evaluation(
+    evaluation: Evaluation, config: MetricsConfig, *, comparison: Comparison | None
+) -> dict[str, Figure]:
     """Return the figures of what the test fields showed."""
     pixels = evaluation.scores.pixels
     counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
@@ -53,19 +56,19 @@ def draw_evaluation(evaluation: Evaluation, config: MetricsConfig) -> dict[str, 
         "reliability": draw_reliability(evaluation),
         "gallery": gallery_figure([gallery_panel(panel, evaluation, config) for panel in evaluation.gallery]),
     }
-    return figures | draw_curves(evaluation, counts) | draw_completeness(evaluation)
+    return figures | draw_curves(evaluation, counts) | draw_objects(evaluation, comparison)
 
 
 def draw_reliability(evaluation: Evaluation) -> Figure:
     """Draw observed frequency against predicted probability, and what it was before calibration."""
-    pixels, calibrator, counts = evaluation.scores.pixels, evaluation.chosen.calibrator, evaluation.fields.reliability
+    pixels, calibrator, sums = evaluation.scores.pixels, evaluation.chosen.calibrator, evaluation.fields.pixels
     after, before = reliability(forecast(pixels, calibrator)), reliability(forecast(pixels))
     return reliability_figure(
         after.predicted,
         after.observed,
         after.count,
         ece=expected_calibration_error(after),
-        bars=None if counts is None else reliability_bars(counts),
+        bars=None if sums is None else reliability_bars(sums.reliability),
         before=None if calibrator.kind == "none" else (before.predicted, before.observed),
     )
 
@@ -101,18 +104,6 @@ def draw_curves(evaluation: Evaluation, counts: Confusion) -> dict[str, Figure]:
             operating_point=None if precision is None else (recall, precision),
         ),
     }
-
-
-def draw_completeness(evaluation: Evaluation) -> dict[str, Figure]:
-    """Draw completeness by signal-to-noise; absent without a catalogue."""
-    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
-    if objects is None or threshold is None:
-        return {}
-    bins = completeness_by_snr(objects, threshold=threshold)
-    if bins is None:
-        return {}
-    snr50 = evaluation.metrics.get("test/snr50")
-    return {"completeness": completeness_figure(bins.edges, bins.found, bins.total, snr50=snr50)}
 
 
 def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -> GalleryPanel:

@@ -120,7 +120,7 @@ def _fields(fields: FieldCounts) -> Table:
     rows: list[list[Cell]] = []
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
-        found = [int(count) for count in fields.objects[number]] if fields.objects is not None else []
+        found = [int(count) for count in fields.objects.counts[number]] if fields.objects is not None else []
         rows.append([name, *pixels, *found, *(values[number] for values in fields.scores.values())])
     return Table(["field", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
 

@@ -1,4 +1,4 @@
-"""Every figure, one function each: arrays in, a matplotlib Figure out, 1000 pixels wide."""
+"""The figures of pixels and training, one function each: arrays in, a matplotlib Figure out, 1000 pixels wide."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from astropy.nddata import block_reduce
-from astropy.stats import binom_conf_interval
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -56,7 +55,7 @@ def training_curves(
     best_epoch : int or None
         Epoch whose weights were kept.
     """
-    figure = _figure(height=3.2)
+    figure = new_figure(height=3.2)
     losses, scores, rates = figure.subplots(1, 3)
     _curve(losses, history, "train/loss", BLUE)
     _curve(losses, history, "val/loss", VERMILION)
@@ -86,7 +85,7 @@ def roc_figure(
     auroc : float, or None where undefined
     operating_point : (fpr, tpr) at the chosen threshold, or None
     """
-    figure = _figure(height=4.4)
+    figure = new_figure(height=4.4)
     axes = figure.subplots()
     axes.set_xscale("log", nonpositive="clip")
     axes.plot(fpr, tpr, color=BLUE, label=_labelled("AUROC", auroc))
@@ -120,7 +119,7 @@ def precision_recall_figure(
         Share of positive pixels, which is the precision of guessing.
     operating_point : (recall, precision) at the chosen threshold, or None
     """
-    figure = _figure(height=4.4)
+    figure = new_figure(height=4.4)
     axes = figure.subplots()
     for f1 in (0.2, 0.4, 0.6, 0.8):
         line = np.linspace(f1 / (2 - f1), 1, 100)
@@ -144,7 +143,7 @@ def confusion_figure(counts: Integers) -> Figure:
     counts : (2, 2) int64
         Pixels: row = truth, column = answer, negative first.
     """
-    figure = _figure(height=4.0)
+    figure = new_figure(height=4.0)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -182,7 +181,7 @@ def reliability_figure(
     before : (predicted, observed) or None
         The same before calibration.
     """
-    figure = _figure(height=5.2)
+    figure = new_figure(height=5.2)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
     if before is not None:
@@ -228,7 +227,7 @@ MARKERS = {"hit": ("o", GREEN), "miss": ("s", VERMILION), "false alarm": ("D", O
 def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
     """Draw each field in a row: the science image with hits, misses and false alarms; truth; probability."""
     rows = max(len(panels), 1)
-    figure = _figure(height=0.5 + 2.55 * rows)
+    figure = new_figure(height=0.5 + 2.55 * rows)
     grid = figure.subplots(rows, 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for axes, title in zip(grid[0], ("Science", "Truth", "Probability"), strict=True):
         axes.set_title(title)
@@ -238,38 +237,8 @@ def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
     return figure
 
 
-@styled
-def completeness_figure(edges: Floats, found: Integers, total: Integers, *, snr50: float | None) -> Figure:
-    """Draw the share of sources found by signal-to-noise, with 68 % Wilson intervals (Wilson 1927).
-
-    Parameters
-    ----------
-    edges : (B + 1,) float64
-        Edges of the bins of signal-to-noise.
-    found, total : (B,) int64
-        Sources found, and all sources, in each bin; a bin without sources is left out.
-    snr50 : float or None
-        Signal-to-noise at which half are found.
-    """
-    figure = _figure(height=4.0)
-    axes = figure.subplots()
-    held = total > 0
-    centres, share = np.sqrt(edges[:-1] * edges[1:])[held], found[held] / total[held]
-    low, high = binom_conf_interval(found[held], total[held], interval="wilson")
-    bars = np.maximum([share - low, high - share], 0)  # an interval that ends at 0 or 1 misses it by a rounding
-    label = "found, with 68 % interval"
-    axes.errorbar(centres, share, yerr=bars, fmt="o", color=BLUE, capsize=3, label=label)
-    if snr50 is not None:
-        axes.axvline(snr50, color=GREEN, linestyle=":", label=f"half are found at {snr50:.1f}")
-    axes.set(title="Completeness by signal-to-noise", xlabel="signal-to-noise", ylabel="share of sources found")
-    axes.set(xscale="log", xlim=(edges[0], edges[-1]), ylim=(0, 1.05))
-    ticks, names = LogLocator(subs=(1, 2, 3, 5)), ScalarFormatter()
-    axes.xaxis.set(major_locator=ticks, major_formatter=names, minor_locator=NullLocator())
-    axes.legend(loc="lower right")
-    return figure
-
-
-def _figure(*, height: float) -> Figure:
+def new_figure(*, height: float) -> Figure:
+    """Return an empty figure 1000 pixels wide; the height is in inches."""
     return Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
 
 

@@ -13,6 +13,8 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.baselines import Comparison, MaskRival
+from astrid.baselines.table import print_rivals
 from astrid.config import Config, DataError, RunError, TrackingConfig
 from astrid.console import print_plain, print_table
 from astrid.energy import (
@@ -33,6 +35,7 @@ from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
+from astrid.metrics.intervals import field_intervals
 from astrid.model_card import aim_and_outcome, with_interval
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
@@ -53,7 +56,7 @@ class Outcome:
     best_epoch: int
     history: list[dict[str, float]]
     evaluation: Evaluation
-    baseline: dict[str, float]
+    rivals: Comparison | MaskRival | None
     latency: dict[str, float]
     energy: EnergySummary
     factors: Factors
@@ -69,7 +72,7 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
     """Write metrics and figures, hand everything to the tracker, and print the table."""
     gate, fields = config.tracking.gate, outcome.evaluation.fields
     resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
-    metrics = tracker.metrics(final_metrics(outcome, config, resampled), step=outcome.epoch)
+    metrics = tracker.metrics(final_metrics(outcome, config), step=outcome.epoch)
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
     tracker.tags(energy_labels(outcome.energy) | outcome.factors.tags() | {"best_epoch": str(outcome.best_epoch)})
     if config.metrics.figures:
@@ -92,6 +95,7 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
         best_epoch=outcome.best_epoch,
         monitor=config.training.monitor,
         config=config.metrics,
+        comparison=outcome.rivals if isinstance(outcome.rivals, Comparison) else None,
     )
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
@@ -157,7 +161,7 @@ def say_where(config: TrackingConfig, run_dir: Path) -> None:
         print_plain(command)
 
 
-def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None) -> dict[str, float]:
+def final_metrics(outcome: Outcome, config: Config) -> dict[str, float]:
     """Return every final metric by the name under which it is logged; the undefined are absent."""
     energy = energy_metrics(outcome.energy, outcome.factors)
     energy |= per_image(
@@ -166,9 +170,16 @@ def final_metrics(outcome: Outcome, config: Config, resampled: Resampled | None)
         val_images=outcome.val_tiles * len(outcome.history),
         tile_size=config.data.tile_size,
     )
-    ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
-    tested = outcome.evaluation.metrics | ends | outcome.baseline
+    tested = tested_metrics(outcome.evaluation, outcome.rivals)
     return tested | outcome.latency | energy | {"objective": outcome.objective}
+
+
+def tested_metrics(evaluation: Evaluation, rivals: Comparison | MaskRival | None) -> dict[str, float]:
+    """Return what the test fields showed, by name: metrics, the ends of their intervals, and what rivals showed."""
+    metrics = evaluation.metrics
+    ends = {f"test/{name}": value for name, value in field_intervals(evaluation.fields).items()}
+    ends = {name: value for name, value in ends.items() if name.rpartition("_")[0] in metrics}
+    return metrics | ends | ({} if rivals is None else rivals.metrics())
 
 
 def images_trained(history: Sequence[Mapping[str, float]]) -> int:
@@ -206,22 +217,21 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: float) -> None:
-    """Print what the test fields showed, beside the plain threshold on the difference, and what it cost."""
+    """Print what the test fields showed, beside what needs no training, and what it cost."""
     title = f"test fields, best epoch {outcome.best_epoch}"
-    print_test(title, outcome.evaluation, metrics, baseline=outcome.baseline)
+    print_test(title, outcome.evaluation, metrics, rivals=outcome.rivals)
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}, {metrics['throughput/mpix_per_s']:.2f} Mpix/s in batches")
     print_plain(f"{energy_line(outcome.energy, metrics)}; {seconds:.0f} s in all")
 
 
 def print_test(
-    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, baseline: Mapping[str, float]
+    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, rivals: Comparison | MaskRival | None
 ) -> None:
-    """Print the metrics of an evaluation with their intervals, beside the plain threshold where there is one."""
+    """Print the metrics of an evaluation with their intervals, beside what needs no training where there is such."""
     names = [name.removeprefix("test/") for name in evaluation.metrics]
-    rows = [(name, with_interval(metrics, f"test/{name}"), _baseline(baseline, name)) for name in names]
-    columns = ("metric", "U-Net", "5 sigma") if baseline else ("metric", "U-Net")
-    print_table(title, [row[: len(columns)] for row in rows], columns=columns)
+    print_table(title, [(name, with_interval(metrics, f"test/{name}")) for name in names], columns=("metric", "U-Net"))
+    print_rivals(rivals, metrics)
     if (point := evaluation.chosen.operating_point) is not None:
         print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
 
@@ -233,11 +243,6 @@ def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Confi
         if name in metrics:
             shown.append(f"{name} {with_interval(metrics, name)}")
     print_plain(f"trial {config.sweep.trial}: {', '.join(shown)}; {seconds:.0f} s in all")
-
-
-def _baseline(baseline: Mapping[str, float], name: str) -> str:
-    value = baseline.get(f"difference_5sigma/{name}")
-    return "" if value is None else f"{value:.4g}"
 
 
 def energy_line(energy: EnergySummary, metrics: Mapping[str, float]) -> str:

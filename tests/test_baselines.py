@@ -1,4 +1,4 @@
-"""The plain threshold is judged like a network, and only where there is something to threshold."""
+"""Classical detectors are judged like a network: thresholds from validation, one set of rules, the same fields."""
 
 from __future__ import annotations
 
@@ -7,34 +7,226 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astrid.baselines import difference_threshold
+from astrid.baselines import Comparison, MaskRival, compare
+from astrid.baselines.comparison import compare_detectors, tally_detectors
+from astrid.baselines.cosmic_rays import find_cosmic_rays
+from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
+from astrid.baselines.masks import compare_masks
+from astrid.baselines.table import equal_false_lines, print_rivals
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
+from astrid.evaluate import Chosen, Evaluation, Scores
+from astrid.metrics.bootstrap import FieldCounts
+from astrid.metrics.histogram import PixelHistogram
+from astrid.metrics.objects import ObjectTally
+
+FWHM, SIZE = 3.0, 96
+CONFIG = MetricsConfig(bins=4096)
 
 
-def field(*, channels: int = 3, catalogue: bool = True) -> Field:
-    """A source of 9 sigma and one of 3 in the difference, and an artefact of 20."""
-    image = np.zeros((channels, 50, 50), np.float32)
-    for (y, x), sigma in (((10, 10), 9.0), ((30, 10), 3.0), ((40, 40), 20.0)):
-        image[-1, y, x] = sigma
-    x, y = np.array([10.0, 10.0]), np.array([10.0, 30.0])
-    sources = Sources(x, y, x, np.array([9.0, 3.0]), ["transient"] * 2)
-    return Field("f", image, np.zeros((50, 50), bool), np.ones((50, 50), bool), sources if catalogue else None, 3.0)
+def field(seed: int, *, cosmic_rays: int = 6, channels: int = 3, catalogue: bool = True) -> Field:
+    """White noise with nine sources of rising signal-to-noise, and single bright pixels in the science frame."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(channels, SIZE, SIZE)).astype(np.float32)
+    y, x = (plane.ravel().astype(float) for plane in np.mgrid[16:SIZE:32, 16:SIZE:32])
+    snr, psf = np.linspace(3.0, 30.0, len(x)), point_source(FWHM)
+    reach, target = psf.shape[0] // 2, np.zeros((SIZE, SIZE), bool)
+    for column, row, value in zip(x.astype(int), y.astype(int), snr, strict=True):
+        stamp = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        image[(slice(None), *stamp)] += (value * psf / np.sqrt((psf**2).sum())).astype(np.float32)
+    rows, columns = rng.integers(0, SIZE, (2, cosmic_rays))
+    image[:, rows, columns] += 60.0
+    target[rows, columns] = True
+    sources = Sources(x, y, snr, snr, ["transient"] * len(x)) if catalogue else None
+    return Field(f"f{seed}", image, target, np.ones((SIZE, SIZE), bool), sources, FWHM)
 
 
-def measured(folder: Path, made: Field) -> dict[str, float]:
-    write_fields(folder, [made])
-    return difference_threshold(FieldStore(folder), config=MetricsConfig())
+def store(folder: Path, fields: list[Field]) -> FieldStore:
+    write_fields(folder, fields)
+    return FieldStore(folder)
 
 
-def test_five_sigma_finds_the_bright_source_and_the_artefact(tmp_path: Path) -> None:
-    found = measured(tmp_path / "pair", field())
-    assert found["difference_5sigma/completeness"] == pytest.approx(0.5)
-    assert found["difference_5sigma/purity"] == pytest.approx(0.5)
-    assert found["difference_5sigma/false_per_mpix"] == pytest.approx(1 / 2500 * 1e6)
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[FieldStore, FieldStore]:
+    base = tmp_path_factory.mktemp("baselines")
+    return store(base / "val", [field(seed) for seed in range(4)]), store(
+        base / "test", [field(seed) for seed in range(10, 16)]
+    )
 
 
-def test_there_is_no_baseline_without_a_difference_or_a_catalogue(tmp_path: Path) -> None:
-    assert measured(tmp_path / "single", field(channels=1)) == {}
-    assert measured(tmp_path / "bare", field(catalogue=False)) == {}
+@pytest.fixture(scope="module")
+def network(stores: tuple[FieldStore, FieldStore]) -> ObjectTally:
+    """An oracle that finds every source above a signal-to-noise of 6 and nothing else."""
+    tally = ObjectTally([0.3, 0.6], min_pixels=1)
+    for number in range(len(stores[1])):
+        made = stores[1].field(number)
+        assert made.sources is not None
+        probability = np.zeros((SIZE, SIZE))
+        bright = made.sources.snr > 6
+        probability[made.sources.y[bright].astype(int), made.sources.x[bright].astype(int)] = 0.9
+        where = {"sources_x": made.sources.x, "sources_y": made.sources.y, "snr": made.sources.snr}
+        tally.add(probability, made.valid, **where, radius_pixels=FWHM)
+    return tally
+
+
+@pytest.fixture(scope="module")
+def comparison(stores: tuple[FieldStore, FieldStore], network: ObjectTally) -> Comparison:
+    found = compare_detectors(*stores, network=network, network_threshold=0.6, config=CONFIG)
+    assert found is not None
+    return found
+
+
+def test_every_detector_has_the_threshold_that_is_best_on_validation(
+    comparison: Comparison, stores: tuple[FieldStore, FieldStore]
+) -> None:
+    chosen = tally_detectors(stores[0], DETECTORS, config=CONFIG)
+    assert [rival.name for rival in comparison.judged] == [detector.name for detector in DETECTORS]
+    for rival in comparison.judged:
+        tally = chosen[rival.name]
+        f1 = 2 * tally.hits / (2 * tally.hits + tally.misses + tally.false_alarms)
+        assert f1[tally.index(rival.threshold)] == f1.max()
+
+
+def test_the_matched_filter_sees_fainter_than_the_difference(comparison: Comparison) -> None:
+    metrics = comparison.metrics()
+    assert metrics["matched_filter/completeness"] > metrics["difference/completeness"]
+    assert metrics["matched_filter/snr50"] < metrics["difference/snr50"]
+
+
+def test_astroscrappy_saves_false_detections(comparison: Comparison) -> None:
+    metrics = comparison.metrics()
+    for name in ("matched_filter", "sep"):
+        assert metrics[f"astroscrappy_{name}/false_per_mpix"] < metrics[f"{name}/false_per_mpix"]
+        assert metrics[f"astroscrappy_{name}/purity"] > metrics[f"{name}/purity"]
+
+
+def test_detectors_have_intervals(comparison: Comparison) -> None:
+    metrics = comparison.metrics()
+    for name in ("completeness", "purity", "false_per_mpix"):
+        value = metrics[f"matched_filter/{name}"]
+        assert metrics[f"matched_filter/{name}_low"] < value < metrics[f"matched_filter/{name}_high"]
+
+
+def test_equal_false_detections_are_no_more_than_the_networks(comparison: Comparison) -> None:
+    assert comparison.network_false_alarms == 0
+    for rival in comparison.judged:
+        reached = comparison.rival_reach(rival)
+        threshold = rival.tally.threshold_for(0)
+        assert threshold is not None
+        at = rival.tally.index(threshold)
+        assert rival.tally.false_alarms[at] == 0
+        assert at == 0 or rival.tally.false_alarms[at - 1] > 0
+        hits, misses = rival.tally.hits[at], rival.tally.misses[at]
+        assert reached.completeness == hits / (hits + misses)
+
+
+def test_a_rival_that_never_gets_there_is_bounded_by_the_brightest_source(comparison: Comparison) -> None:
+    metrics = comparison.metrics() | {"test/snr50": 6.0, "test/false_per_mpix": 0.0}
+    lines = equal_false_lines(comparison, metrics)
+    assert len(lines) == 1 + len(DETECTORS)
+    assert "difference: above 30, more than 5.0 times the U-Net's" in lines[1]
+
+
+def test_the_table_names_the_network_and_every_rival(comparison: Comparison, capsys: pytest.CaptureFixture) -> None:
+    metrics = comparison.metrics() | {"test/completeness": 0.9, "test/snr50": 6.0, "test/false_per_mpix": 0.0}
+    print_rivals(comparison, metrics)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "U-Net │ 0.900 │ undefined │ 0 │ 6" in shown
+    assert all(name in shown for name in ("difference", "matched filter", "SEP"))
+
+
+def test_the_score_of_a_source_is_its_signal_to_noise_and_that_of_noise_has_unit_variance() -> None:
+    rng, psf = np.random.default_rng(0), point_source(FWHM)
+    image, good = rng.normal(size=(400, 400)).astype(np.float32), np.ones((400, 400), bool)
+    reach = psf.shape[0] // 2
+    noise = matched_filter(image, good, fwhm_pixels=FWHM)
+    stamp = np.s_[200 - reach : 201 + reach, 100 - reach : 101 + reach]
+    image[stamp] += (12.0 * psf / np.sqrt((psf**2).sum())).astype(np.float32)
+    assert noise.std() == pytest.approx(1.0, abs=0.02)
+    lifted = matched_filter(image, good, fwhm_pixels=FWHM) - noise
+    assert lifted[200, 100] == pytest.approx(12.0, rel=0.02)
+
+
+def test_masked_pixels_and_edges_neither_hide_nor_make_a_source() -> None:
+    image, good = np.random.default_rng(1).normal(size=(300, 300)).astype(np.float32), np.ones((300, 300), bool)
+    good[100:130, 100:130] = False
+    image[~good] = np.nan
+    score = matched_filter(image, good, fwhm_pixels=FWHM)
+    rim = np.zeros_like(good)
+    rim[97:133, 97:133] = True
+    for place in (rim & good, np.pad(np.zeros((296, 296), bool), 2, constant_values=True)):
+        assert score[place].std() == pytest.approx(1.0, abs=0.15)
+
+
+def test_cosmic_rays_are_taken_out_with_their_rims_and_sources_stay() -> None:
+    made = field(3, cosmic_rays=1)
+    rows, columns = np.nonzero(made.target)
+    clean = look_at(made).clean
+    assert not clean[rows[0] - 1 : rows[0] + 2, columns[0] - 1 : columns[0] + 2].any()
+    assert made.sources is not None
+    assert clean[made.sources.y.astype(int), made.sources.x.astype(int)].all()
+
+
+def test_without_a_difference_or_sources_nothing_is_compared(tmp_path: Path, network: ObjectTally) -> None:
+    flat = store(tmp_path / "flat", [field(0, channels=2)])
+    assert compare_detectors(flat, flat, network=network, network_threshold=0.6, config=CONFIG) is None
+    empty = field(0)
+    nothing = Sources(*(np.zeros(0),) * 4, [])
+    bare = store(tmp_path / "bare", [Field("e", empty.image, empty.target, empty.valid, nothing, FWHM)])
+    assert compare_detectors(bare, bare, network=network, network_threshold=0.6, config=CONFIG) is None
+
+
+def histogram(fields: FieldStore, *, scale: float) -> PixelHistogram:
+    """Return the logits of a network that is as sure of cosmic rays as the science frame is bright."""
+    import torch
+
+    counted = PixelHistogram(bins=4096, limit=40.0, device="cpu")
+    for number in range(len(fields)):
+        made = fields.field(number)
+        logits = torch.from_numpy(np.array(made.image[0]) * scale)
+        counted.update(logits, torch.from_numpy(made.target), torch.from_numpy(made.valid))
+    return counted
+
+
+def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_positive_rate(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(seed, channels=1, catalogue=False) for seed in range(3)])
+    rival = compare_masks(frames, frames, network=histogram(frames, scale=0.2))
+    assert rival is not None
+    assert rival.tpr > 0.7  # it looks at no pixel near the edges
+    assert rival.fpr < 1e-2
+    flagged = [
+        find_cosmic_rays(frames.image(n)[0], frames.field(n).valid, sigma_clip=rival.sigma_clip) for n in range(3)
+    ]
+    truth = [frames.field(number).target for number in range(3)]
+    assert rival.tpr == pytest.approx(np.concatenate(flagged)[np.concatenate(truth)].mean())
+    assert rival.network_tpr == 1.0
+
+
+def test_a_frame_without_cosmic_rays_is_not_compared(tmp_path: Path) -> None:
+    frames = store(tmp_path / "none", [field(0, cosmic_rays=0, channels=1, catalogue=False)])
+    assert compare_masks(frames, frames, network=histogram(frames, scale=0.2)) is None
+
+
+def evaluation(objects: ObjectTally | None, pixels: PixelHistogram) -> Evaluation:
+    chosen = Chosen(0.0, None if objects is None else 0.6)
+    counts = FieldCounts(["f"], np.ones((1, 4), int), np.ones((1, 4), int), None, "")
+    return Evaluation({}, Scores(pixels, objects), chosen, [], counts)
+
+
+def test_what_is_compared_follows_the_catalogue_and_the_knob(
+    tmp_path: Path, stores: tuple[FieldStore, FieldStore], network: ObjectTally
+) -> None:
+    val, test = stores
+    seen = evaluation(network, histogram(test, scale=0.2))
+    assert isinstance(compare(seen, val=val, test=test, config=CONFIG), Comparison)
+    off = MetricsConfig(bins=4096, baselines=False)
+    assert compare(seen, val=val, test=test, config=off) is None
+    frames = store(tmp_path / "frames", [field(1, channels=1, catalogue=False)])
+    masks = compare(evaluation(None, histogram(frames, scale=0.2)), val=frames, test=frames, config=CONFIG)
+    assert isinstance(masks, MaskRival)
+
+
+def test_thresholds_rise_and_reach_beyond_cosmic_rays() -> None:
+    assert (np.diff(SIGMAS) > 0).all()
+    assert SIGMAS[-1] > 1000

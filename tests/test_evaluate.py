@@ -136,7 +136,7 @@ def peak_of_scoring(count: int) -> int:
 
 def test_memory_is_flat_from_10_to_500_frames() -> None:
     peak_of_scoring(2)  # whatever is imported or cached on first use
-    assert peak_of_scoring(500) < peak_of_scoring(10) + 200_000
+    assert peak_of_scoring(500) < peak_of_scoring(10) + 500_000  # a frame is 82 kB, what is kept of each below 1 kB
 
 
 class Overconfident(nn.Module):
@@ -245,7 +245,7 @@ def test_each_field_is_scored_by_itself_with_the_same_threshold_and_calibrator(h
         assert found.fields.scores["recall_positive"][number] == pytest.approx(recall, abs=1e-3)
     pooled = np.average(found.fields.scores["brier"])  # fields of equal size
     assert pooled == pytest.approx(found.metrics["test/brier"], rel=1e-6)
-    assert found.fields.reliability[:, 0].sum() == 4 * 128 * 128
+    assert found.fields.pixels.reliability[:, 0].sum() == 4 * 128 * 128
 
 
 def test_what_is_off_is_not_computed(honest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,4 +256,4 @@ def test_what_is_off_is_not_computed(honest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "fit_calibrator", refuse)
     found = judged(honest, per_field=False, pixel_families=["ranking"])
     assert {name for name in found.metrics if "operating" not in name} == {"test/auprc", "test/auroc"}
-    assert (found.fields.scores, found.fields.reliability) == ({}, None)
+    assert (found.fields.scores, found.fields.pixels) == ({}, None)

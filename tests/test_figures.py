@@ -85,6 +85,7 @@ def test_the_figures_carry_the_numbers_of_the_evaluation(evaluation: Evaluation)
         "roc",
         "precision_recall",
         "completeness",
+        "free_response",
     }
     [axes] = [axes for axes in figures["precision_recall"].axes if axes.get_xlabel().lower().startswith("recall")]
     recall = 9 / 18  # nine of eighteen positive pixels are bright, and so are nine negative ones

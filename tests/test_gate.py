@@ -77,7 +77,7 @@ def judged(folder: Path, logits: list[np.ndarray], targets: list[np.ndarray]) ->
         seen.update(*plane)
     counter = FieldCounter(seen, rules="")
     for number, plane in enumerate(planes):
-        counter.add(f"f{number}", *plane, tally=None, contents=[targets[number]])
+        counter.add(f"f{number}", *plane, contents=[targets[number]])
     counts = counter.counts()
     folder.mkdir()
     save_fields(folder / FIELDS_FILE, counts, resample_fields(counts, resamples=400, seed=0))

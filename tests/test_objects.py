@@ -1,8 +1,7 @@
-"""Completeness, purity and false alarms add up over fields, and snr50 is where half of the sources are found."""
+"""Completeness, purity and false alarms add up over fields, whatever made the detections."""
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
@@ -10,16 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from astrid.config import RunError
-from astrid.metrics.objects import (
-    ObjectTally,
-    completeness_by_snr,
-    detection_thresholds,
-    fit_snr50,
-    object_metrics,
-)
+from astrid.metrics.detections import find_detections
+from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics, resampled_objects
 
 SOURCE_X = np.array([5.0, 20.0, 30.0])
 SOURCE_Y = np.array([5.0, 20.0, 10.0])
@@ -86,7 +79,7 @@ def test_masked_sources_are_neither_found_nor_missed():
     add(tally, field({(20, 20): 0.9, (30, 10): 0.9}), valid)
     assert (tally.hits.tolist(), tally.misses.tolist(), tally.false_alarms.tolist()) == ([1], [1], [0])
     assert tally.valid_pixels == 1575
-    assert tally.sources(0.5)[0].tolist() == [5.0, 40.0]
+    assert tally.at(0.5).snr.tolist() == [5.0, 40.0]
 
 
 def test_without_sources_completeness_is_absent_and_said(caplog: pytest.LogCaptureFixture):
@@ -101,11 +94,10 @@ def test_without_sources_completeness_is_absent_and_said(caplog: pytest.LogCaptu
         radius_pixels=2,
     )
     assert tally.best_threshold() is None
-    assert completeness_by_snr(tally, threshold=0.5) is None
     metrics = object_metrics(tally, threshold=0.5)
     assert metrics == {"purity": 0.0, "false_per_mpix": pytest.approx(625.0), "detection_threshold": 0.5}
     assert "undefined at threshold 0.5 and left out" in caplog.text
-    assert "completeness, snr50" in caplog.text
+    assert "completeness, centroid_error_pixels, snr50, snr90" in caplog.text
 
 
 def test_without_detections_purity_is_absent(tally: ObjectTally):
@@ -149,50 +141,53 @@ def test_thresholds_are_symmetric_in_logit():
     assert (np.diff(thresholds) > 0).all()
 
 
-def test_completeness_by_snr_counts_every_source_once(tally: ObjectTally):
-    curve = completeness_by_snr(tally, threshold=0.1, bins=3)
-    np.testing.assert_allclose(curve.edges, [5, 10, 20, 40])
-    assert curve.total.tolist() == [2, 2, 2]
-    assert curve.found.tolist() == [0, 1, 1]
+def test_each_field_keeps_its_own_counts_at_every_threshold(tally: ObjectTally):
+    counts = tally.at(0.35)
+    assert counts.counts.tolist() == [[1, 2, 1], [0, 3, 1]]
+    assert counts.valid_pixels.tolist() == [1600, 1600]
+    assert counts.field.tolist() == [0, 0, 0, 1, 1, 1]
+    assert counts.found.tolist() == [False, False, True, False, False, False]
+    assert counts.distance_pixels[2] == 0.0
 
 
-def draw_sources(half: float, slope: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    snr = np.exp(rng.uniform(math.log(3), math.log(40), count))
-    return snr, rng.random(count) < expit(slope * np.log(snr / half))
+def test_the_centroid_error_is_the_mean_distance_of_the_found(tally: ObjectTally):
+    assert object_metrics(tally, threshold=0.1)["centroid_error_pixels"] == pytest.approx(0.5)  # distances 1 and 0
 
 
-@pytest.mark.parametrize("half", [5.0, 12.0])
-@pytest.mark.parametrize("slope", [2.0, 8.0])
-def test_snr50_is_recovered_from_a_logistic_curve(half: float, slope: float):
-    assert fit_snr50(*draw_sources(half, slope, 20_000)) == pytest.approx(half, rel=0.03)
+def test_metrics_are_the_resampled_ones_of_fields_that_count_once(tally: ObjectTally):
+    resampled = resampled_objects(tally.at(0.5), np.ones((1, 2)))
+    for name, value in object_metrics(tally, threshold=0.5).items():
+        assert name == "detection_threshold" or resampled[name][0] == pytest.approx(value)
 
 
-def test_snr50_equals_that_of_an_unpenalised_logistic_regression():
-    snr, found = draw_sources(6.0, 4.0, 300)
-    referee = LogisticRegression(C=1e6).fit(np.log(snr)[:, None], found)
-    assert fit_snr50(snr, found) == pytest.approx(math.exp(-referee.intercept_[0] / referee.coef_[0, 0]), rel=1e-3)
+def test_a_field_that_counts_twice_is_a_field_added_twice(tally: ObjectTally):
+    doubled = ObjectTally(tally.thresholds, min_pixels=1)
+    for _ in range(2):
+        add(doubled, field({(20, 21): 0.3, (30, 10): 0.7, (12, 33): 0.4}))
+    add(doubled, field({(35, 35): 0.8}))
+    resampled, metrics = (
+        resampled_objects(tally.at(0.1), np.array([[2.0, 1.0]])),
+        object_metrics(doubled, threshold=0.1),
+    )
+    for name in ("completeness", "purity", "false_per_mpix", "centroid_error_pixels"):
+        assert resampled[name][0] == pytest.approx(metrics[name])
 
 
-def test_snr50_is_in_the_middle_of_the_gap_when_all_brighter_sources_are_found():
-    snr = np.array([3.0, 4.0, 5.0, 8.0, 10.0, 20.0])
-    assert fit_snr50(snr, snr > 6) == pytest.approx(math.sqrt(5 * 8), rel=1e-3)
+def test_the_threshold_for_so_many_false_alarms_is_the_lowest_that_keeps_to_it(tally: ObjectTally):
+    assert [tally.threshold_for(count) for count in (2, 1, 0)] == [0.1, 0.5, 0.9]
+    loud = ObjectTally([0.1], min_pixels=1)
+    add(loud, field({(35, 35): 0.8}))
+    assert loud.threshold_for(0) is None
 
 
-@pytest.mark.parametrize(
-    ("snr", "found"),
-    [
-        ([], []),
-        ([5, 6, 7], [True, True, True]),
-        ([5, 6, 7], [False, False, False]),
-        ([5, 5, 5], [True, False, True]),
-        ([3, 4, 10, 20], [True, True, False, False]),
-        ([5, 5.5, 6, 6.5, 7] * 4, [True] * 17 + [False] + [True] * 2),
-    ],
-    ids=["none", "all found", "all missed", "one brightness", "falling", "beyond the faintest"],
-)
-def test_snr50_is_undefined_where_the_sources_do_not_tell(snr: list[float], found: list[bool]):
-    assert fit_snr50(np.array(snr, dtype=float), np.array(found, dtype=bool)) is None
+def test_detections_of_another_tool_are_judged_like_our_own():
+    made = field({(20, 21): 0.9, (12, 33): 0.9})
+    ours, theirs = (ObjectTally([0.5], min_pixels=1) for _ in range(2))
+    add(ours, made)
+    found = find_detections(made, made >= 0, threshold=0.5, min_pixels=1)
+    truth = {"sources_x": SOURCE_X, "sources_y": SOURCE_Y, "snr": SNR}
+    theirs.add_detections([found], made >= 0, **truth, radius_pixels=2.0)
+    assert object_metrics(theirs, threshold=0.5) == object_metrics(ours, threshold=0.5)
 
 
 def test_32_noisy_fields_at_25_thresholds_take_a_few_seconds():

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from astrid.plots import (
     GalleryPanel,
-    completeness_figure,
     confusion_figure,
     gallery_figure,
     precision_recall_figure,
@@ -149,27 +148,6 @@ def test_gallery_bins_large_fields_without_losing_a_positive_pixel_or_their_coor
     assert truth.images[0].get_array().sum() == 1
 
 
-def test_completeness_draws_shares_with_wilson_intervals_and_leaves_empty_bins_out():
-    edges, found, total = np.array([1.0, 4.0, 16.0, 64.0]), np.array([1, 0, 9]), np.array([4, 0, 9])
-    (axes,) = completeness_figure(edges, found, total, snr50=5.0).axes
-    (bars,) = axes.containers
-    points, _, (intervals,) = bars
-    np.testing.assert_allclose(np.column_stack(points.get_data()), [[2, 0.25], [32, 1]])
-    # one sigma, n = 4, p = 1/4: centre (p + 1/2n) / (1 + 1/n) = 0.3, half width sqrt(pq/n + 1/4n²) / (1 + 1/n) = 0.2
-    np.testing.assert_allclose(intervals.get_segments()[0][:, 1], [0.1, 0.5], atol=1e-3)
-    assert intervals.get_segments()[1][1, 1] == pytest.approx(1)
-    assert (line(axes, "half are found at 5.0")[:, 0] == 5).all()
-
-
-@pytest.mark.parametrize("share", [0, 1])
-def test_completeness_is_drawn_for_any_number_of_sources_all_found_or_none(share):
-    total = np.arange(1, 400)  # for some, an interval misses 0 or 1 by a rounding
-    (axes,) = completeness_figure(np.geomspace(1, 9, 400), share * total, total, snr50=None).axes
-    (bars,) = axes.containers
-    ends = np.array([segment[:, 1] for segment in bars[2][0].get_segments()])
-    assert (ends[:, 0] <= share).all() and (ends[:, 1] >= share - 1e-12).all()
-
-
 NO_PIXELS = np.zeros((2, 2), dtype=np.int64)
 DEGENERATE = {
     "no epoch": lambda: training_curves([]),
@@ -185,9 +163,6 @@ DEGENERATE = {
     "no field": lambda: gallery_figure([]),
     "no sources": lambda: gallery_figure([panel()]),
     "one pixel": lambda: gallery_figure([panel(size=1)]),
-    "nothing to find": lambda: completeness_figure(
-        np.array([3.0, 9.0]), np.zeros(1, int), np.zeros(1, int), snr50=None
-    ),
 }
 
 

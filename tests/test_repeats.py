@@ -25,7 +25,8 @@ from astrid.config import Config, ConfigError, DataError, RunError, Stopped, Tra
 from astrid.config.command_line import check_command_line
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.config.resume import save_config
-from astrid.metrics.bootstrap import field_metrics, save_fields
+from astrid.metrics.bootstrap import save_fields
+from astrid.metrics.resampled import field_metrics
 from astrid.metrics.per_field import FieldCounter
 from astrid.metrics.pixels import PixelHistogram
 from astrid.repeats import run_group
@@ -109,7 +110,7 @@ def scored_fold(folder: Path, *, names: list[str], scale: float, seed: int) -> t
     seen.update(torch.from_numpy(logits[0]), torch.from_numpy(target[0]), valid)
     counter = FieldCounter(seen, rules="")
     for name, field, truth in zip(names, logits[1:], target[1:], strict=True):
-        counter.add(name, torch.from_numpy(field), torch.from_numpy(truth), valid, tally=None, contents=[field])
+        counter.add(name, torch.from_numpy(field), torch.from_numpy(truth), valid, contents=[field])
     folder.mkdir()
     save_fields(folder / "test_fields.npz", counter.counts(), None)
     return logits[1:], target[1:]

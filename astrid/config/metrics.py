@@ -71,6 +71,8 @@ class MetricsConfig:
     """Also time one tile and a batch as: fp32, bf16, fp32_compile, bf16_compile; compiling takes a minute each."""
     peak_memory: bool = False
     """Also measure the memory that a forward pass needs on top of the weights and its input."""
+    baselines: bool = True
+    """Judge classical detectors (matched filter, SEP, astroscrappy) on the same fields, some ten seconds by default."""
     figures: bool = True
     """Draw the figures of a finished run, which takes about a second and a half."""
     gallery_size: int = 6

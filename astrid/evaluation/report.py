@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from astrid.baselines import Comparison
 from astrid.config import Config
 from astrid.console import print_plain
 from astrid.energy import EnergySummary, Factors, energy_labels, energy_metrics
 from astrid.evaluate import Evaluation
 from astrid.figures import draw_evaluation
 from astrid.handover import LEDGER, judged_tables
-from astrid.metrics.bootstrap import Resampled, resample_fields, save_fields
+from astrid.metrics.bootstrap import resample_fields, save_fields
 from astrid.model_card import CARD_FILE, FIELDS_FILE, ModelFacts, model_card
-from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_figure
+from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_figure, tested_metrics
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.runtime import hardware_facts
 from astrid.tracking import Tracker
@@ -30,7 +31,7 @@ class Judged:
 
     subject: Subject
     evaluation: Evaluation
-    baseline: dict[str, float]
+    rivals: Comparison | None
     latency: dict[str, float]
     energy: EnergySummary
     factors: Factors
@@ -41,10 +42,10 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     gate, fields = config.tracking.gate, judged.evaluation.fields
     resampled = resample_fields(fields, resamples=gate.resamples, seed=gate.seed)
     facts = judged.subject.model.facts
-    metrics = tracker.metrics(final_metrics(judged, resampled), step=facts.best_epoch)
+    metrics = tracker.metrics(final_metrics(judged), step=facts.best_epoch)
     tracker.tags({"test.fingerprint": fields.fingerprint} | energy_labels(judged.energy) | judged.factors.tags())
     if config.metrics.figures:
-        for name, figure in draw_evaluation(judged.evaluation, config.metrics).items():
+        for name, figure in draw_evaluation(judged.evaluation, config.metrics, comparison=judged.rivals).items():
             tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     (run_dir / CARD_FILE).write_text(card(judged, metrics, run=tracker.journal.started.name))
     save_fields(run_dir / FIELDS_FILE, fields, resampled)
@@ -56,11 +57,10 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     return metrics
 
 
-def final_metrics(judged: Judged, resampled: Resampled | None) -> dict[str, float]:
+def final_metrics(judged: Judged) -> dict[str, float]:
     """Return every metric by the name under which it is logged; the undefined are absent."""
-    ends = {} if resampled is None else {f"test/{name}": value for name, value in resampled.intervals().items()}
-    energy = energy_metrics(judged.energy, judged.factors)
-    return judged.evaluation.metrics | ends | judged.baseline | judged.latency | energy
+    tested = tested_metrics(judged.evaluation, judged.rivals)
+    return tested | judged.latency | energy_metrics(judged.energy, judged.factors)
 
 
 def card(judged: Judged, metrics: Mapping[str, float], *, run: str) -> str:
@@ -112,7 +112,7 @@ def print_judged(judged: Judged, metrics: Mapping[str, float], *, seconds: float
     subject = judged.subject
     fields = subject.fields
     title = f"{len(fields.store)} fields of {fields.description}, split {subject.split}"
-    print_test(title, judged.evaluation, metrics, baseline=judged.baseline)
+    print_test(title, judged.evaluation, metrics, rivals=judged.rivals)
     print_plain(f"model {subject.model.source.address}; fields that it has seen: {subject.seen}")
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}; {energy_line(judged.energy, metrics)}; {seconds:.0f} s in all")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from astrid.baselines import difference_threshold
+from astrid.baselines import compare_as_chosen
 from astrid.budget import open_meter
 from astrid.config import Config
 from astrid.config.evaluation import OPEN, settings_to_load
@@ -87,10 +87,12 @@ def run_evaluation(
             meter.keep_in(run_dir / LEDGER)
         with meter.phase("test"):
             evaluation = go_over(subject, config)
-            baseline = difference_threshold(subject.fields.store, config=config.metrics)
+            rivals = compare_as_chosen(
+                evaluation, subject.fields.store, chosen=model.facts.metrics, config=config.metrics
+            )
         with meter.phase("latency"):
             latency = time_model(subject, config)
-        judged = Judged(subject, evaluation, baseline, latency, energy=meter.settle(), factors=factors)
+        judged = Judged(subject, evaluation, rivals, latency, energy=meter.settle(), factors=factors)
         with meter.phase("report"):
             seconds = time.perf_counter() - began
             metrics = report(judged, config=config, run_dir=run_dir, tracker=tracker, seconds=seconds)

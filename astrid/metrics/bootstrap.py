@@ -1,4 +1,4 @@
-"""How sure the test metrics are: a bootstrap over test fields, the units that are independent of each other.
+"""Test metrics of fields drawn with replacement, by which the gate compares two networks.
 
 The fields drawn depend on the seed and the number of fields alone, so that two networks judged on the same fields
 share them: the difference of their resampled values is the paired bootstrap.
@@ -6,7 +6,6 @@ share them: the difference of their resampled values is the paired bootstrap.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +16,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from .histogram import Counts
-from .per_field import FieldCounts
-
-log = logging.getLogger(__name__)
+from .objects import ObjectCounts, resampled_counts
+from .per_field import FieldCounts, PixelSums
+from .resampled import resampled_ranking
 
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-FEW_FIELDS = 20
-CHUNK_RESAMPLES = 100
-"""Resamples whose ranked counts are held at once, a few MB."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Resampled:
     values : dict of str to (R,) float64
         By name of the metric; NaN where a resample leaves it undefined.
     levels : (float, float)
-        Percentiles that bound the interval.
+        Percentiles that bound a 95 % interval.
     seed : int
         What the draws depend on.
     """
@@ -47,28 +43,9 @@ class Resampled:
     levels: tuple[float, float]
     seed: int
 
-    def intervals(self) -> dict[str, float]:
-        """Return `NAME_low` and `NAME_high` of every metric that is defined in all resamples and differs between them.
-
-        A metric that is the same in all of them, such as a purity of 1, is not known exactly: fields that would lower
-        it were just not seen.
-        """
-        found: dict[str, float] = {}
-        for name, values in self.values.items():
-            if not np.isfinite(values).all():
-                undefined = int((~np.isfinite(values)).sum())
-                log.warning("%s has no interval: undefined in %d of %d resamples", name, undefined, len(values))
-                continue
-            if np.ptp(values) == 0:
-                log.warning("%s has no interval: it is %g in every resample", name, values[0])
-                continue
-            low, high = np.percentile(values, self.levels)
-            found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-        return found
-
 
 def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resampled | None:
-    """Resample AUPRC and, where there is a catalogue, completeness and purity; None for a single field.
+    """Resample AUPRC, AUROC and, where there is a catalogue, shares and rates of detections; None for a single field.
 
     Parameters
     ----------
@@ -79,28 +56,13 @@ def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resamp
     """
     fields = len(counts.names)
     if fields < 2:
-        log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return None
-    if fields < FEW_FIELDS:
-        log.warning("%d test fields are few: intervals over less than %d are rough", fields, FEW_FIELDS)
-    values = weighted_metrics(counts, draw_weights(fields, resamples=resamples, seed=seed))
-    return Resampled(values, percentile_levels(fields), seed)
-
-
-def field_metrics(counts: FieldCounts) -> dict[str, float]:
-    """Return AUPRC and, where there is a catalogue, completeness and purity of all fields; the undefined are absent."""
-    found = weighted_metrics(counts, np.ones((1, len(counts.names))))
-    return {name: float(values[0]) for name, values in found.items()}
-
-
-def weighted_metrics(counts: FieldCounts, weights: Floats) -> dict[str, Floats]:
-    """Return each metric of the fields under each row of weights, (R, F) to (R,); what no row defines is absent."""
-    values = {"auprc": resampled_auprc(counts.positives, counts.negatives, weights)}
+    weights = draw_weights(fields, resamples=resamples, seed=seed)
+    values = resampled_ranking(counts.positives, counts.negatives, weights)
     if counts.objects is not None:
-        hits, misses, false_alarms = (weights @ counts.objects).T
-        with np.errstate(invalid="ignore"):
-            values |= {"completeness": hits / (hits + misses), "purity": hits / (hits + false_alarms)}
-    return {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
+        values |= resampled_counts(counts.objects, weights)
+    values = {name: resampled for name, resampled in values.items() if np.isfinite(resampled).any()}
+    return Resampled(values, percentile_levels(fields), seed)
 
 
 def draw_weights(fields: int, *, resamples: int, seed: int) -> Floats:
@@ -130,40 +92,12 @@ def percentile_levels(fields: int) -> tuple[float, float]:
     return tail, 100 - tail
 
 
-def resampled_auprc(positives: Counts, negatives: Counts, weights: Floats) -> Floats:
-    """Return the average precision of each resample, as `ranking.auprc` defines it; NaN without positives.
-
-    Parameters
-    ----------
-    positives, negatives : (F, B) int64
-        Pixels of each field by rising logit.
-    weights : (R, F) float64
-        How often each field counts.
-
-    Returns
-    -------
-    (R,) float64
-    """
-    occupied = np.flatnonzero((positives + negatives).any(axis=0))[::-1]
-    positive, negative = positives[:, occupied].astype(float), negatives[:, occupied].astype(float)
-    starts = range(0, len(weights), CHUNK_RESAMPLES)
-    chunks = [weights[start : start + CHUNK_RESAMPLES] for start in starts]
-    return np.concatenate([_average_precision(chunk @ positive, chunk @ negative) for chunk in chunks])
-
-
-def _average_precision(positives: Floats, negatives: Floats) -> Floats:
-    """Return the average precision of each row of counts by falling logit, (R, K) to (R,)."""
-    true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
-    precision = true / np.maximum(true + false, 1.0)  # a row may lack the highest bins; nothing is counted there
-    with np.errstate(invalid="ignore"):
-        return np.asarray((positives * precision).sum(axis=1) / true[:, -1])
-
-
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
-    Arrays: `names`, `positives`, `negatives`, `starts`, `objects` (absent without a catalogue), `fingerprint`; and,
-    unless there is a single field, `seed`, `levels`, and `resampled_NAME` for each metric.
+    Arrays: `names`, `positives`, `negatives`, `starts`, `fingerprint`; `pixels_...` where decisions and calibration
+    were summed, `objects_...` with a catalogue; and, unless there is a single field, `seed`, `levels`, and
+    `resampled_NAME` for each metric.
     """
     arrays: dict[str, NDArray[np.generic]] = {
         "names": np.array(counts.names),
@@ -171,13 +105,35 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         "negatives": counts.negatives,
         "fingerprint": np.array(counts.fingerprint),
     }
-    for name, values in (("objects", counts.objects), ("starts", counts.starts)):
-        if values is not None:
-            arrays[name] = values
+    if counts.starts is not None:
+        arrays["starts"] = counts.starts
+    if counts.pixels is not None:
+        arrays |= {f"pixels_{name}": values for name, values in vars(counts.pixels).items()}
+    if counts.objects is not None:
+        arrays |= {f"objects_{name}": values for name, values in vars(counts.objects).items()}
     if resampled is not None:
         arrays |= {"seed": np.array(resampled.seed), "levels": np.array(resampled.levels)}
         arrays |= {f"resampled_{name}": values for name, values in resampled.values.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_fields(path: Path) -> FieldCounts:
+    """Read what `save_fields` kept of the fields, but for the scores of each by itself."""
+    with np.load(path, allow_pickle=False) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    pixels, objects = (
+        {name.removeprefix(of): values for name, values in kept.items() if name.startswith(of)}
+        for of in ("pixels_", "objects_")
+    )
+    return FieldCounts(
+        names=[str(name) for name in kept["names"]],
+        positives=kept["positives"],
+        negatives=kept["negatives"],
+        objects=ObjectCounts(**objects) if objects else None,
+        fingerprint=str(kept["fingerprint"]),
+        pixels=PixelSums(**pixels) if pixels else None,
+        starts=kept.get("starts"),
+    )
 
 
 def load_starts(path: Path) -> Counts | None:

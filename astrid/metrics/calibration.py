@@ -77,11 +77,13 @@ def reliability(said: Forecast, *, bins: int = RELIABILITY_BINS) -> Reliability:
     return _compare(said, _equal_bins(said, bins))
 
 
-def binned_counts(said: Forecast, *, bins: int = RELIABILITY_BINS) -> NDArray[np.int64]:
-    """Return all and positive pixels in each bin of `reliability`, the empty ones included, (2, bins)."""
-    index = _equal_bins(said, bins)
-    counts = [np.bincount(index, weights=weight, minlength=bins) for weight in (said.pixels, said.positives)]
-    return np.stack(counts).astype(np.int64)
+def binned_counts(said: Forecast, *, bins: int = RELIABILITY_BINS) -> Floats:
+    """Return pixels, positive pixels and the sum of probabilities in each bin of `reliability`, (3, bins).
+
+    Empty bins are included.
+    """
+    index, weights = _equal_bins(said, bins), (said.pixels, said.positives, said.pixels * said.probability)
+    return np.stack([np.bincount(index, weights=weight, minlength=bins).astype(np.float64) for weight in weights])
 
 
 def _equal_bins(said: Forecast, bins: int) -> NDArray[np.int64]:

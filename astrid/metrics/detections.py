@@ -5,23 +5,23 @@ Coordinates are pixels, 0-based, with pixel centres at integers; x is the column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+
+from .grouping import BrightPixels
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-
 
 @dataclass(frozen=True)
 class Detections:
-    """Connected groups of pixels above a threshold.
+    """Connected groups of pixels above a threshold; a group of several peaks is several.
 
     Attributes
     ----------
@@ -66,19 +66,22 @@ class Verdict:
         Source whose centre is on a valid pixel of the field.
     found : (S,) bool
         Countable source that has a detection; a countable one that has none is a miss.
+    distance_pixels : (S,) float64
+        How far its detection lies from a found source; NaN for the others.
     false_alarm : (D,) bool
         Detection of nothing. One that is neither this nor matched belongs to a source that doesn't count.
     """
 
     countable: Flags
     found: Flags
+    distance_pixels: Floats
     false_alarm: Flags
 
 
 def find_detections(
     probability: NDArray[np.floating], valid: Flags, *, threshold: float, min_pixels: int
 ) -> Detections:
-    """Group the valid pixels at or above a threshold that touch each other, corners included.
+    """Group the valid pixels at or above a threshold that touch each other, corners included, and split them by peaks.
 
     Parameters
     ----------
@@ -91,12 +94,23 @@ def find_detections(
     min_pixels : int
         Smaller groups are dropped.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold}")
-    labels, found = ndimage.label(valid & (probability >= threshold), structure=EIGHT_NEIGHBOURS)
-    rows, columns = np.nonzero(labels)
-    group = labels[rows, columns] - 1
-    weight = probability[rows, columns].astype(np.float64)
+    return threshold_detections(probability, valid, thresholds=[threshold], min_pixels=min_pixels)[0]
+
+
+def threshold_detections(
+    response: NDArray[np.floating], valid: Flags, *, thresholds: Sequence[float] | Floats, min_pixels: int
+) -> list[Detections]:
+    """Return what `find_detections` does for each of several thresholds, for little more than the price of one."""
+    lowest = min(thresholds)
+    if not lowest > 0:
+        raise ValueError(f"threshold must be positive, got {lowest}")
+    bright = BrightPixels(response, valid, lowest=lowest)
+    return [_measure(bright, threshold, min_pixels=min_pixels) for threshold in thresholds]
+
+
+def _measure(bright: BrightPixels, threshold: float, *, min_pixels: int) -> Detections:
+    group, found = bright.groups(threshold)
+    rows, columns, weight = (part[: len(group)] for part in (bright.rows, bright.columns, bright.response))
     pixels = np.bincount(group, minlength=found)
     total, x, y = (np.bincount(group, weights=w, minlength=found) for w in (weight, weight * columns, weight * rows))
     score = np.zeros(found)
@@ -153,12 +167,12 @@ def judge(
     pairs = match(
         detections, sources_x=sources_x[countable], sources_y=sources_y[countable], radius_pixels=radius_pixels
     )
-    found = np.zeros(len(sources_x), dtype=bool)
-    found[np.flatnonzero(countable)[pairs.source]] = True
+    separation = np.full(len(sources_x), np.nan)
+    separation[np.flatnonzero(countable)[pairs.source]] = pairs.distance_pixels
     distance = _distances(detections, sources_x=sources_x[~countable], sources_y=sources_y[~countable])
     false_alarm = np.min(distance, axis=1, initial=np.inf) > radius_pixels
     false_alarm[pairs.detection] = False
-    return Verdict(countable=countable, found=found, false_alarm=false_alarm)
+    return Verdict(countable, found=np.isfinite(separation), distance_pixels=separation, false_alarm=false_alarm)
 
 
 def _distances(detections: Detections, *, sources_x: Floats, sources_y: Floats) -> Floats:

@@ -1,4 +1,7 @@
-"""Object metrics over many fields: completeness, purity, false detections, and how bright a source has to be."""
+"""Object metrics over many fields: completeness, purity, false detections, positions, and how bright is bright enough.
+
+Every field keeps its own counts at every threshold, so that any threshold can be judged, and fields can be resampled.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,74 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from astrid.config import RunError
 
-from .detections import Flags, Floats, Indices, Verdict, find_detections, judge
+from .completeness import fitted_snr, resampled_snr
+from .detections import Detections, Flags, Floats, Indices, judge, threshold_detections
 
 log = logging.getLogger(__name__)
 
 LOGIT_REACH = 6.0
 """Detection thresholds are tried from -6 to +6 in logit, that is from 0.0025 to 0.9975 in probability."""
+SNR_SHARES = {"snr50": 0.5, "snr90": 0.9}
+"""Signal-to-noise from which this share of the sources is found."""
 
 
 def detection_thresholds(count: int) -> Floats:
     """Return `count` probabilities, evenly spaced in logit, at which to try detection."""
     return np.asarray(expit(np.linspace(-LOGIT_REACH, LOGIT_REACH, count)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _FieldTally:
+    """What a field showed at T thresholds: S countable sources, detections of nothing, pixels searched."""
+
+    snr: Floats  # (S,)
+    distance_pixels: Floats  # (T, S), NaN where not found
+    false_alarms: Indices  # (T,)
+    valid_pixels: int
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """What each of F fields showed at one threshold.
+
+    Attributes
+    ----------
+    counts : (F, 3) int64
+        Hits, misses and false alarms.
+    valid_pixels : (F,) int64
+        Pixels that were searched.
+    field : (N,) int64
+        Field of each countable source.
+    snr, distance_pixels : (N,) float64
+        Its signal-to-noise, and how far its detection lies from it; NaN where it has none.
+    """
+
+    counts: Indices
+    valid_pixels: Indices
+    field: Indices
+    snr: Floats
+    distance_pixels: Floats
+
+    @property
+    def found(self) -> Flags:
+        """Whether each source has a detection, (N,)."""
+        return np.isfinite(self.distance_pixels)
+
+
+def stack_objects(sets: Sequence[ObjectCounts]) -> ObjectCounts:
+    """Return the counts of several sets of fields as those of one set."""
+    first = np.cumsum([0, *(len(one.valid_pixels) for one in sets)])[:-1]
+    return ObjectCounts(
+        counts=np.concatenate([one.counts for one in sets]),
+        valid_pixels=np.concatenate([one.valid_pixels for one in sets]),
+        field=np.concatenate([one.field + start for one, start in zip(sets, first, strict=True)]),
+        snr=np.concatenate([one.snr for one in sets]),
+        distance_pixels=np.concatenate([one.distance_pixels for one in sets]),
+    )
 
 
 class ObjectTally:
@@ -39,21 +94,12 @@ class ObjectTally:
     Attributes
     ----------
     thresholds : (T,) float64
-    hits, misses, false_alarms : (T,) int64
-        Countable sources with and without a detection, and detections of nothing.
-    valid_pixels : int
-        Pixels that were searched.
     """
 
     def __init__(self, thresholds: Sequence[float] | Floats, *, min_pixels: int) -> None:
         self.thresholds: Floats = np.asarray(thresholds, dtype=np.float64)
         self.min_pixels = min_pixels
-        self.hits: Indices = np.zeros(len(self.thresholds), dtype=np.int64)
-        self.misses: Indices = self.hits.copy()
-        self.false_alarms: Indices = self.hits.copy()
-        self.valid_pixels = 0
-        self._snr: list[Floats] = []
-        self._found: list[Flags] = []
+        self._fields: list[_FieldTally] = []
 
     def add(
         self,
@@ -79,27 +125,71 @@ class ObjectTally:
             Largest distance between a source and its detection.
         """
         _check_finite(probability, valid)
-        verdicts: list[Verdict] = []
-        for threshold in self.thresholds:
-            detections = find_detections(probability, valid, threshold=threshold, min_pixels=self.min_pixels)
-            position = {"sources_x": sources_x, "sources_y": sources_y}
-            verdicts.append(judge(detections, valid, **position, radius_pixels=radius_pixels))
+        found = threshold_detections(probability, valid, thresholds=self.thresholds, min_pixels=self.min_pixels)
+        truth = {"sources_x": sources_x, "sources_y": sources_y, "snr": snr}
+        self.add_detections(found, valid, **truth, radius_pixels=radius_pixels)
+
+    def add_detections(
+        self,
+        detections: Sequence[Detections],
+        valid: Flags,
+        *,
+        sources_x: Floats,
+        sources_y: Floats,
+        snr: Floats,
+        radius_pixels: float,
+    ) -> None:
+        """Compare what somebody else detected at each threshold with the true sources; arguments as in `add`."""
+        where = {"sources_x": sources_x, "sources_y": sources_y}
+        verdicts = [judge(found, valid, **where, radius_pixels=radius_pixels) for found in detections]
         countable = verdicts[0].countable
-        found = np.stack([verdict.found[countable] for verdict in verdicts])
-        self.hits += found.sum(axis=1)
-        self.misses += (~found).sum(axis=1)
-        self.false_alarms += [int(verdict.false_alarm.sum()) for verdict in verdicts]
-        self.valid_pixels += int(valid.sum())
-        self._snr.append(snr[countable])
-        self._found.append(found)
+        self._fields.append(
+            _FieldTally(
+                snr=snr[countable],
+                distance_pixels=np.stack([verdict.distance_pixels[countable] for verdict in verdicts]),
+                false_alarms=np.array([int(verdict.false_alarm.sum()) for verdict in verdicts]),
+                valid_pixels=int(valid.sum()),
+            )
+        )
+
+    @property
+    def hits(self) -> Indices:
+        """Countable sources with a detection at each threshold, (T,) int64."""
+        found = [np.isfinite(field.distance_pixels).sum(axis=1) for field in self._fields]
+        return np.asarray(np.sum([self._nothing, *found], axis=0))
+
+    @property
+    def misses(self) -> Indices:
+        """Countable sources without a detection at each threshold, (T,) int64."""
+        return sum(len(field.snr) for field in self._fields) - self.hits
+
+    @property
+    def false_alarms(self) -> Indices:
+        """Detections of nothing at each threshold, (T,) int64."""
+        return np.asarray(np.sum([self._nothing, *(field.false_alarms for field in self._fields)], axis=0))
+
+    @property
+    def valid_pixels(self) -> int:
+        """Pixels that were searched."""
+        return sum(field.valid_pixels for field in self._fields)
+
+    @property
+    def _nothing(self) -> Indices:
+        return np.zeros(len(self.thresholds), dtype=np.int64)
 
     def best_threshold(self) -> float | None:
         """Return the threshold of greatest object F1, the middle one among equals; undefined without sources."""
-        if self.hits[0] + self.misses[0] == 0:
+        hits, misses = self.hits, self.misses
+        if not (hits + misses).any():
             return None
-        f1 = 2 * self.hits / (2 * self.hits + self.misses + self.false_alarms)
+        f1 = 2 * hits / (2 * hits + misses + self.false_alarms)
         best = np.flatnonzero(f1 == f1.max())
         return float(self.thresholds[best[len(best) // 2]])
+
+    def threshold_for(self, false_alarms: int) -> float | None:
+        """Return the lowest threshold that makes no more than so many false alarms; None where each makes more."""
+        allowed = np.flatnonzero(self.false_alarms <= false_alarms)
+        return float(self.thresholds[allowed].min()) if allowed.size else None
 
     def index(self, threshold: float) -> int:
         """Return the position of a threshold among those tallied."""
@@ -108,64 +198,23 @@ class ObjectTally:
             raise ValueError(f"threshold must be one of those tallied, {self.thresholds.tolist()}, got {threshold}")
         return int(places[0])
 
-    def sources(self, threshold: float) -> tuple[Floats, Flags]:
-        """Return signal-to-noise of every countable source and whether it was found, both (N,)."""
-        found = [field[self.index(threshold)] for field in self._found]
-        return np.concatenate([[], *self._snr]), np.concatenate([np.zeros(0, dtype=bool), *found])
+    def at(self, threshold: float) -> ObjectCounts:
+        """Return what each field showed at one of the thresholds."""
+        at, fields = self.index(threshold), self._fields
+        rows = [
+            (np.isfinite(field.distance_pixels[at]).sum(), len(field.snr), field.false_alarms[at]) for field in fields
+        ]
+        hits, sources, false_alarms = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+        return ObjectCounts(
+            counts=np.stack([hits, sources - hits, false_alarms], axis=1),
+            valid_pixels=np.array([field.valid_pixels for field in fields], dtype=np.int64),
+            field=np.repeat(np.arange(len(fields)), sources),
+            snr=np.concatenate([np.zeros(0), *(field.snr for field in fields)]),
+            distance_pixels=np.concatenate([np.zeros(0), *(field.distance_pixels[at] for field in fields)]),
+        )
 
 
-@dataclass(frozen=True)
-class SnrCompleteness:
-    """Completeness by signal-to-noise.
-
-    Attributes
-    ----------
-    edges : (B + 1,) float64
-        Edges of the bins of signal-to-noise, evenly spaced in its logarithm.
-    found, total : (B,) int64
-        Sources found, and all sources, in each bin.
-    """
-
-    edges: Floats
-    found: Indices
-    total: Indices
-
-
-def completeness_by_snr(tally: ObjectTally, *, threshold: float, bins: int = 10) -> SnrCompleteness | None:
-    """Count found and all sources in logarithmic bins of signal-to-noise; undefined without sources of positive SNR."""
-    snr, found = tally.sources(threshold)
-    snr, found = snr[snr > 0], found[snr > 0]
-    if not snr.size:
-        return None
-    edges = np.geomspace(snr.min(), snr.max() * (1 + 1e-9), bins + 1)
-    total, _ = np.histogram(snr, bins=edges)
-    hits, _ = np.histogram(snr[found], bins=edges)
-    return SnrCompleteness(edges=edges, found=hits.astype(np.int64), total=total.astype(np.int64))
-
-
-def fit_snr50(snr: Floats, found: Flags) -> float | None:
-    """Return the signal-to-noise at which half of the sources are found, by logistic regression on its logarithm.
-
-    Undefined unless some sources are found and some missed, completeness rises with signal-to-noise, and the answer
-    lies within the range of the sources.
-
-    Parameters
-    ----------
-    snr : (N,) float64
-    found : (N,) bool
-    """
-    log_snr, found = np.log(snr[snr > 0]), found[snr > 0]
-    if found.all() or not found.any() or np.ptp(log_snr) == 0:
-        return None
-    centre, scale = log_snr.mean(), log_snr.std()
-    offset, slope = _fit_logistic((log_snr - centre) / scale, found)
-    if slope <= 0:
-        return None
-    half = centre - scale * offset / slope
-    return float(np.exp(half)) if log_snr.min() <= half <= log_snr.max() else None
-
-
-def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
+def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = True) -> dict[str, float]:
     """Return every object metric; the undefined are absent, and the log says so.
 
     Parameters
@@ -173,26 +222,59 @@ def object_metrics(tally: ObjectTally, *, threshold: float) -> dict[str, float]:
     tally : ObjectTally
     threshold : float
         One of the tally's thresholds.
+    announce : bool
+        Whether to log what is undefined.
 
     Returns
     -------
     dict of str to float
-        completeness, purity, false_per_mpix (false detections per million valid pixels), snr50, detection_threshold.
+        completeness, purity, false_per_mpix (false detections per million valid pixels), centroid_error_pixels (mean
+        distance between source and detection), snr50 and snr90 (signal-to-noise at which half and 90 % of the sources
+        are found), detection_threshold.
     """
-    at = tally.index(threshold)
-    hits, misses, false_alarms = int(tally.hits[at]), int(tally.misses[at]), int(tally.false_alarms[at])
-    scores = {
-        "completeness": hits / (hits + misses) if hits + misses else None,
-        "purity": hits / (hits + false_alarms) if hits + false_alarms else None,
-        "false_per_mpix": false_alarms / tally.valid_pixels * 1e6 if tally.valid_pixels else None,
-        "snr50": fit_snr50(*tally.sources(threshold)),
-        "detection_threshold": threshold,
-    }
-    missing = [name for name, score in scores.items() if score is None]
-    if missing:
-        counts = f"{hits} hits, {misses} misses, {false_alarms} false alarms on {tally.valid_pixels} valid pixels"
-        log.warning("undefined at threshold %g and left out, with %s: %s", threshold, counts, ", ".join(missing))
-    return {name: score for name, score in scores.items() if score is not None}
+    counts = tally.at(threshold)
+    once = np.ones((1, len(counts.valid_pixels)))
+    scores = {name: float(values[0]) for name, values in resampled_counts(counts, once).items()}
+    scores |= {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
+    missing = [name for name, score in scores.items() if not np.isfinite(score)]
+    if missing and announce:
+        hits, misses, false_alarms = counts.counts.sum(axis=0)
+        said = f"{hits} hits, {misses} misses, {false_alarms} false alarms on {tally.valid_pixels} valid pixels"
+        log.warning("undefined at threshold %g and left out, with %s: %s", threshold, said, ", ".join(missing))
+    found = {name: score for name, score in scores.items() if name not in missing}
+    return found | {"detection_threshold": threshold}
+
+
+def resampled_objects(counts: ObjectCounts, weights: Floats) -> dict[str, Floats]:
+    """Return every object metric of each resample of the fields, NaN where it is undefined.
+
+    Parameters
+    ----------
+    counts : ObjectCounts
+    weights : (R, F) float64
+        How often each field counts.
+
+    Returns
+    -------
+    dict of str to (R,) float64
+        Named as in `object_metrics`, without the threshold.
+    """
+    of_source = weights[:, counts.field]
+    curves = resampled_snr(counts.snr, counts.found, weights=of_source, shares=tuple(SNR_SHARES.values()))
+    return resampled_counts(counts, weights) | dict(zip(SNR_SHARES, curves, strict=True))
+
+
+def resampled_counts(counts: ObjectCounts, weights: Floats) -> dict[str, Floats]:
+    """Return the object metrics that are ratios of sums over the fields, as `resampled_objects` does."""
+    hits, misses, false_alarms = (weights @ counts.counts).T
+    distance = np.bincount(counts.field, np.nan_to_num(counts.distance_pixels), minlength=len(counts.valid_pixels))
+    with np.errstate(invalid="ignore"):
+        return {
+            "completeness": hits / (hits + misses),
+            "purity": hits / (hits + false_alarms),
+            "false_per_mpix": false_alarms / (weights @ counts.valid_pixels) * 1e6,
+            "centroid_error_pixels": (weights @ distance) / hits,
+        }
 
 
 def _check_finite(probability: NDArray[np.floating], valid: Flags) -> None:
@@ -200,21 +282,3 @@ def _check_finite(probability: NDArray[np.floating], valid: Flags) -> None:
     if broken:
         remedy = "try a smaller optimizer.lr or training.precision=fp32"
         raise RunError(f"probabilities must be finite on valid pixels, got {broken} that are not; {remedy}")
-
-
-def _fit_logistic(x: Floats, y: Flags) -> tuple[float, float]:
-    """Fit offset and slope of a logistic curve by maximum likelihood.
-
-    The slope is held back a little, or it would run away where the found and the missed don't overlap.
-    """
-    sign = np.where(y, 1.0, -1.0)
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        offset, slope = parameters
-        margin = sign * (offset + slope * x)
-        pull = -sign * expit(-margin)
-        value = np.logaddexp(0, -margin).sum() + 1e-3 * slope**2
-        return float(value), np.array([pull.sum(), pull @ x + 2e-3 * slope])
-
-    offset, slope = minimize(loss, np.array([0.0, 1.0]), jac=True, method="BFGS").x
-    return float(offset), float(slope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from .calibration import binned_counts, forecast
 from .chosen import Chosen
 from .histogram import Counts, PixelHistogram
-from .objects import ObjectTally
+from .objects import ObjectCounts
 from .pixels import Scores, pixel_scores
 
 COARSE_BINS = 16384
@@ -27,6 +27,25 @@ EVEN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
+class PixelSums:
+    """Sums over the pixels of each field, from which decisions and calibration of any mix of fields follow.
+
+    Attributes
+    ----------
+    decisions : (F, 4) int64
+        True and false positives, false and true negatives at the chosen threshold.
+    reliability : (F, 3, B) float64
+        Pixels, positive pixels and the sum of their probabilities in equal bins of probability.
+    squared_error : (F,) float64
+        Sum of the squared error of the probability.
+    """
+
+    decisions: Counts
+    reliability: NDArray[np.float64]
+    squared_error: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class FieldCounts:
     """Counts of every test field.
 
@@ -36,15 +55,14 @@ class FieldCounts:
         The fields, in the order of the rows below.
     positives, negatives : (F, B) int64
         Positive and negative pixels by rising logit, in bins that hold about equally many pixels of either class.
-    objects : (F, 3) int64 or None
-        Hits, misses and false alarms at the chosen threshold; None without a catalogue.
+    objects : ObjectCounts or None
+        What was detected at the chosen threshold; None without a catalogue.
     fingerprint : str
         Digest of the fields' pixels, truth and catalogues, and of how detections are matched to them.
     scores : dict of str to list of F float or None
         Pixel metrics of each field by itself, None where undefined; empty where they weren't asked for.
-    reliability : (F, 2, B) int64 or None
-        All and positive pixels of each field by bin of probability, as `calibration.binned_counts`; None where they
-        weren't asked for.
+    pixels : PixelSums or None
+        None where they weren't asked for.
     starts : (B,) int64 or None
         First bin of the pixel histogram that each of the B bins holds, with which the same network is judged elsewhere.
     """
@@ -52,10 +70,10 @@ class FieldCounts:
     names: list[str]
     positives: Counts
     negatives: Counts
-    objects: Counts | None
+    objects: ObjectCounts | None
     fingerprint: str
     scores: Mapping[str, list[float | None]] = field(default_factory=dict)
-    reliability: Counts | None = None
+    pixels: PixelSums | None = None
     starts: Counts | None = None
 
 
@@ -87,24 +105,31 @@ class FieldCounter:
         Logits of the same network on the validation fields, which decide the bins; an empty one makes them even.
     rules : str
         How the fields are judged, as text; it is part of the fingerprint.
-    judged_by : Chosen, optional
-        Calibrator and threshold with which to score each field by itself; without them that is left out.
+    chosen : Chosen, optional
+        Calibrator and threshold by which decisions and calibration are summed; without them they are not.
+    score_each : bool
+        Whether to score each field by itself, too.
     starts : (B,) int64 or None
         The bins that were decided before, as in `FieldCounts`; None decides now.
     """
 
     def __init__(
-        self, seen: PixelHistogram, *, rules: str, judged_by: Chosen | None = None, starts: Counts | None = None
+        self,
+        seen: PixelHistogram,
+        *,
+        rules: str,
+        chosen: Chosen | None = None,
+        score_each: bool = False,
+        starts: Counts | None = None,
     ) -> None:
-        self._judged_by = judged_by
+        self._chosen, self._score_each = chosen, score_each
         self._scores: list[Scores] = []
-        self._reliability: list[Counts] = []
         self._seen = seen
         self._starts = coarse_starts(seen) if starts is None else starts
         self._names: list[str] = []
         self._positives: list[Counts] = []
         self._negatives: list[Counts] = []
-        self._totals: list[list[int]] = []
+        self._sums: list[PixelSums] = []
         self._digest = hashlib.sha256(rules.encode())
 
     def add(
@@ -114,7 +139,6 @@ class FieldCounter:
         target: Tensor,
         valid: Tensor,
         *,
-        tally: ObjectTally | None,
         contents: Iterable[NDArray[np.generic]],
     ) -> None:
         """Count a field.
@@ -124,8 +148,6 @@ class FieldCounter:
         name : str
         logits, target, valid : (H, W) Tensor
             As `PixelHistogram.update` takes them.
-        tally : ObjectTally or None
-            Running totals at one threshold, this field's detections included.
         contents : iterable of arrays
             What the field is made of, for the fingerprint.
         """
@@ -136,27 +158,25 @@ class FieldCounter:
         coarse = np.searchsorted(self._starts, bins.index, side="right") - 1
         for kept, counts in ((self._positives, bins.positives), (self._negatives, bins.negatives)):
             kept.append(np.bincount(coarse, weights=counts, minlength=len(self._starts)).astype(np.int64))
-        if self._judged_by is not None:
-            self._scores.append(_score(histogram, self._judged_by))
-            self._reliability.append(binned_counts(forecast(histogram, self._judged_by.calibrator)))
-        if tally is not None:
-            self._totals.append([int(count[0]) for count in (tally.hits, tally.misses, tally.false_alarms)])
+        if self._chosen is not None:
+            self._sums.append(_sum_pixels(histogram, self._chosen))
+            if self._score_each:
+                self._scores.append(_score(histogram, self._chosen))
         self._digest.update(name.encode())
         for array in contents:
             self._digest.update(f"{array.dtype}{array.shape}".encode())
             self._digest.update(np.ascontiguousarray(array).data)
 
-    def counts(self) -> FieldCounts:
-        """Return what was counted."""
-        totals = np.array(self._totals, dtype=np.int64).reshape(-1, 3)
+    def counts(self, objects: ObjectCounts | None = None) -> FieldCounts:
+        """Return what was counted, beside what was detected in the same fields."""
         return FieldCounts(
             names=list(self._names),
             positives=np.stack(self._positives),
             negatives=np.stack(self._negatives),
-            objects=np.diff(totals, axis=0, prepend=0) if len(totals) else None,
+            objects=objects,
             fingerprint=self._digest.hexdigest(),
             scores={name: [scores[name] for scores in self._scores] for name in (self._scores or [{}])[0]},
-            reliability=np.stack(self._reliability) if self._reliability else None,
+            pixels=stack_sums(self._sums) if self._sums else None,
             starts=self._starts,
         )
 
@@ -167,4 +187,26 @@ def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
         logit_threshold=chosen.logit_threshold or 0.0,
         calibrator=chosen.calibrator,
         families=FIELD_FAMILIES,
+    )
+
+
+def _sum_pixels(histogram: PixelHistogram, chosen: Chosen) -> PixelSums:
+    """Return the sums of one field, (1, ...) each; pixels count at the centres of their bins."""
+    said, bins = forecast(histogram, chosen.calibrator), histogram.occupied
+    called = bins.index >= histogram.cut(chosen.logit_threshold or 0.0)
+    decisions = [part[side].sum() for side in (called, ~called) for part in (bins.positives, bins.negatives)]
+    squared = said.positives @ (1 - said.probability) ** 2 + said.negatives @ said.probability**2
+    return PixelSums(
+        decisions=np.array([decisions], dtype=np.int64),
+        reliability=binned_counts(said)[None],
+        squared_error=np.array([squared]),
+    )
+
+
+def stack_sums(sums: Sequence[PixelSums]) -> PixelSums:
+    """Return the sums of several sets of fields as those of one set."""
+    return PixelSums(
+        decisions=np.concatenate([field.decisions for field in sums]),
+        reliability=np.concatenate([field.reliability for field in sums]),
+        squared_error=np.concatenate([field.squared_error for field in sums]),
     )

@@ -6,20 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import draw_weights, percentile_levels
-from .histogram import Counts
 
 RESAMPLES, SEED = 1000, 0
 
 
-def reliability_bars(counts: Counts) -> NDArray[np.float64]:
+def reliability_bars(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 95 % intervals of the observed frequency in each bin that holds pixels, from resampled fields.
 
     Pixels of one field share its sky and its seeing, so an interval that takes them as independent is far too short.
 
     Parameters
     ----------
-    counts : (F, 2, B) int64
-        All and positive pixels of each field by bin of probability.
+    counts : (F, 3, B) float64
+        Pixels and positive pixels of each field by bin of probability, and what isn't needed here.
 
     Returns
     -------
@@ -28,7 +27,7 @@ def reliability_bars(counts: Counts) -> NDArray[np.float64]:
     """
     fields, _, bins = counts.shape
     weights = draw_weights(fields, resamples=RESAMPLES, seed=SEED)
-    pixels, positives = np.einsum("rf,fcb->crb", weights, counts.astype(float))
+    pixels, positives = np.einsum("rf,fcb->crb", weights, counts[:, :2])
     bars = np.full((2, bins), np.nan)
     for number in np.flatnonzero((counts[:, 0] > 0).sum(axis=0) >= 2):
         held = pixels[:, number] > 0

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrid.config import MetricsConfig, RunError
+from astrid.metrics.bootstrap import load_fields
 from astrid.metrics.histogram import Counts
-from astrid.metrics.per_field import COARSE_BINS, FieldCounts
+from astrid.metrics.objects import stack_objects
+from astrid.metrics.per_field import COARSE_BINS, FieldCounts, stack_sums
 from astrid.tracking.gate import FIELDS_FILE
 
 
@@ -33,14 +35,11 @@ def load_fold(run_dir: Path, config: MetricsConfig) -> FoldFields:
     config : MetricsConfig
         With the bins and the limit of the histogram whose bins were joined.
     """
-    with np.load(run_dir / FIELDS_FILE, allow_pickle=False) as arrays:
-        kept = {name: arrays[name] for name in arrays.files}
-    edges = np.append(kept["starts"], config.bins) - config.bins / 2
+    counts = load_fields(run_dir / FIELDS_FILE)
+    assert counts.starts is not None  # a run writes them
+    edges = np.append(counts.starts, config.bins) - config.bins / 2
     logits = (edges[:-1] + edges[1:]) / 2 * (2 * config.logit_limit / config.bins)
-    names = [str(name) for name in kept["names"]]
-    return FoldFields(
-        FieldCounts(names, kept["positives"], kept["negatives"], kept.get("objects"), str(kept["fingerprint"])), logits
-    )
+    return FoldFields(counts, logits)
 
 
 def pool_folds(folds: Sequence[FoldFields]) -> FieldCounts:
@@ -66,6 +65,7 @@ def pool_folds(folds: Sequence[FoldFields]) -> FieldCounts:
     bins = _common_bins(folds)
     count = 1 + max(int(one[-1]) for one in bins)
     objects = [fold.counts.objects for fold in folds if fold.counts.objects is not None]
+    sums = [fold.counts.pixels for fold in folds if fold.counts.pixels is not None]
     return FieldCounts(
         names=names,
         positives=np.concatenate(
@@ -74,7 +74,8 @@ def pool_folds(folds: Sequence[FoldFields]) -> FieldCounts:
         negatives=np.concatenate(
             [_joined(fold.counts.negatives, one, count) for fold, one in zip(folds, bins, strict=True)]
         ),
-        objects=np.concatenate(objects) if len(objects) == len(folds) else None,
+        objects=stack_objects(objects) if len(objects) == len(folds) else None,
+        pixels=stack_sums(sums) if len(sums) == len(folds) else None,
         fingerprint=hashlib.sha256("".join(fold.counts.fingerprint for fold in folds).encode()).hexdigest(),
     )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from astrid.config import Config, RunError
 from astrid.console import print_plain, print_table
-from astrid.metrics.bootstrap import field_metrics, resample_fields
+from astrid.metrics.intervals import field_intervals
+from astrid.metrics.resampled import field_metrics
 from astrid.model_card import with_interval
 from astrid.results import FIGURES, METRICS_FILE, save_figure
 from astrid.tracking import Table, Tracker, known_run_id
@@ -98,11 +99,8 @@ def _of_repeat(own: Sequence[MemberEnd], config: Config) -> dict[str, float]:
     if own[0].member.fold is None:
         return own[0].metrics
     fields = pool_folds([load_fold(end.member.run_dir, config.metrics) for end in own])
-    pooled = {f"test/{name}": value for name, value in field_metrics(fields).items()}
-    gate = config.tracking.gate
-    if (resampled := resample_fields(fields, resamples=gate.resamples, seed=gate.seed)) is not None:
-        pooled |= {f"test/{name}": value for name, value in resampled.intervals().items()}
-    return over_folds([end.metrics for end in own], pooled)
+    pooled = field_metrics(fields) | field_intervals(fields)
+    return over_folds([end.metrics for end in own], {f"test/{name}": value for name, value in pooled.items()})
 
 
 def describe_statistics(config: Config) -> str:
@@ -110,7 +108,7 @@ def describe_statistics(config: Config) -> str:
     folds, repeats = config.data.folds if config.data.fold is None else 1, config.training.repeats
     pooled = f"all fields, each tested once by the network of the one in {folds} folds that did not see it"
     if repeats == 1:
-        sure = "in brackets 95 % by a bootstrap over fields (Efron 1979, Hesterberg 2015)"
+        sure = "in brackets 95 % by leaving out one field after the other (Efron and Stein 1981, Tukey 1958)"
         return f"{pooled}; {sure}; _fold_mean and _fold_std are over folds and tell no certainty (Bengio 2004)"
     what = f"mean over {repeats} seeds" + (f" of {pooled}" if folds > 1 else ", data and test fields the same")
     return f"{what}; in brackets 95 % for that mean by Student's t (Student 1908); _std is the sample's"

@@ -1,0 +1,71 @@
+"""What astronomers use today, judged by the same code and rules as the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from astrid.config import MetricsConfig
+from astrid.data.store import FieldStore
+from astrid.evaluate import Evaluation, has_catalogue
+
+from .comparison import Comparison, chosen_thresholds, compare_detectors
+from .masks import MaskRival, compare_masks
+
+__all__ = ["Comparison", "MaskRival", "compare", "compare_as_chosen"]
+
+
+def compare(
+    evaluation: Evaluation, *, val: FieldStore, test: FieldStore, config: MetricsConfig
+) -> Comparison | MaskRival | None:
+    """Judge what needs no training on the same fields as the network: detectors, or a mask where there is no catalogue.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What the network showed on the test fields.
+    val, test : FieldStore
+        Fields that choose every threshold, and those that it is judged on.
+    config : MetricsConfig
+
+    Returns
+    -------
+    Comparison, MaskRival or None
+        None where `metrics.baselines` is off or there is nothing to compare, and the log says so.
+    """
+    if not config.baselines:
+        return None
+    if not (has_catalogue(val) and has_catalogue(test)):
+        return compare_masks(val, test, network=evaluation.scores.pixels)
+    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
+    if objects is None or threshold is None:
+        return None  # no sources to choose by, which evaluation said
+    thresholds = chosen_thresholds(val, config=config)
+    return compare_detectors(test, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)
+
+
+def compare_as_chosen(
+    evaluation: Evaluation, store: FieldStore, *, chosen: Mapping[str, float], config: MetricsConfig
+) -> Comparison | None:
+    """Judge detectors on the same fields as a network from elsewhere, at the thresholds of the network's own run.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What the network showed.
+    store : FieldStore
+        The fields that it is judged on.
+    chosen : mapping
+        Metrics of the network's own run, with the thresholds that its validation fields chose for the detectors.
+    config : MetricsConfig
+
+    Returns
+    -------
+    Comparison or None
+        None where `metrics.baselines` is off, there is no catalogue, or no detector has a threshold.
+    """
+    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
+    if not config.baselines or objects is None or threshold is None:
+        return None
+    ending = "/detection_threshold"
+    thresholds = {name.removesuffix(ending): value for name, value in chosen.items() if name.endswith(ending)}
+    return compare_detectors(store, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)

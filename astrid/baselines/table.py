@@ -1,0 +1,90 @@
+"""What a run prints about the network and its classical rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from astrid.console import print_plain, print_table
+
+from .comparison import Comparison, Reach
+from .masks import MaskRival
+
+COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".3g"}
+HEADINGS = ("completeness", "purity", "false/Mpix", "snr50")
+"""What is shown of each detector, how it is written, and what stands above it."""
+
+
+def print_rivals(rivals: Comparison | MaskRival | None, metrics: Mapping[str, float]) -> None:
+    """Print whatever the network was compared with; `metrics` are the final ones of the run."""
+    match rivals:
+        case Comparison():
+            print_comparison(rivals, metrics)
+        case MaskRival():
+            print_masks(rivals)
+
+
+def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> None:
+    """Print the network and every detector in a table, and by how much the network sees fainter.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    metrics : mapping
+        Final metrics of the run, with the bounds of their intervals.
+    """
+    detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
+    rows = [(label, *(_cell(metrics, f"{name}/{column}") for column in COLUMNS)) for label, name in detectors.items()]
+    print_table("each at its best threshold on validation", rows, columns=("detector", *HEADINGS))
+    if "test/snr50" in metrics:
+        for line in equal_false_lines(comparison, metrics):
+            print_plain(line)
+
+
+def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:
+    """Say how faint the network and each detector see with equally many false detections, by the network's and its own.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    metrics : mapping
+        Final metrics, with `test/snr50`.
+    """
+    ours, rate = metrics["test/snr50"], metrics["test/false_per_mpix"]
+    lines = [f"snr50 at equal false detections per Mpix, lower is better; the U-Net's is {ours:.2f} at {rate:.3g}"]
+    for rival in comparison.judged:
+        theirs, network = comparison.rival_reach(rival), comparison.network_reach(rival)
+        brightest = comparison.snr_range[1]
+        times = f"{(theirs.snr50 or brightest) / ours:.1f} times the U-Net's"
+        own = format(metrics[f"{rival.name}/snr50"], ".2f") if f"{rival.name}/snr50" in metrics else "undefined"
+        lines.append(
+            f"  {rival.label}: {_snr50(theirs, comparison)}, {'' if theirs.snr50 else 'more than '}{times}; "
+            f"at {metrics[f'{rival.name}/false_per_mpix']:.3g} it has {own}, the U-Net {_snr50(network, comparison)}"
+        )
+    return lines
+
+
+def _snr50(reach: Reach, comparison: Comparison) -> str:
+    """Write where half are found, or on which side of all sources that lies."""
+    if reach.snr50 is not None:
+        return f"{reach.snr50:.2f}"
+    faintest, brightest = comparison.snr_range
+    return f"below {faintest:.3g}" if reach.completeness > 0.5 else f"above {brightest:.3g}"
+
+
+def print_masks(rival: MaskRival) -> None:
+    """Print how many positive pixels astroscrappy and the network mark at the same share of false ones."""
+    print_plain(
+        f"astroscrappy (sigma_clip {rival.sigma_clip:g}, from validation) marks {rival.tpr:.3f} of the positive pixels "
+        f"and {rival.fpr:.2e} of the negative ones; the U-Net, with no more false ones, {rival.network_tpr:.3f}"
+    )
+
+
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    if name not in metrics:
+        return "undefined"
+    spec = COLUMNS[name.rpartition("/")[2]]
+    value = format(metrics[name], spec)
+    if f"{name}_low" not in metrics:
+        return value
+    low, high = (format(metrics[f"{name}_{end}"], spec) for end in ("low", "high"))
+    return f"{value}\n\\[{low}, {high}]"

@@ -1,0 +1,89 @@
+"""What the figures of detections show: the network beside its classical rivals and the physical limit."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from astrid.baselines import Comparison
+from astrid.baselines.detectors import point_source
+from astrid.evaluate import Evaluation
+from astrid.metrics.completeness import SnrCompleteness, completeness_by_snr, fit_curve
+from astrid.metrics.ideal import ideal_completeness, ideal_threshold, score_roughness
+from astrid.metrics.objects import ObjectCounts, ObjectTally
+from astrid.object_plots import Line, completeness_figure, free_response_figure
+
+NETWORK = "U-Net"
+CURVE_POINTS = 200
+
+
+def draw_objects(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, Figure]:
+    """Draw completeness by signal-to-noise and free-response curves; absent without a catalogue."""
+    objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
+    if objects is None or threshold is None:
+        return {}
+    counts = objects.at(threshold)
+    bins = completeness_by_snr(counts.snr, counts.found)
+    if bins is None:
+        return {}
+    rivals = {} if comparison is None else {rival.label: rival for rival in comparison.judged}
+    lines = {label: line for label, rival in rivals.items() if (line := fitted_line(rival.tally.at(rival.threshold)))}
+    return {
+        "completeness": completeness_figure(
+            bins.edges,
+            bins.found,
+            bins.total,
+            snr50=evaluation.metrics.get("test/snr50"),
+            fit=fitted_line(counts),
+            rivals=lines,
+            ideal=ideal_line(counts, bins, fwhm_pixels=typical_fwhm(evaluation)),
+        ),
+        "free_response": free_response_figure(
+            {NETWORK: free_response(objects)} | {label: free_response(rival.tally) for label, rival in rivals.items()},
+            chosen={NETWORK: place(objects, threshold)}
+            | {label: place(rival.tally, rival.threshold) for label, rival in rivals.items()},
+        ),
+    }
+
+
+def fitted_line(counts: ObjectCounts) -> Line | None:
+    """Return the fitted curve of completeness; None where all sources are found, or none."""
+    snr, found = counts.snr[counts.snr > 0], counts.found[counts.snr > 0]
+    if not found.any() or found.all() or np.ptp(snr) == 0:
+        return None
+    x = np.geomspace(snr.min(), snr.max(), CURVE_POINTS)
+    return Line(x, fit_curve(snr, found=found[None].astype(float), total=np.ones((1, len(snr))))(x)[0])
+
+
+def ideal_line(counts: ObjectCounts, bins: SnrCompleteness, *, fwhm_pixels: float) -> Line | None:
+    """Return what a matched filter finds in noise alone with as many false detections, at the true positions.
+
+    A network without false detections is given one, since its rate is below that of one. The catalogue's
+    signal-to-noise counts the noise of the reference in full: who averages that out can lie above the line, and so does
+    who looks for a peak near the position instead of at it.
+    """
+    false_per_mpix = max(1, int(counts.counts[:, 2].sum())) / counts.valid_pixels.sum() * 1e6
+    threshold = ideal_threshold(false_per_mpix, roughness=score_roughness(point_source(fwhm_pixels)))
+    if threshold is None:
+        return None
+    x = np.geomspace(bins.edges[0], bins.edges[-1], CURVE_POINTS)
+    return Line(x, ideal_completeness(x, threshold=threshold))
+
+
+def typical_fwhm(evaluation: Evaluation) -> float:
+    """Return the median width of the PSF in the fields of the gallery, in pixels."""
+    widths = [panel.field.fwhm_pixels for panel in evaluation.gallery if panel.field.fwhm_pixels is not None]
+    return float(np.median(widths))
+
+
+def free_response(tally: ObjectTally) -> Line:
+    """Return completeness against false detections per megapixel, by falling threshold."""
+    order = np.argsort(-tally.thresholds)
+    completeness = tally.hits / np.maximum(1, tally.hits + tally.misses)
+    return Line((tally.false_alarms / max(1, tally.valid_pixels) * 1e6)[order], completeness[order])
+
+
+def place(tally: ObjectTally, threshold: float) -> tuple[float, float]:
+    """Return where on its curve a detector works."""
+    line, at = free_response(tally), len(tally.thresholds) - 1 - tally.index(threshold)
+    return float(line.x[at]), float(line.completeness[at])
