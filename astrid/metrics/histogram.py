@@ -14,7 +14,7 @@ from torch import Tensor
 from astrid.config import RunError
 
 CHUNK_PIXELS = 2**17
-"""Pixels binned at a time, so that whole frames need no more scratch memory than tiles do, and it stays in the cache."""
+"""Pixels binned at a time, so that scratch memory is bounded and stays in the cache of the processor."""
 
 Counts = NDArray[np.int64]
 
