@@ -99,9 +99,9 @@ def test_model_and_evaluation_name_each_other(trained: tuple[Path, TrackingConfi
         assert back["evaluated.elsewhere"] == told + evaluation.info.run_id
     (folder / "shipped.json").unlink()
     sync(folder, tracking)  # what is sent twice is there once
-    inputs = run_of(tracking, folder).inputs
+    inputs = client_of(tracking).get_run(evaluation.info.run_id).inputs  # a search leaves the models out
     assert [data.dataset.digest for data in inputs.dataset_inputs] == [tags["data.fingerprint"][:36]]
-    sent = training.outputs.model_outputs
+    sent = client_of(tracking).get_run(training.info.run_id).outputs.model_outputs
     assert [used.model_id for used in inputs.model_inputs] == [sent[0].model_id]
     assert len(client_of(tracking).search_model_versions(f"name = '{NAME}'")) == 1  # an evaluation registers nothing
 
