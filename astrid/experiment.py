@@ -86,9 +86,7 @@ def run_experiment(
             stack.enter_context(memory_advice(MEMORY_ADVICE))
             learner = build_learner(config, runtime, splits)
             stop = stack.enter_context(StopSignals())
-            tracker = stack.enter_context(
-                open_run(config, run_dir, runtime=runtime, splits=splits, learner=learner, links=links())
-            )
+            tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner, links()))
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
         gpus, listen = () if config.energy.source == "off" else runtime.gpu_uuids, alerts.sample
@@ -200,13 +198,7 @@ def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
 
 
 def open_run(
-    config: Config,
-    run_dir: Path,
-    *,
-    runtime: Runtime,
-    splits: Splits,
-    learner: Learner,
-    links: Mapping[str, str],
+    config: Config, run_dir: Path, runtime: Runtime, splits: Splits, learner: Learner, links: Mapping[str, str]
 ) -> Tracker:
     """Claim the run folder, or go on in it, and report what the run is."""
     resume = config.training.resume is not None

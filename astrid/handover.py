@@ -56,7 +56,7 @@ def model_facts(
         test_fingerprint=evaluation.fields.fingerprint,
         test_fields=len(evaluation.fields.names),
         metrics=dict(metrics),
-        machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
+        machine={name: hardware[name] for name in ("host", "device", "processor")} | {"threads": str(runtime.threads)},
         best_epoch=best_epoch,
         unit=UNIT,
         judged_by=judged_by(config.metrics),

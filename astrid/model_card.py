@@ -41,7 +41,7 @@ class ModelFacts:
     metrics : dict
         Every final metric, with `_low` and `_high` where there is an interval.
     machine : dict
-        host, device and threads on which latency was measured.
+        host, device, processor and threads on which latency was measured.
     best_epoch : int
         Epoch of the weights.
     unit : str
@@ -187,9 +187,11 @@ def _calibration(calibrator: Calibrator) -> str:
 
 
 def _speed(facts: ModelFacts) -> str:
-    where = f"{facts.machine['device']}, {facts.machine['threads']} threads, {facts.precision}"
-    latency = facts.metrics["latency/p50_ms"], facts.metrics["latency/p95_ms"]
-    return f"Latency {latency[0]:.1f} ms (P95 {latency[1]:.1f} ms) for one tile on {where}."
+    named = [facts.machine[key] for key in ("device", "processor") if key in facts.machine]
+    where = f"{', '.join(named)}, {facts.machine['threads']} threads, {facts.precision}"
+    quantiles = {name: f"latency/{name.lower()}_ms" for name in ("P50", "P95", "P99")}
+    known = [f"{name} {facts.metrics[key]:.1f} ms" for name, key in quantiles.items() if key in facts.metrics]
+    return f"Latency for one tile on {where}: {', '.join(known)}."
 
 
 def _limits(facts: ModelFacts) -> str:

@@ -42,6 +42,7 @@ TINY = (
     "training.threads=1",
     "metrics.bins=4096",
     "metrics.latency_repeats=2",
+    "metrics.throughput_repeats=2",
 )
 """Overrides under which a whole run takes seconds; the sky is crowded so that few fields hold enough."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -87,11 +89,23 @@ def test_passes_run_in_evaluation_and_inference_mode_and_the_mode_is_restored(
 
 
 def test_names_are_the_contracted_ones():
-    assert Latency(p50_ms=1.0, p95_ms=2.0, mpix_per_s=3.0).metrics() == {
+    measured = Latency(p50_ms=1.0, p95_ms=2.0, p99_ms=None, mpix_per_s=3.0, mpix=0.5)
+    assert measured.metrics() == {
         "latency/p50_ms": 1.0,
         "latency/p95_ms": 2.0,
+        "latency/p50_ms_per_mpix": 2.0,
+        "latency/p95_ms_per_mpix": 4.0,
         "throughput/mpix_per_s": 3.0,
     }
+    variant = dataclasses.replace(measured, p99_ms=5.0).metrics("bf16")
+    assert (variant["latency/bf16/p99_ms"], variant["latency/bf16/p99_ms_per_mpix"]) == (5.0, 10.0)
+    assert variant["throughput/bf16/mpix_per_s"] == 3.0
+
+
+@pytest.mark.parametrize(("repeats", "expected"), [(99, None), (100, pytest.approx(100.0 * 99.01))])
+def test_p99_needs_a_hundred_passes(repeats: int, expected: Any, monkeypatch: pytest.MonkeyPatch):
+    result = measure(Clockwork([0.1 * (i + 1) for i in range(repeats)]), monkeypatch, warmup=0, repeats=repeats)
+    assert result.p99_ms == expected
 
 
 def test_a_real_pass_takes_as_long_as_it_takes():

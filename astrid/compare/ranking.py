@@ -20,6 +20,7 @@ FALLING = {
     "ece",
     "brier",
     "latency",
+    "memory",
     "kwh",
     "co2e",
     "usd",

@@ -13,6 +13,8 @@ OperatingKind = Literal["f1", "fpr", "purity", "false_per_mpix"]
 
 PIXEL_FAMILIES = ("ranking", "low_fpr", "recall", "decision", "classes", "calibration", "reliability")
 
+LATENCY_VARIANTS = ("fp32", "bf16", "fp32_compile", "bf16_compile")
+
 TARGETS: dict[OperatingKind, tuple[str, float, str]] = {
     "f1": ("null when metrics.operating_point=f1, which is maximised", math.inf, "null"),
     "fpr": ("above 0 and at most 1 when metrics.operating_point=fpr", 1.0, "1e-3"),
@@ -26,6 +28,7 @@ LOWEST_COUNTS = {
     "detection_thresholds": 2,
     "latency_warmup": 0,
     "latency_repeats": 1,
+    "throughput_repeats": 1,
     "gallery_size": 1,
 }
 
@@ -58,8 +61,16 @@ class MetricsConfig:
     """Probability thresholds tried on validation to find the best object F1."""
     latency_warmup: int = 3
     """Untimed forward passes before latency is measured."""
-    latency_repeats: int = 20
-    """Timed forward passes for P50 and P95."""
+    latency_repeats: int = 100
+    """Timed forward passes of one tile for P50, P95 and, from 100 on, P99."""
+    throughput_repeats: int = 20
+    """Timed forward passes of a batch for the throughput, and for each variant."""
+    latency_best_batch: bool = False
+    """Also find the batch of the highest throughput, doubling it until that stops rising or memory would not do."""
+    latency_variants: list[str] = field(default_factory=list)
+    """Also time one tile and a batch as: fp32, bf16, fp32_compile, bf16_compile; compiling takes a minute each."""
+    peak_memory: bool = False
+    """Also measure the memory that a forward pass needs on top of the weights and its input."""
     figures: bool = True
     """Draw the figures of a finished run, which takes about a second and a half."""
     gallery_size: int = 6
@@ -75,13 +86,15 @@ class MetricsConfig:
         for name, lowest in LOWEST_COUNTS.items():
             value = getattr(self, name)
             check(value >= lowest, f"metrics.{name}", value, f"at least {lowest}", f"try metrics.{name}={lowest}")
-        self._check_families()
+        self._check_lists()
         self._check_target()
 
-    def _check_families(self) -> None:
-        unknown = [name for name in self.pixel_families if name not in PIXEL_FAMILIES]
-        rule, remedy = f"a list from {', '.join(PIXEL_FAMILIES)}", "try metrics.pixel_families=[ranking]"
-        check(not unknown, "metrics.pixel_families", list(self.pixel_families), rule, remedy)
+    def _check_lists(self) -> None:
+        known = {"pixel_families": PIXEL_FAMILIES, "latency_variants": LATENCY_VARIANTS}
+        for name, allowed in known.items():
+            chosen = list(getattr(self, name))
+            rule, remedy = f"a list from {', '.join(allowed)}", f"try metrics.{name}=[{allowed[0]}]"
+            check(set(chosen) <= set(allowed), f"metrics.{name}", chosen, rule, remedy)
 
     def _check_target(self) -> None:
         kind, target = self.operating_point, self.operating_target

@@ -73,7 +73,7 @@ def card(judged: Judged, metrics: Mapping[str, float], *, run: str) -> str:
         metrics=dict(metrics),
         test_fields=len(fields.names),
         test_fingerprint=fields.fingerprint,
-        machine={"host": hardware["host"], "device": hardware["device"], "threads": str(runtime.threads)},
+        machine={name: hardware[name] for name in ("host", "device", "processor")} | {"threads": str(runtime.threads)},
     )
     return model_card(
         facts, run=run, energy=energy_line(judged.energy, metrics), data=_data(subject, facts), limits=_limits(subject)

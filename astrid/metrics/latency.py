@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+ENOUGH_FOR_P99 = 100
+"""Passes from which on one in a hundred is at least one."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -20,21 +23,28 @@ class Latency:
     ----------
     p50_ms, p95_ms : float
         Median and 95th percentile in milliseconds.
+    p99_ms : float or None
+        99th percentile; None from fewer than 100 passes, where it would be little else than the slowest.
     mpix_per_s : float
         Throughput: image pixels (batch × height × width) per second over all passes, in millions.
+    mpix : float
+        Image pixels of the batch, in millions.
     """
 
     p50_ms: float
     p95_ms: float
+    p99_ms: float | None
     mpix_per_s: float
+    mpix: float
 
-    def metrics(self) -> dict[str, float]:
-        """Return the numbers by the names under which they are logged."""
-        return {
-            "latency/p50_ms": self.p50_ms,
-            "latency/p95_ms": self.p95_ms,
-            "throughput/mpix_per_s": self.mpix_per_s,
-        }
+    def metrics(self, variant: str = "") -> dict[str, float]:
+        """Return the numbers by the names under which they are logged; a variant's are ``latency/VARIANT/p50_ms``."""
+        inside = f"{variant}/" if variant else ""
+        quantiles = {"p50_ms": self.p50_ms, "p95_ms": self.p95_ms, "p99_ms": self.p99_ms}
+        known = {name: value for name, value in quantiles.items() if value is not None}
+        per_mpix = {f"{name}_per_mpix": value / self.mpix for name, value in known.items()}
+        named = {f"latency/{inside}{name}": value for name, value in (known | per_mpix).items()}
+        return named | {f"throughput/{inside}mpix_per_s": self.mpix_per_s}
 
 
 def measure_latency(
@@ -71,10 +81,10 @@ def measure_latency(
     finally:
         model.train(was_training)
     batch, _, height, width = example.shape
-    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
-    return Latency(
-        p50_ms=float(p50), p95_ms=float(p95), mpix_per_s=batch * height * width * repeats / sum(seconds) / 1e6
-    )
+    mpix = batch * height * width / 1e6
+    p50, p95, p99 = (float(value) for value in np.percentile(seconds, [50, 95, 99]) * 1e3)
+    enough = repeats >= ENOUGH_FOR_P99
+    return Latency(p50, p95, p99 if enough else None, mpix_per_s=mpix * repeats / sum(seconds), mpix=mpix)
 
 
 def _time_pass(
