@@ -30,7 +30,10 @@ from astrid.tracking.stored_runs import read_folder
 
 pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
 
-QUICK = ("metrics.figures=false", "metrics.latency_repeats=2", "training.threads=1", "training.device=cpu")
+QUICK = (
+    "metrics.figures=false",
+    *("metrics.latency_repeats=2", "metrics.throughput_repeats=2", "training.threads=1", "training.device=cpu"),
+)
 COSTS = ("energy/", "latency/", "throughput/", "objective", "train/", "val/", "carbon/", "cost/")
 
 
