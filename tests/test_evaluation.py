@@ -179,7 +179,7 @@ def test_fields_of_training_are_no_test_and_that_is_said(
 
 def evaluate(model: Path, *given: str, split: str = "test") -> int:
     folder = model.parent / "evaluation"
-    return main(["evaluate", str(model), *QUICK, "tracking=off", *given, "--split", split, "--folder", str(folder)])
+    return main(["evaluate", str(model), "--split", split, "--folder", str(folder), *QUICK, "tracking=off", *given])
 
 
 def test_frames_without_a_catalogue_have_no_object_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
