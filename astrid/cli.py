@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     guard_output()
-    parsed = build_parser().parse_args(arguments)
+    parsed = parse(arguments)
     try:
         return int(parsed.call(parsed))
     except (ConfigError, DataError) as error:
@@ -46,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody reads the first lines only, as `head` does
         sys.stderr.close()
         return 0
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; overrides may stand before options and behind them, which argparse alone refuses."""
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.overrides = [*parsed.overrides, *rest]
+    return parsed
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -91,6 +91,12 @@ class Deployed:
     starts: Counts | None
 
     @property
+    def network(self) -> nn.Module:
+        """The network itself, which computes in whatever precision its caller sets."""
+        model = self.predictor.model
+        return model.network if isinstance(model, AsRun) else model
+
+    @property
     def logit_threshold(self) -> float | None:
         """Logit of the network, before calibration, from which a pixel is called positive, chosen on validation."""
         return self.facts.chosen.logit_threshold

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mirrored_runs import MLFLOW_WARNINGS
 
-from astrid.cli import COMMANDS, build_parser, main
+from astrid.cli import COMMANDS, build_parser, main, parse
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.config.resume import save_config
 from astrid.tracking import Journal
@@ -40,6 +40,27 @@ def test_an_unknown_subcommand_is_refused(capsys: pytest.CaptureFixture[str]) ->
         build_parser().parse_args(["snyc"])
     assert left.value.code == 2
     assert "snyc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a=1", "b=2", "--split", "all"],
+        ["--split", "all", "a=1", "b=2"],
+        ["a=1", "--split", "all", "b=2"],
+    ],
+)
+def test_overrides_may_stand_on_either_side_of_options(given: list[str]) -> None:
+    parsed = parse(["evaluate", "model", *given])
+    assert (parsed.model, parsed.overrides, parsed.split) == ("model", ["a=1", "b=2"], "all")
+
+
+@pytest.mark.parametrize("given", [["plan", "a=1", "--sptil", "all"], ["promote", "3", "4"], ["evaluate", "m", "-x"]])
+def test_what_is_no_override_is_refused_still(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(given)
+    assert left.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,10 @@ from astrid.tracking.stored_runs import read_folder
 
 pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
 
-QUICK = ("metrics.figures=false", "metrics.latency_repeats=2", "training.threads=1", "training.device=cpu")
+QUICK = (
+    "metrics.figures=false",
+    *("metrics.latency_repeats=2", "metrics.throughput_repeats=2", "training.threads=1", "training.device=cpu"),
+)
 COSTS = ("energy/", "latency/", "throughput/", "objective", "train/", "val/", "carbon/", "cost/")
 
 
@@ -99,9 +102,9 @@ def test_model_and_evaluation_name_each_other(trained: tuple[Path, TrackingConfi
         assert back["evaluated.elsewhere"] == told + evaluation.info.run_id
     (folder / "shipped.json").unlink()
     sync(folder, tracking)  # what is sent twice is there once
-    inputs = run_of(tracking, folder).inputs
+    inputs = client_of(tracking).get_run(evaluation.info.run_id).inputs  # a search leaves the models out
     assert [data.dataset.digest for data in inputs.dataset_inputs] == [tags["data.fingerprint"][:36]]
-    sent = training.outputs.model_outputs
+    sent = client_of(tracking).get_run(training.info.run_id).outputs.model_outputs
     assert [used.model_id for used in inputs.model_inputs] == [sent[0].model_id]
     assert len(client_of(tracking).search_model_versions(f"name = '{NAME}'")) == 1  # an evaluation registers nothing
 
@@ -176,7 +179,7 @@ def test_fields_of_training_are_no_test_and_that_is_said(
 
 def evaluate(model: Path, *given: str, split: str = "test") -> int:
     folder = model.parent / "evaluation"
-    return main(["evaluate", str(model), *QUICK, "tracking=off", *given, "--split", split, "--folder", str(folder)])
+    return main(["evaluate", str(model), "--split", split, "--folder", str(folder), *QUICK, "tracking=off", *given])
 
 
 def test_frames_without_a_catalogue_have_no_object_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

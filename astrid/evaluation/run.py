@@ -118,9 +118,9 @@ def go_over(subject: Subject, config: Config) -> Evaluation:
 
 def time_model(subject: Subject, config: Config) -> dict[str, float]:
     """Time the network on tiles of the fields."""
-    predictor = subject.model.predictor
-    tiles = example_tiles(subject.fields.store, config.data, runtime=predictor.runtime)
-    return time_network(predictor.model, tiles, runtime=predictor.runtime, config=config.metrics)
+    runtime = subject.model.predictor.runtime
+    tiles = example_tiles(subject.fields.store, config.data, runtime=runtime)
+    return time_network(subject.model.network, tiles, runtime=runtime, config=config.metrics)
 
 
 def starts_of(model: Deployed, config: Config) -> Counts | None:
