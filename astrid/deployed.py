@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from astrid.checkpoint import load_checkpoint
 from astrid.config import DataError
 from astrid.config.resume import EVALUATION_FILE, load_config
-from astrid.evaluate import Predictor
 from astrid.metrics.bootstrap import load_starts
 from astrid.metrics.histogram import Counts
 from astrid.model_card import FACTS_FILE, FIELDS_FILE, ModelFacts
+from astrid.predictor import Predictor
 from astrid.runtime import Runtime, choose_device
 from astrid.tracking import Journal, known_run_id
 from astrid.tracking.versions import ModelVersion, fetch_model

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from astrid.config import DataError, MetricsConfig, ModelConfig, settled
+from astrid.config import DataError, MetricsConfig
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
-from astrid.data.tiles import Window, windows
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import Counts
@@ -24,72 +22,12 @@ from astrid.metrics.objects import ObjectTally, detection_thresholds, object_met
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
-from astrid.runtime import Runtime
-from astrid.unet import receptive_field_pixels
+from astrid.predictor import Predicted, Predictor, predicted
 
 log = logging.getLogger(__name__)
 
 JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
-
-CORE = 512
-"""Edge in pixels of the part of a frame that is predicted at once; a multiple of 2**6."""
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A trained network and what it needs to run over frames of any size.
-
-    Attributes
-    ----------
-    model : nn.Module
-        (B, C, H, W) in background sigma to logits (B, 1, H, W).
-    halo : int
-        Pixels around each window whose prediction is thrown away: the receptive radius, rounded up to 2**depth.
-    whole : bool
-        Predict frames in one piece, whatever memory that takes: group and instance norm look at the whole image.
-    """
-
-    model: nn.Module
-    runtime: Runtime
-    halo: int
-    whole: bool = False
-
-    @torch.inference_mode()
-    def logits(self, image: NDArray[np.float32]) -> Tensor:
-        """Return (H, W) float32 logits of a (C, H, W) frame, on the device; windows bound the memory."""
-        self.model.eval()
-        _, height, width = image.shape
-        logits = torch.empty((height, width), device=self.runtime.device)
-        core = max(height, width) if self.whole else CORE
-        for window in windows(height, width, core=core, halo=self.halo):
-            logits[window.inner] = self._window(image, window)
-        return logits
-
-    def _window(self, image: NDArray[np.float32], window: Window) -> Tensor:
-        part = torch.from_numpy(np.array(image[:, *window.outer]))[None]  # (1, C, h, w), a copy of the mapped file
-        part = part.to(self.runtime.device, memory_format=self.runtime.memory_format)
-        with self.runtime.autocast():
-            predicted: Tensor = self.model(part)
-        return predicted.float()[0, 0][window.core]
-
-
-def build_predictor(model: nn.Module, runtime: Runtime, config: ModelConfig) -> Predictor:
-    """Return what runs a U-Net of this shape over frames of any size, as if over each in one piece."""
-    step = 2 ** settled("model.depth", config.depth)
-    halo = -(-receptive_field_pixels(config) // 2 // step) * step
-    return Predictor(model, runtime, halo, whole=config.norm in ("group", "instance"))
-
-
-Predicted = Iterator[tuple[Field, Tensor]]
-"""Fields with their (H, W) logits on the device."""
-
-
-def predicted(predictor: Predictor, store: FieldStore) -> Predicted:
-    """Predict field after field; only one is in memory."""
-    for number in range(len(store)):
-        field = store.field(number)
-        yield field, predictor.logits(field.image)
 
 
 @dataclass

@@ -22,10 +22,11 @@ from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.energy import Factors, Meter, find_factors
-from astrid.evaluate import build_predictor, check_operating_point, evaluate
+from astrid.evaluate import check_operating_point, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
+from astrid.predictor import build_predictor
 from astrid.results import EarlyEnd, Outcome, report, say_where
 from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime

@@ -12,10 +12,11 @@ from torch import Tensor
 from astrid.config import Config, settled
 from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, Predictor, judged_by
+from astrid.evaluate import Evaluation, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
+from astrid.predictor import Predictor
 from astrid.runtime import hardware_facts
 from astrid.tracking import Table, Tracker
 from astrid.tracking.tables import Cell

@@ -28,12 +28,13 @@ from astrid.energy import (
 from astrid.energy.figures import energy_figures
 from astrid.energy.tables import phases_csv
 from astrid.energy_runs import read_run
-from astrid.evaluate import Evaluation, Predictor
+from astrid.evaluate import Evaluation
 from astrid.figures import draw_figures
 from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.model_card import aim_and_outcome, with_interval
+from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
 

@@ -13,9 +13,10 @@ from astrid.checkpoint import save_checkpoint
 from astrid.config.compose import load
 from astrid.config.resume import save_config
 from astrid.deployed import BEST
-from astrid.evaluate import build_predictor, judged_by
+from astrid.evaluate import judged_by
 from astrid.metrics.chosen import Chosen
 from astrid.model_card import FACTS_FILE, ModelFacts
+from astrid.predictor import build_predictor
 from astrid.runtime import Runtime
 from astrid.tracking import Journal
 from astrid.unet import build_unet

@@ -86,6 +86,11 @@ def test_bins_of_equal_mass_split_where_half_of_the_pixels_lie():
     assert expected_calibration_error(curve) == pytest.approx((0.15 + 0.4) / 2, abs=1e-5)
 
 
+def test_pixels_of_one_probability_stay_together_where_the_middle_one_falls():
+    said = forecast(fill(logit([0.1, 0.4, 0.4, 0.9]), [0, 0, 1, 1]))
+    assert equal_mass_reliability(said, bins=2).count.tolist() == [1, 3]
+
+
 def test_classwise_ece_is_the_mean_over_the_classes():
     logits, target = draw(4000, 800)
     predicted = expit(on_centres(logits))

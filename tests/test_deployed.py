@@ -22,10 +22,10 @@ from astrid.config import DataError, ModelConfig, TrackingConfig
 from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.deployed import AsRun, load
-from astrid.evaluate import Predictor
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Chosen, OperatingPoint
 from astrid.model_card import model_card
+from astrid.predictor import Predictor
 from astrid.runtime import Runtime
 from astrid.tracking import open_tracker
 from astrid.unet import build_unet

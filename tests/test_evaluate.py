@@ -14,12 +14,15 @@ from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
 
 from astrid import evaluate as module
+from astrid import predictor
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, Predictor, build_predictor, check_operating_point, evaluate, score, tally
+from astrid.evaluate import Evaluation, check_operating_point, evaluate, score, tally
 from astrid.metrics import per_field
+from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.objects import ObjectTally
+from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime
 from astrid.unet import build_unet
 
@@ -104,7 +107,7 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
 def test_windows_predict_what_the_whole_frame_does(
     size: tuple[int, int], norm: Literal["batch", "group", "instance", "none"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CORE", 32)
+    monkeypatch.setattr(predictor, "CORE", 32)
     config = ModelConfig(depth=2, filters=4, norm=norm)
     torch.manual_seed(0)
     network = build_unet(config, channels=1, stretch="linear", prior=0.1)
@@ -207,6 +210,20 @@ def test_a_purity_is_chosen_among_detections_of_calibrated_probability(
     assert found.metrics["test/completeness"] == 1.0
     probability = found.chosen.calibrator.probability(torch.tensor([1.0, 3.0]))
     assert probability[0] < found.chosen.detection_threshold <= probability[1]
+
+
+def test_detections_are_tallied_at_calibrated_and_not_at_raw_probabilities(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path_factory.mktemp("sharp")
+    bright = field(0, logit=3.0, size=64)
+    bright.image[0, 50:53, 10:13] = 1.0
+    several = store(base / "several", [bright])
+    monkeypatch.setattr(module, "fit_calibrator", lambda pixels, kind: Calibrator("temperature", 0.2))
+    config = MetricsConfig(bins=4096, calibration="temperature", detection_thresholds=50)
+    found = evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config)
+    assert expit(1 / 0.2) < found.chosen.detection_threshold  # which no raw probability here reaches
+    assert (found.metrics["test/completeness"], found.metrics["test/purity"]) == (1.0, 1.0)
 
 
 def test_a_target_of_detections_is_refused_for_fields_without_a_catalogue(honest) -> None:

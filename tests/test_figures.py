@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, Predictor, evaluate
+from astrid.evaluate import Evaluation, evaluate
 from astrid.figures import draw_figures, draw_reliability, gallery_panel
+from astrid.predictor import Predictor
 from astrid.runtime import Runtime
 
 CONFIG = MetricsConfig(bins=4096)

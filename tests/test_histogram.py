@@ -101,6 +101,25 @@ def test_a_reading_is_a_snapshot():
     assert (before.sum(), histogram.positives.sum()) == (1, 4)
 
 
+def test_what_is_added_after_a_reading_is_seen_by_the_next():
+    histogram = fill([1.0], [1], bins=4)
+    seen = [histogram.occupied.positives.sum()]
+    histogram.update(torch.ones(3), torch.ones(3), torch.ones(3))
+    seen.append(histogram.occupied.positives.sum())
+    histogram.merge(fill([1.0], [1], bins=4))
+    seen.append(histogram.occupied.positives.sum())
+    assert seen == [1, 4, 5]
+
+
+def test_the_occupied_bins_are_all_that_hold_pixels():
+    histogram = fill(*draw(300, 60, spread=12.0), bins=64)
+    bins = histogram.occupied
+    assert np.array_equal(bins.index, np.flatnonzero(histogram.positives + histogram.negatives))
+    assert np.array_equal(bins.positives, histogram.positives[bins.index])
+    assert np.array_equal(bins.negatives, histogram.negatives[bins.index])
+    assert np.array_equal(bins.logits, histogram.centres[bins.index])
+
+
 def test_state_rebuilds_the_histogram():
     histogram = fill(*draw(300, 60, spread=12.0), bins=64)
     assert histogram.clipped > 0

@@ -59,6 +59,10 @@ def test_of_the_thresholds_that_keep_to_a_purity_the_one_of_most_hits_is_taken()
     assert point == OperatingPoint("purity", 0.9, threshold=0.3, achieved=0.96)  # 0.2 finds as many, less strictly
 
 
+def test_a_threshold_that_meets_its_target_exactly_keeps_to_it():
+    assert detection_threshold(tally([50, 48, 30], [100, 2, 0]), "purity", target=0.96) == 0.2
+
+
 def test_false_detections_are_kept_below_their_number_per_megapixel():
     objects = tally([50, 48, 40, 30], [100, 4, 2, 0], pixels=500_000)
     point = choose_operating_point(fill([0.0], [1]), objects, config=config("false_per_mpix", 5.0))

@@ -146,6 +146,9 @@ def open_run(subject: Subject, config: Config, run_dir: Path) -> Tracker:
     tracker = open_tracker(
         config.tracking, run_dir, name=name, params=params_of(config), tags=around.tags | tags | subject.tags()
     )
+    version = model.source.version
+    if version is not None and version.model_id is not None:
+        tracker.uses_model(version.model_id)
     save_config(config, run_dir)
     save_surroundings(around, run_dir)
     tracker.artifact(subject.save(run_dir))

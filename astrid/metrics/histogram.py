@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from astrid.config import RunError
 
-CHUNK_PIXELS = 2**18
-"""Pixels binned at a time, so that whole frames need no more scratch memory than tiles do."""
+CHUNK_PIXELS = 2**17
+"""Pixels binned at a time, so that whole frames need no more scratch memory than tiles do, and it stays in the cache."""
 
 Counts = NDArray[np.int64]
 
@@ -116,12 +117,11 @@ class PixelHistogram:
 
     def _count(self, logits: Tensor, target: Tensor, valid: Tensor) -> None:
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        counts, finite, half = valid.bool(), logits.isfinite(), self.bins // 2
+        counts, finite, half = valid.bool(), logits.abs() < math.inf, self.bins // 2
         # Scale before shifting: adding the limit first would round small negative logits up to 0.
-        cell = (logits * (self.bins / (2 * self.limit))).floor_().clamp_(-half, half - 1).long()
-        cell += half + target.bool() * self.bins
-        cell = torch.where(finite, cell, 2 * self.bins + 1)
-        cell = torch.where(counts, cell, 2 * self.bins)
+        cell = (logits * (self.bins / (2 * self.limit))).floor_().clamp_(-half, half - 1).int()
+        cell.add_(target.bool(), alpha=self.bins).add_(half)
+        cell.masked_fill_(~finite, 2 * self.bins + 1).masked_fill_(~counts, 2 * self.bins)
         self._tally.index_add_(0, cell, self._tally.new_ones(()).expand_as(cell))
         self._tally[-1] += (counts & finite & ((logits < -self.limit) | (logits >= self.limit))).sum()
 

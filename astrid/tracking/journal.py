@@ -31,6 +31,7 @@ from .records import (
     Ended,
     Metrics,
     Model,
+    ModelUsed,
     ParamChanged,
     Params,
     Record,
@@ -220,6 +221,10 @@ class Journal:
     def write_model(self, path: Path, *, step: int) -> None:
         """Record a saved model, a folder of the run folder."""
         self._append(Model(uuid.uuid4().hex, self._relative(path), step), durable=True)
+
+    def write_model_used(self, model_id: str) -> None:
+        """Record which model of MLflow the run judges."""
+        self._append(ModelUsed(model_id))
 
     def holds_model(self, path: Path) -> bool:
         """Say whether a saved model is recorded already."""

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +36,7 @@ from .records import (
     Ended,
     Metrics,
     Model,
+    ModelUsed,
     ParamChanged,
     Params,
     Record,
@@ -149,6 +150,8 @@ class MlflowSink:
                 self._send_model(client, record)
             case Dataset():
                 client.log_inputs(self._run_id, [_dataset_input(record)])
+            case ModelUsed(model_id):
+                client.log_inputs(self._run_id, models=[LoggedModelInput(model_id)])
             case Ended(status, reason, time_ms):
                 if reason:
                     client.set_tag(self._run_id, "end_reason", _clip(reason, LONGEST_TAG))

@@ -101,6 +101,13 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ModelUsed:
+    """A model in MLflow that the run judges."""
+
+    model_id: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """How the run ended: FINISHED, FAILED or KILLED."""
 
@@ -109,7 +116,7 @@ class Ended:
     time_ms: int
 
 
-Record = RunStarted | Attached | Params | ParamChanged | Tags | Metrics | Artifact | Dataset | Model | Ended
+Record = RunStarted | Attached | Params | ParamChanged | Tags | Metrics | Artifact | Dataset | Model | ModelUsed | Ended
 
 KINDS: dict[str, type[Record]] = {
     "run": RunStarted,
@@ -121,6 +128,7 @@ KINDS: dict[str, type[Record]] = {
     "artifact": Artifact,
     "dataset": Dataset,
     "model": Model,
+    "model_used": ModelUsed,
     "ended": Ended,
 }
 NAMES = {kind: name for name, kind in KINDS.items()}

@@ -59,7 +59,7 @@ def send_model(
     client: MlflowClient, record: Model, folder: Path, *, run_id: str, bucket: Bucket | None = None
 ) -> LoggedModel:
     """Send a saved model, directly to a bucket where there is one; what has happened before is not done again."""
-    model = _find_model(client, record, run_id) or _create_model(client, record, run_id)
+    model = find_model(client, record.uid, run_id=run_id) or _create_model(client, record, run_id)
     if model.status != LoggedModelStatus.READY:
         _link_to_run(folder, model, run_id)
         if bucket is not None and bucket.takes(model.artifact_location):
@@ -87,9 +87,10 @@ def _image_schema(images: torch.Tensor) -> Schema:
     return Schema([TensorSpec(np.dtype(np.float32), (-1, images.shape[1], -1, -1))])
 
 
-def _find_model(client: MlflowClient, record: Model, run_id: str) -> LoggedModel | None:
+def find_model(client: MlflowClient, uid: str, *, run_id: str) -> LoggedModel | None:
+    """Return the model that a run has sent under the id that its journal gave it; None where there is none."""
     experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], f"tags.`{UID_TAG}` = '{record.uid}'")
+    found = client.search_logged_models([experiment], f"tags.`{UID_TAG}` = '{uid}'")
     return found[0] if found else None
 
 

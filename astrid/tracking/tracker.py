@@ -205,6 +205,11 @@ class Tracker:
         self.journal.write_model(folder, step=step)
         self._wake()
 
+    def uses_model(self, model_id: str) -> None:
+        """Report which model of MLflow the run judges; its page then shows the run."""
+        self.journal.write_model_used(model_id)
+        self._wake()
+
     @property
     def retried_uploads(self) -> int | None:
         """How often this process could not send to MLflow and had to try again; None where nothing is sent."""

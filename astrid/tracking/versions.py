@@ -17,6 +17,7 @@ from .shipper import ShippingError, prepare_mlflow
 if TYPE_CHECKING:
     import torch
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
 
     from .champion import Registered
 
@@ -40,11 +41,12 @@ class FetchedModel:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of a registered model, and the MLflow run that it comes from."""
+    """A version of a registered model, the MLflow run that it comes from, and its id as a model of that run if any."""
 
     name: str
     number: str
     run_id: str
+    model_id: str | None
 
 
 def promote(version: str, *, name: str, uri: str | None = None) -> Moved:
@@ -102,8 +104,24 @@ def _download(model: Registered, version: str, folder: str) -> FetchedModel:
 
     found = model.client.get_model_version(model.name, version)
     files = mlflow.artifacts.download_artifacts(artifact_uri=found.source, dst_path=folder, tracking_uri=model.uri)
-    named = ModelVersion(model.name, version, str(found.run_id))
+    named = ModelVersion(model.name, version, str(found.run_id), _model_id(model.client, found))
     return FetchedModel(mlflow.pytorch.load_model(files, map_location="cpu"), Path(files), named)
+
+
+def _model_id(client: MlflowClient, version: RegisteredVersion) -> str | None:
+    """Return the model of MLflow behind a version, which MLflow doesn't say itself; None where its run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    from .registry import UID_TAG, find_model
+
+    uid = version.tags.get(UID_TAG)
+    try:
+        sent = None if uid is None else find_model(client, uid, run_id=str(version.run_id))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return None if sent is None else str(sent.model_id)
 
 
 def tag_version(version: ModelVersion, tags: Mapping[str, str], *, uri: str | None = None) -> None:
