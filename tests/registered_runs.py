@@ -76,17 +76,22 @@ def fields_of_quality(quality: float) -> FieldCounts:
 
 def finish_run(config: TrackingConfig, run_dir: Path, network: Path, *, quality: float, ship: bool = True) -> None:
     """Do what a finished run does; with `ship` false it is left to `sync`."""
+    tracker = open_tracker(TrackingConfig(backend="off"), run_dir, name=run_dir.name, params={}, tags={})
+    tracker.journal.write_model(save_model(run_dir, network, quality=quality), step=1)
+    tracker.close("FINISHED")
+    if ship:
+        sync(run_dir, config)
+
+
+def save_model(run_dir: Path, network: Path, *, quality: float) -> Path:
+    """Put a saved network with all that belongs to it into a run's folder, and return where."""
     counts = fields_of_quality(quality)
     resampled = resample_fields(counts, resamples=200, seed=0)
     assert resampled is not None
     value = float(np.mean(resampled.values["auprc"]))
-    tracker = open_tracker(TrackingConfig(backend="off"), run_dir, name=run_dir.name, params={}, tags={})
     shutil.copytree(network, run_dir / "model-1")
     told = facts(metrics=facts().metrics | {"test/auprc": value})
     told.save(run_dir / "model-1" / "model.json")
     (run_dir / "model-1" / "model_card.md").write_text(model_card(told, run=run_dir.name, energy="energy: none"))
     save_fields(run_dir / "model-1" / "test_fields.npz", counts, resampled)
-    tracker.journal.write_model(run_dir / "model-1", step=1)
-    tracker.close("FINISHED")
-    if ship:
-        sync(run_dir, config)
+    return run_dir / "model-1"

@@ -108,7 +108,8 @@ def test_impossible_folds_are_refused(overrides: list[str], message: str) -> Non
 
 def test_too_few_fields_and_a_fold_without_its_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.folds must be at most the 7 fields there are, got 8"):
-        build_folds(small_sky(tmp_path, folds=8), receptive_field_pixels=44, announce=quiet)
+        build_folds(small_sky(tmp_path / "cache", folds=8), receptive_field_pixels=44, announce=quiet)
+    assert not (tmp_path / "cache").exists()
     with pytest.raises(DataError, match=r"must leave fields to train on: of 7 fields 4 test and 3 validate"):
         build_folds(
             small_sky(tmp_path, folds=2, val_fields=3, test_fields=1), receptive_field_pixels=44, announce=quiet

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mirrored_runs import MLFLOW_WARNINGS, client_of, run_of
+from registered_runs import save_model
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
@@ -26,9 +27,9 @@ from astrid.config.command_line import check_command_line
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.config.resume import save_config
 from astrid.metrics.bootstrap import save_fields
-from astrid.metrics.resampled import field_metrics
 from astrid.metrics.per_field import FieldCounter
 from astrid.metrics.pixels import PixelHistogram
+from astrid.metrics.resampled import field_metrics
 from astrid.repeats import run_group
 from astrid.repeats.members import members_of
 from astrid.repeats.pooling import load_fold, pool_folds
@@ -177,8 +178,11 @@ def test_repeats_below_one_are_refused() -> None:
 class Played:
     """A run that trains nothing: it reports a value for each seed, or fails as it is told to."""
 
-    def __init__(self, ends: Mapping[str, Exception | KeyboardInterrupt] | None = None) -> None:
+    def __init__(
+        self, ends: Mapping[str, Exception | KeyboardInterrupt] | None = None, *, network: Path | None = None
+    ) -> None:
         self.ends = dict(ends or {})
+        self.network = network
         self.seen: list[tuple[str, bool]] = []
 
     def __call__(self, config: Config, *, run_dir: Path, links: Callable[[], Mapping[str, str]] = dict) -> float:
@@ -187,12 +191,15 @@ class Played:
         if isinstance(self.ends.get(run_dir.name), DataError):
             raise self.ends[run_dir.name]
         tags = links()
-        with open_tracker(config.tracking, run_dir, name=run_dir.name, params={}, tags=tags, resume=resume):
+        named = {"name": run_dir.name, "params": {}, "tags": tags}
+        with open_tracker(config.tracking, run_dir, **named, resume=resume) as tracker:  # type: ignore[arg-type]
             save_config(config, run_dir)
             if run_dir.name in self.ends:
                 raise self.ends[run_dir.name]
             value = config.training.seed % 1000 / 1000
             (run_dir / "metrics.json").write_text(json.dumps({"objective": value, "test/auprc": value / 2}))
+            if self.network is not None:
+                tracker.journal.write_model(save_model(run_dir, self.network, quality=12.0), step=1)
         return value
 
 
@@ -282,6 +289,14 @@ def test_members_lie_under_the_groups_run_in_mlflow(config: TrackingConfig, tmp_
         assert tags[PARENT_TAG] == parent.info.run_id
     held = {file.path for file in client_of(config).list_artifacts(parent.info.run_id, "tables")}
     assert held >= {"tables/members.json", "tables/members.parquet", "tables/metrics.parquet"}
+
+
+def test_only_the_best_repeat_is_registered(config: TrackingConfig, saved_network: Path, tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    run_group(Played(network=saved_network), group_of("tracking=local", f"tracking.uri={config.uri}"), run_dir=group)
+    versions = client_of(config).search_model_versions("name = 'astrid-unet'")
+    best = int(np.argmax(SEEDS))
+    assert [version.run_id for version in versions] == [run_of(config, group / f"r{best}").info.run_id]
 
 
 def test_members_that_began_without_mlflow_are_put_under_the_groups_run_later(

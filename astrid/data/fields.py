@@ -22,7 +22,7 @@ from astrid.config import ConfigError, DataConfig, DataError, FramesData, Simula
 from . import difference, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
-from .rows import FrameRow
+from .rows import FrameRow, Split
 from .store import FieldStore, cached_store
 
 T = TypeVar("T")
@@ -99,26 +99,31 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
         For input that cannot be used, and for too few fields.
     """
     recipe = _recipe(config, receptive_field_pixels).pooled()
+    _place(config, recipe, fold=0)  # which tests the most fields: too few are refused before any is made
     store = recipe.prepare("all", cache=config.cache, announce=announce)
     return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
 
 
 def fold_of(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int) -> Splits:
     """Return the splits of one fold, as views of the store of a pooled recipe."""
-    groups, origins = recipe.groups["all"], recipe.origins["all"]
-    match config:
-        case SimulatedData(val_fields=count, sky_seed=seed):
-            pass
-        case FramesData(val_fraction=fraction, split_seed=seed):
-            count = max(1, round(fraction * len(set(groups))))
-    placed = fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
-    numbers = {split: [n for n, group in enumerate(groups) if placed[group] == split] for split in SPLITS}
+    placed, origins = _place(config, recipe, fold=fold), recipe.origins["all"]
+    numbers = {split: [n for n, group in enumerate(recipe.groups["all"]) if placed[group] == split] for split in SPLITS}
     return Splits(
         **{split: store.part(numbers[split]) for split in SPLITS},
         fingerprint=hashlib.sha256(json.dumps([recipe.key, numbers]).encode()).hexdigest(),
         description=f"{recipe.description}, fold {fold} of {config.folds}",
         origins={split: [origins[number] for number in numbers[split]] for split in SPLITS},
     )
+
+
+def _place(config: DataConfig, recipe: Recipe, *, fold: int) -> dict[str, Split]:
+    groups = recipe.groups["all"]
+    match config:
+        case SimulatedData(val_fields=count, sky_seed=seed):
+            pass
+        case FramesData(val_fraction=fraction, split_seed=seed):
+            count = max(1, round(fraction * len(set(groups))))
+    return fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
 
 
 def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
