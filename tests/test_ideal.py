@@ -4,55 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from noise_skies import SIZE, count_false, draw_noise, draw_sky, found_by_peaks
 from scipy.special import ndtr
 from scipy.stats import binomtest
 
-from astrid.baselines.detectors import point_source, white_noise_score
-from astrid.metrics.detections import find_detections, judge
+from astrid.baselines.detectors import point_source
 from astrid.metrics.ideal import ideal_completeness, ideal_threshold, noise_false_per_mpix, score_roughness
 
-SIZE, SPACING, THRESHOLD, FWHM = 1024, 32, 4.5, 3.2
-EVERYWHERE = np.ones((SIZE, SIZE), dtype=bool)
-
-
-def sky(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the score of a sky with a source on every node of a grid, their x, y and signal-to-noise."""
-    rng = np.random.default_rng(seed)
-    psf = point_source(FWHM)
-    image, reach = rng.normal(size=(SIZE, SIZE)), psf.shape[0] // 2
-    y, x = (plane.ravel() for plane in np.mgrid[SPACING // 2 : SIZE : SPACING, SPACING // 2 : SIZE : SPACING])
-    snr = np.exp(rng.uniform(np.log(2.5), np.log(8.0), len(x)))
-    for column, row, value in zip(x, y, snr, strict=True):
-        stamp = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
-        stamp += value * psf / np.sqrt((psf**2).sum())
-    return score(image), x, y, snr
-
-
-def score(image: np.ndarray) -> np.ndarray:
-    """Return the matched filter's score where the noise is known to have unit variance."""
-    return white_noise_score(image.astype(np.float32), EVERYWHERE, fwhm_pixels=FWHM)
+THRESHOLD, FWHM = 4.5, 3.2
 
 
 def test_completeness_at_the_true_positions_is_the_analytic_curve_and_peaks_lie_a_little_above() -> None:
-    found, peaks, snr = [], [], []
-    for seed in range(3):
-        scores, x, y, strength = sky(seed)
-        found.append(scores[y, x] >= THRESHOLD)
-        detections = find_detections(scores, EVERYWHERE, threshold=THRESHOLD, min_pixels=1)
-        places = {"sources_x": x.astype(float), "sources_y": y.astype(float)}
-        peaks.append(judge(detections, EVERYWHERE, **places, radius_pixels=FWHM).found)
-        snr.append(strength)
-    at_position, at_peak, strength = (np.concatenate(part) for part in (found, peaks, snr))
-    expected = ideal_completeness(strength, threshold=THRESHOLD)
+    skies = [draw_sky(seed, fwhm=FWHM) for seed in range(3)]
+    at_position = np.concatenate([sky.score[sky.y, sky.x] >= THRESHOLD for sky in skies])
+    at_peak = np.concatenate([found_by_peaks(sky, threshold=THRESHOLD, radius_pixels=FWHM) for sky in skies])
+    snr = np.concatenate([sky.snr for sky in skies])
+    expected = ideal_completeness(snr, threshold=THRESHOLD)
     for low, high in ((2.5, 3.5), (3.5, 4.2), (4.2, 4.8), (4.8, 5.6), (5.6, 8.0)):
-        here = (strength >= low) & (strength < high)
+        here = (snr >= low) & (snr < high)
         interval = binomtest(int(at_position[here].sum()), int(here.sum())).proportion_ci(0.999)
         assert interval.low <= expected[here].mean() <= interval.high
     assert 0.0 < at_peak.mean() - expected.mean() < 0.08
 
 
 def test_noise_lifts_as_many_pixels_as_a_normal_law_says() -> None:
-    scores = np.stack([score(np.random.default_rng(seed).normal(size=(SIZE, SIZE))) for seed in range(8)])
+    scores = np.stack([draw_noise(seed, fwhm=FWHM) for seed in range(8)])
     for threshold in (2.0, 2.5, 3.0):
         shares = (scores >= threshold).mean(axis=(1, 2))  # of eight skies, whose scatter tells how sure their mean is
         assert abs(shares.mean() - ndtr(-threshold)) < 3 * shares.std(ddof=1) / np.sqrt(8)
@@ -60,10 +36,7 @@ def test_noise_lifts_as_many_pixels_as_a_normal_law_says() -> None:
 
 def test_noise_makes_nearly_as_many_detections_as_a_continuous_field_would() -> None:
     roughness = score_roughness(point_source(FWHM))
-    found = 0
-    for seed in range(4):
-        scores = score(np.random.default_rng(seed).normal(size=(SIZE, SIZE)))
-        found += len(find_detections(scores, EVERYWHERE, threshold=3.5, min_pixels=1).x)
+    found = sum(count_false(draw_noise(seed, fwhm=FWHM), threshold=3.5) for seed in range(4))
     expected = 4 * SIZE**2 / 1e6 * noise_false_per_mpix(3.5, roughness=roughness)
     assert 0.7 < found / expected < 1.0  # pixels miss the tops of some peaks
 
