@@ -7,7 +7,7 @@ import pytest
 
 from astrid.baselines.detectors import point_source
 from astrid.metrics.completeness import completeness_by_snr, fitted_snr
-from astrid.metrics.ideal import noise_false_per_mpix, score_roughness
+from astrid.metrics.ideal import noise_false_per_mpix
 from astrid.metrics.objects import ObjectCounts, ObjectTally, object_metrics
 from astrid.object_figures import fitted_line, free_response, ideal_line, place
 
@@ -67,5 +67,4 @@ def test_the_ideal_line_is_one_half_where_noise_makes_as_many_false_detections()
     line = ideal_line(shown, bins, fwhm_pixels=3.0)
     assert line is not None
     half = float(np.interp(0.5, line.completeness, line.x))
-    roughness = score_roughness(point_source(3.0))
-    assert noise_false_per_mpix(half, roughness=roughness) == pytest.approx(4.0, rel=0.05)
+    assert noise_false_per_mpix(half, psf=point_source(3.0)) == pytest.approx(4.0, rel=0.05)

@@ -13,7 +13,7 @@ from rivals import record
 from scipy.stats import binomtest
 
 from astrid.baselines.detectors import point_source
-from astrid.metrics.ideal import ideal_completeness, noise_false_per_mpix, score_roughness
+from astrid.metrics.ideal import ideal_completeness, noise_false_per_mpix
 
 SKIES, THRESHOLD = 16, 4.5
 EDGES = (2.5, 3.5, 4.0, 4.5, 5.0, 5.5, 6.5, 8.0)
@@ -39,13 +39,13 @@ def completeness(fwhm: float) -> str:
 
 
 def false_detections(fwhm: float) -> str:
-    """Compare the groups above a threshold with the expected number in a continuous field."""
-    roughness = score_roughness(point_source(fwhm))
+    """Compare the groups above a threshold with the expected number."""
+    psf = point_source(fwhm)
     noise = [draw_noise(100 + seed, fwhm=fwhm) for seed in range(SKIES)]
     parts = []
     for threshold in (3.0, 3.5, 4.0, 4.5):
         found = sum(count_false(one, threshold=threshold) for one in noise)
-        expected = noise_false_per_mpix(threshold, roughness=roughness) * SKIES * SIZE**2 / 1e6
+        expected = noise_false_per_mpix(threshold, psf=psf) * SKIES * SIZE**2 / 1e6
         parts.append(f"{threshold:g} sigma {found} against {expected:.0f} ({found / expected:.2f})")
     return f"FWHM {fwhm:g}, false detections in {SKIES * SIZE**2 / 1e6:.0f} Mpix of noise: {', '.join(parts)}"
 
