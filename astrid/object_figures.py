@@ -9,7 +9,7 @@ from astrid.baselines import Comparison
 from astrid.baselines.detectors import point_source
 from astrid.evaluate import Evaluation
 from astrid.metrics.completeness import SnrCompleteness, completeness_by_snr, fit_curve
-from astrid.metrics.ideal import ideal_completeness, ideal_threshold, score_roughness
+from astrid.metrics.ideal import ideal_completeness, ideal_threshold
 from astrid.metrics.objects import ObjectCounts, ObjectTally
 from astrid.object_plots import Line, completeness_figure, free_response_figure
 
@@ -63,7 +63,7 @@ def ideal_line(counts: ObjectCounts, bins: SnrCompleteness, *, fwhm_pixels: floa
     who looks for a peak near the position instead of at it.
     """
     false_per_mpix = max(1, int(counts.counts[:, 2].sum())) / counts.valid_pixels.sum() * 1e6
-    threshold = ideal_threshold(false_per_mpix, roughness=score_roughness(point_source(fwhm_pixels)))
+    threshold = ideal_threshold(false_per_mpix, psf=point_source(fwhm_pixels))
     if threshold is None:
         return None
     x = np.geomspace(bins.edges[0], bins.edges[-1], CURVE_POINTS)

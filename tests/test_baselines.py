@@ -132,7 +132,7 @@ def test_the_table_names_the_network_and_every_rival(comparison: Comparison, cap
     metrics = comparison.metrics() | {"test/completeness": 0.9, "test/snr50": 6.0, "test/false_per_mpix": 0.0}
     print_rivals(comparison, metrics)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "U-Net │ 0.900 │ undefined │ 0 │ 6" in shown
+    assert "U-Net │ 0.900 │ undefined │ 0 │ 6.00" in shown
     assert all(name in shown for name in ("difference", "matched filter", "SEP"))
 
 
@@ -230,3 +230,12 @@ def test_what_is_compared_follows_the_catalogue_and_the_knob(
 def test_thresholds_rise_and_reach_beyond_cosmic_rays() -> None:
     assert (np.diff(SIGMAS) > 0).all()
     assert SIGMAS[-1] > 1000
+
+
+def test_a_cosmic_ray_is_flagged_though_its_rim_does_not_count() -> None:
+    made = field(1, cosmic_rays=0)
+    image, valid = np.array(made.image[0]), np.ones((SIZE, SIZE), bool)
+    image[50, 60] += 80.0
+    valid[49:52, 59:62] = False
+    valid[50, 60] = True
+    assert find_cosmic_rays(image, valid).nonzero() == (np.array([50]), np.array([60]))

@@ -128,6 +128,15 @@ def test_sums_of_each_field_give_what_the_histogram_of_all_gives() -> None:
         assert value[0] == pytest.approx(expected[name], abs=1e-3 if name == "auprc" else 1e-5), name
 
 
+def test_a_pixel_at_the_threshold_is_called_positive() -> None:
+    counter, logits = new_counter(logit_threshold=0.5), torch.tensor([0.5, 0.4, 0.5, 0.4])
+    target = torch.tensor([True, True, False, False])
+    counter.add("f", logits, target, torch.ones(4, dtype=torch.bool), contents=[])
+    pixels = counter.counts().pixels
+    assert pixels is not None
+    assert pixels.decisions.tolist() == [[1, 1, 1, 1]]
+
+
 def test_the_fingerprint_depends_on_every_pixel_and_on_the_rules() -> None:
     def fingerprint(pixel: float, rules: str = "a", name: str = "f") -> str:
         counter, plane = new_counter(rules), np.zeros((3, 4), np.float32)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from astrid.metrics.detections import find_detections, threshold_detections
-from astrid.metrics.grouping import DIP, BrightPixels
+from astrid.metrics.grouping import DIP, BrightPixels, _hills
 
 SIGMA = 1.5
 
@@ -44,6 +44,12 @@ def test_a_plateau_with_a_dip_is_split_only_if_it_is_deep_enough(dip: float) -> 
     bridge[5:15, 5:55] = 10.0
     bridge[5:15, 25:35] = 10.0 * (1 - dip)
     assert len(found_in(bridge, 1.0)) == (2 if dip > DIP else 1)
+
+
+@pytest.mark.parametrize(("pass_height", "hills"), [(2.9, 2), (3.1, 1)])
+def test_the_pass_between_two_peaks_is_the_lowest_point_of_the_way(pass_height: float, hills: int) -> None:
+    along = np.array([4.0, pass_height, 4.0])  # a quarter below 4 is 3
+    assert len(set(_hills(along, np.array([0, 1]), np.array([1, 2])))) == hills
 
 
 def test_noise_on_one_bright_source_does_not_split_it() -> None:

@@ -4,82 +4,63 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from noise_skies import SIZE, count_false, draw_noise, draw_sky, found_by_peaks
+from scipy import ndimage
 from scipy.special import ndtr
 from scipy.stats import binomtest
 
-from astrid.baselines.detectors import point_source, white_noise_score
-from astrid.metrics.detections import find_detections, judge
-from astrid.metrics.ideal import ideal_completeness, ideal_threshold, noise_false_per_mpix, score_roughness
+from astrid.baselines.detectors import point_source
+from astrid.metrics.ideal import _euler_shares, ideal_completeness, ideal_threshold, noise_false_per_mpix
 
-SIZE, SPACING, THRESHOLD, FWHM = 1024, 32, 4.5, 3.2
-EVERYWHERE = np.ones((SIZE, SIZE), dtype=bool)
-
-
-def sky(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the score of a sky with a source on every node of a grid, their x, y and signal-to-noise."""
-    rng = np.random.default_rng(seed)
-    psf = point_source(FWHM)
-    image, reach = rng.normal(size=(SIZE, SIZE)), psf.shape[0] // 2
-    y, x = (plane.ravel() for plane in np.mgrid[SPACING // 2 : SIZE : SPACING, SPACING // 2 : SIZE : SPACING])
-    snr = np.exp(rng.uniform(np.log(2.5), np.log(8.0), len(x)))
-    for column, row, value in zip(x, y, snr, strict=True):
-        stamp = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
-        stamp += value * psf / np.sqrt((psf**2).sum())
-    return score(image), x, y, snr
-
-
-def score(image: np.ndarray) -> np.ndarray:
-    """Return the matched filter's score where the noise is known to have unit variance."""
-    return white_noise_score(image.astype(np.float32), EVERYWHERE, fwhm_pixels=FWHM)
+THRESHOLD, FWHM = 4.5, 3.2
 
 
 def test_completeness_at_the_true_positions_is_the_analytic_curve_and_peaks_lie_a_little_above() -> None:
-    found, peaks, snr = [], [], []
-    for seed in range(3):
-        scores, x, y, strength = sky(seed)
-        found.append(scores[y, x] >= THRESHOLD)
-        detections = find_detections(scores, EVERYWHERE, threshold=THRESHOLD, min_pixels=1)
-        places = {"sources_x": x.astype(float), "sources_y": y.astype(float)}
-        peaks.append(judge(detections, EVERYWHERE, **places, radius_pixels=FWHM).found)
-        snr.append(strength)
-    at_position, at_peak, strength = (np.concatenate(part) for part in (found, peaks, snr))
-    expected = ideal_completeness(strength, threshold=THRESHOLD)
+    skies = [draw_sky(seed, fwhm=FWHM) for seed in range(3)]
+    at_position = np.concatenate([sky.score[sky.y, sky.x] >= THRESHOLD for sky in skies])
+    at_peak = np.concatenate([found_by_peaks(sky, threshold=THRESHOLD, radius_pixels=FWHM) for sky in skies])
+    snr = np.concatenate([sky.snr for sky in skies])
+    expected = ideal_completeness(snr, threshold=THRESHOLD)
     for low, high in ((2.5, 3.5), (3.5, 4.2), (4.2, 4.8), (4.8, 5.6), (5.6, 8.0)):
-        here = (strength >= low) & (strength < high)
+        here = (snr >= low) & (snr < high)
         interval = binomtest(int(at_position[here].sum()), int(here.sum())).proportion_ci(0.999)
         assert interval.low <= expected[here].mean() <= interval.high
     assert 0.0 < at_peak.mean() - expected.mean() < 0.08
 
 
 def test_noise_lifts_as_many_pixels_as_a_normal_law_says() -> None:
-    scores = np.stack([score(np.random.default_rng(seed).normal(size=(SIZE, SIZE))) for seed in range(8)])
+    scores = np.stack([draw_noise(seed, fwhm=FWHM) for seed in range(8)])
     for threshold in (2.0, 2.5, 3.0):
         shares = (scores >= threshold).mean(axis=(1, 2))  # of eight skies, whose scatter tells how sure their mean is
         assert abs(shares.mean() - ndtr(-threshold)) < 3 * shares.std(ddof=1) / np.sqrt(8)
 
 
-def test_noise_makes_nearly_as_many_detections_as_a_continuous_field_would() -> None:
-    roughness = score_roughness(point_source(FWHM))
-    found = 0
-    for seed in range(4):
-        scores = score(np.random.default_rng(seed).normal(size=(SIZE, SIZE)))
-        found += len(find_detections(scores, EVERYWHERE, threshold=3.5, min_pixels=1).x)
-    expected = 4 * SIZE**2 / 1e6 * noise_false_per_mpix(3.5, roughness=roughness)
-    assert 0.7 < found / expected < 1.0  # pixels miss the tops of some peaks
+@pytest.mark.parametrize("fwhm", [2.4, 4.0])
+def test_noise_makes_as_many_false_detections_as_expected(fwhm: float) -> None:
+    noise = [draw_noise(seed, fwhm=fwhm) for seed in range(6)]
+    for threshold in (3.2, 3.8):
+        found = [count_false(one, threshold=threshold) for one in noise]
+        expected = SIZE**2 / 1e6 * noise_false_per_mpix(threshold, psf=point_source(fwhm))
+        assert abs(np.mean(found) - expected) < 3.5 * np.sqrt(expected / len(found)) + 0.03 * expected
 
 
-def test_the_roughness_of_a_gaussian_is_half_its_inverse_variance() -> None:
-    rows, columns = np.mgrid[-15:16, -15:16]
-    psf = np.exp(-(rows**2 + columns**2) / (2 * 2.5**2))
-    assert score_roughness(psf) == pytest.approx(1 / (2 * 2.5**2), rel=1e-3)
+@given(arrays(np.bool_, (6, 7)))
+def test_shares_of_pixels_add_up_to_groups_minus_holes(above: np.ndarray) -> None:
+    padded = np.pad(above, 1)
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))[above]
+    groups = ndimage.label(padded, structure=np.ones((3, 3)))[1]
+    holes = ndimage.label(~padded)[1] - 1  # what is around all groups is no hole
+    assert _euler_shares(patches).sum() == pytest.approx(groups - holes)
 
 
 @pytest.mark.parametrize("rate", [0.2, 4.0, 300.0])
 def test_the_threshold_for_a_rate_makes_that_rate(rate: float) -> None:
-    threshold = ideal_threshold(rate, roughness=0.2)
+    threshold = ideal_threshold(rate, psf=point_source(3.0))
     assert threshold is not None
-    assert noise_false_per_mpix(threshold, roughness=0.2) == pytest.approx(rate)
+    assert noise_false_per_mpix(threshold, psf=point_source(3.0)) == pytest.approx(rate, rel=0.02)
 
 
 def test_a_rate_that_noise_never_reaches_has_no_threshold() -> None:
-    assert ideal_threshold(1e6, roughness=0.2) is None
+    assert ideal_threshold(1e6, psf=point_source(3.0)) is None

@@ -62,6 +62,14 @@ def test_a_metric_at_its_limit_without_variation_or_undefined_has_none(caplog: p
     assert "snr90" not in caplog.text  # it has no value either, which was said before
 
 
+def test_snr90_has_no_interval_below_20_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    few, enough = (field_intervals(draw_fields(np.random.default_rng(8), fields)) for fields in (19, 20))
+    assert "snr90_low" not in few and "snr50_low" in few
+    assert "too few: " in caplog.text and "snr90" in caplog.text
+    assert "snr90_low" in enough
+
+
 def coverage(fields: int, *, trials: int, seed: int) -> dict[str, float]:
     """Return how often the interval of each metric holds the truth, where there is one."""
     rng = np.random.default_rng(seed)

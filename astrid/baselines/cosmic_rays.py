@@ -24,7 +24,8 @@ def find_cosmic_rays(image: NDArray[np.float32], valid: Flags, *, sigma_clip: fl
     image : (H, W) float32
         A single exposure in units of its background sigma above the background.
     valid : (H, W) bool
-        True = good pixel.
+        True = pixel that counts. One that doesn't count but holds a value is seen all the same: pixels beside a masked
+        one are never flagged, and the rims of labelled cosmic rays often don't count.
     sigma_clip : float
         Laplacian contrast, in sigma, from which a pixel is one.
 
@@ -36,7 +37,7 @@ def find_cosmic_rays(image: NDArray[np.float32], valid: Flags, *, sigma_clip: fl
 
     flagged, _ = astroscrappy.detect_cosmics(
         np.array(image),
-        inmask=~valid,
+        inmask=~valid & (image == 0),  # where there is nothing to see, fields hold 0
         sigclip=sigma_clip,
         gain=ELECTRONS_PER_SIGMA,
         readnoise=ELECTRONS_PER_SIGMA,

@@ -27,7 +27,7 @@ SCIENCE, DIFFERENCE = 0, 2
 """Channels of a field."""
 SIGMAS = np.concatenate([np.geomspace(2.5, 10.0, 16), np.geomspace(12.0, 4000.0, 9)])
 """Thresholds that are tried, closely where transients are; cosmic rays are as bright as the highest."""
-SEP_SIGMAS = np.concatenate([np.geomspace(0.7, 4.0, 10), np.geomspace(6.0, 2000.0, 5)])
+SEP_SIGMAS = np.concatenate([np.geomspace(0.7, 4.0, 16), np.geomspace(6.0, 2000.0, 5)])
 """Lower ones, since SEP smooths the noise but counts in sigma of the image before."""
 PSF_RADIUS_FWHM = 3.0
 SEP_KERNEL_RADIUS = 2

@@ -9,7 +9,7 @@ from astrid.console import print_plain, print_table
 from .comparison import Comparison, Reach
 from .masks import MaskRival
 
-COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".3g"}
+COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".2f"}
 HEADINGS = ("completeness", "purity", "false/Mpix", "snr50")
 """What is shown of each detector, how it is written, and what stands above it."""
 
