@@ -109,11 +109,11 @@ def _kept(values: NDArray[np.float32], sigmas: NDArray[np.float32], clip_sigma: 
 
     def scatter(data: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
         found: NDArray[np.floating] = mad_std(data, axis=axis, ignore_nan=True)
-        return np.maximum(np.nan_to_num(found), stated)
+        return np.asarray(np.maximum(np.nan_to_num(found), stated))
 
     combiner = Combiner(CCDData(value, mask=np.isnan(value), unit=units.adu) for value in values)
     combiner.sigma_clipping(clip_sigma, clip_sigma, func="median", dev_func=scatter)
-    return np.asarray(~combiner.data_arr.mask)
+    return np.logical_not(np.ma.getmaskarray(combiner.data_arr))
 
 
 def master_bias(exposures: Iterable[CCDData], *, readout: Readout | None, rule: Combination) -> CCDData:
