@@ -12,8 +12,8 @@ from astropy.nddata import CCDData
 from scipy import ndimage
 
 from astrid.config import DataError
+from astrid.data.background import subtract_background
 from astrid.data.frames import read_image
-from astrid.data.preprocess import subtract_background
 from astrid.data.psf import psf_stamp
 from astrid.data.reduction.align import Alignment, align, measure_stars
 from astrid.data.reduction.resample import resample

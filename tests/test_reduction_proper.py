@@ -10,9 +10,9 @@ import pytest
 from astropy.nddata import CCDData
 
 from astrid.config import DataError
+from astrid.data.background import subtract_background
 from astrid.data.difference import background_sigma
 from astrid.data.frames import read_image
-from astrid.data.preprocess import subtract_background
 from astrid.data.psf import moffat, psf_stamp
 from astrid.data.reduction.align import align
 from astrid.data.reduction.proper import Epoch, ProperDifference, fit_flux_ratio, subtract_properly
@@ -190,8 +190,7 @@ def difference_of_stacks(new: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, 
     ]
     ratio = fit_flux_ratio(*pair, valid=valid)
     assert ratio == pytest.approx(1.033, abs=0.03)  # the sum of SFFT's matching kernel
-    reference = pair[1]._replace(image=np.float32(ratio) * pair[1].image, sigma=ratio * pair[1].sigma)
-    return subtract_properly(pair[0], reference, valid=valid).difference, valid
+    return subtract_properly(pair[0], pair[1].scaled(ratio), valid=valid).difference, valid
 
 
 def residual(difference: np.ndarray, bright: np.ndarray, valid: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, Tversky
 from .metrics import MetricsConfig
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
+from .preprocess import Header, PreprocessConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
 from .sweep import SweepConfig
@@ -43,12 +44,14 @@ __all__ = [
     "EnergyConfig",
     "FocalLoss",
     "FramesData",
+    "Header",
     "LossConfig",
     "MetricsConfig",
     "ModelConfig",
     "OneCycleSchedule",
     "OptimizerConfig",
     "PlateauSchedule",
+    "PreprocessConfig",
     "Pruned",
     "RunError",
     "SGDConfig",

@@ -30,7 +30,7 @@ SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cac
 PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
 """Knobs whose effect is in the manifest's rows and the files' contents, which are hashed themselves."""
 
-MAKERS = ("numpy", "scipy", "astropy", "photutils")
+MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
 """Packages whose versions may change a pixel."""
 
 

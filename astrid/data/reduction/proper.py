@@ -44,6 +44,11 @@ class Epoch(NamedTuple):
     sigma: float
     variance: Image | None = None
 
+    def scaled(self, factor: float) -> Epoch:
+        """Return the epoch on another flux scale, which is this one times `factor`."""
+        variance = None if self.variance is None else self.variance * np.float32(factor**2)
+        return Epoch(self.image * np.float32(factor), self.psf, self.sigma * factor, variance)
+
 
 @dataclass(frozen=True)
 class ProperDifference:
