@@ -20,7 +20,7 @@ from astrid.config import Config, ConfigError, DataError, EnergyConfig, RunError
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
-from astrid.data.fields import Splits, build_splits, check_splits
+from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, write_histories
 from astrid.energy import Factors, Meter, build_meter, find_factors
 from astrid.evaluate import build_predictor, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
@@ -199,6 +199,8 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
         save_facts(facts, run_dir)
+    if write_histories(splits, run_dir / HISTORIES):
+        tracker.artifact(run_dir / HISTORIES)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 

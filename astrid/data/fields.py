@@ -34,6 +34,10 @@ MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "
 """Packages whose versions may change a pixel."""
 
 
+HISTORIES = "preprocessing.json"
+"""File of the run folder that tells what was done to the frames of each field."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """Prepared fields of each split, with the fingerprint of what they were made from."""
@@ -149,6 +153,19 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     versions = [importlib.metadata.version(package) for package in MAKERS]
     text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_histories(splits: Splits, path: Path) -> bool:
+    """Write as JSON, by split and name, what was done to the frames of each field; nothing where nothing was."""
+    told = {
+        f"{split}/{entry.name}": entry.history
+        for split in SPLITS
+        for entry in getattr(splits, split).entries
+        if entry.history
+    }
+    if told:
+        path.write_text(json.dumps(told, indent=1))
+    return bool(told)
 
 
 def check_splits(splits: Splits, *, monitor: str) -> None:

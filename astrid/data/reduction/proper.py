@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.config import DataError
 
 from ..difference import background_sigma
 
 _BRIGHT_SIGMA = 30.0
+_BRIDGE_SIGMA = 2.0  # of the Gaussian over the neighbours of a bad pixel: pixels
+_LEAST_WEIGHT = 1e-3
 
 Spectrum = NDArray[np.complexfloating]
 Image = NDArray[np.float32]
@@ -92,7 +95,7 @@ def subtract_properly(
     science, reference : Epoch
         Frames of one shape.
     valid : (H, W) bool
-        True = good pixel in both; the others count as sky.
+        True = good pixel in both; the others are filled from their neighbours.
     registration_rms : (x, y)
         Error of the registration in pixels, rms along each axis. It is given to the reference, which was resampled,
         so that it doesn't weaken a source that is in the science frame alone.
@@ -104,12 +107,13 @@ def subtract_properly(
     """
     for name, epoch in (("science", science), ("reference", reference)):
         _check(name, epoch)
+    science, reference = _bridged(science, valid), _bridged(reference, valid)
     margin = max(science.psf.shape[0], reference.psf.shape[0]) // 2 + 1
     grid = _Grid.around(valid.shape, margin)
     p_n, p_r = (grid.psf_spectrum(epoch.psf) for epoch in (science, reference))
     weight = science.sigma**2 * np.abs(p_r) ** 2 + reference.sigma**2 * np.abs(p_n) ** 2
     zero_point = 1 / math.hypot(science.sigma, reference.sigma)  # eq. 15
-    n, r = (grid.spectrum(np.where(valid, epoch.image, np.float32(0))) for epoch in (science, reference))
+    n, r = grid.spectrum(science.image), grid.spectrum(reference.image)
     difference = grid.image((p_r * n - p_n * r) / np.sqrt(weight))  # eq. 13
     psf_spectrum = p_r * p_n / (zero_point * np.sqrt(weight))  # eq. 14
     k_n = np.conj(p_n) * np.abs(p_r) ** 2 / weight  # eq. 29
@@ -118,7 +122,7 @@ def subtract_properly(
     s_n, s_r = grid.image(k_n * n), grid.image(k_r * r)  # eqs. 31 and 33
     score = s_n - s_r  # eq. 12
     background_variance = zero_point**2 * grid.power(psf_spectrum)
-    variance = grid.variance(k_n, science, valid) + grid.variance(k_r, reference, valid)  # eqs. 26 and 27
+    variance = grid.variance(k_n, science) + grid.variance(k_r, reference)  # eqs. 26 and 27
     variance += _misregistration_variance(s_r, registration_rms)
     zero = np.float32(0)
     return ProperDifference(
@@ -169,6 +173,23 @@ def _check(name: str, epoch: Epoch) -> None:
         )
 
 
+def _bridged(epoch: Epoch, valid: NDArray[np.bool_]) -> Epoch:
+    """Fill pixels that are not valid from their neighbours, and state the filling itself as their error.
+
+    A hole of zeros in a saturated star would leave a bright ring in the difference, as the PSFs differ.
+    """
+    background = np.full(valid.shape, np.float32(epoch.sigma**2))
+    variance = background if epoch.variance is None else epoch.variance
+    if valid.all():
+        return epoch._replace(variance=variance)
+    weight = ndimage.gaussian_filter(valid.astype(np.float32), _BRIDGE_SIGMA)
+    smooth = ndimage.gaussian_filter(np.where(valid, epoch.image, np.float32(0)), _BRIDGE_SIGMA)
+    filling = np.divide(smooth, weight, out=np.zeros_like(smooth), where=weight > _LEAST_WEIGHT)
+    return epoch._replace(
+        image=np.where(valid, epoch.image, filling), variance=np.where(valid, variance, background + filling**2)
+    )
+
+
 def _misregistration_variance(score: Image, rms: tuple[float, float]) -> Image:
     """Return the variance of a score of static sources when these are off by `rms` (x, y) pixels: eqs. 30 and 32."""
     along_y, along_x = np.gradient(score)
@@ -211,12 +232,11 @@ class _Grid:
         """Return the sum over pixels of the square of what has this spectrum."""
         return float(np.sum(scipy.fft.irfft2(spectrum, s=self.padded).astype(np.float64) ** 2))
 
-    def variance(self, kernel: Spectrum, epoch: Epoch, valid: NDArray[np.bool_]) -> Image:
+    def variance(self, kernel: Spectrum, epoch: Epoch) -> Image:
         """Return the variance of an epoch's image once it is convolved: its variance times the squared kernel."""
-        background = np.float32(epoch.sigma**2)
-        given = np.full(self.shape, background) if epoch.variance is None else epoch.variance
+        assert epoch.variance is not None
         squared = scipy.fft.rfft2(scipy.fft.irfft2(kernel, s=self.padded) ** 2)
-        smooth = self.image(squared * self.spectrum(np.where(valid, given, background).astype(np.float32)))
+        smooth = self.image(squared * self.spectrum(epoch.variance))
         return np.maximum(smooth, np.finfo(np.float32).tiny)
 
     def stamp(self, spectrum: Spectrum, radius: int) -> Image:

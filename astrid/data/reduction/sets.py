@@ -136,7 +136,7 @@ def _write(path: Path, masters: Masters) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path) -> Masters:
-    with np.load(path, allow_pickle=False) as planes:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
         found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
         bad = planes.get("bad_pixels")
     return Masters(**found, bad_pixels=bad)
