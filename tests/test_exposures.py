@@ -142,10 +142,10 @@ def test_what_is_skipped_is_told_with_what_it_lacks(observatory: Observatory) ->
     record = read_exposure("science", observatory.row().science, config, fwhm_pixels=None)
     skipped = [str(step) for step in record.steps if not step.done]
     assert skipped == [
-        "bad pixels: skipped, no data.preprocess.bad_pixels",
-        "dark: skipped, no data.preprocess.dark",
-        "flat: skipped, no data.preprocess.flat",
-        "cosmic rays: skipped, data.preprocess.cosmic_rays is false",
+        "bad pixels: skipped, data.preprocess.bad_pixels is not given",
+        "dark: skipped, data.preprocess.dark is not given",
+        "flat: skipped, data.preprocess.flat is not given",
+        "cosmic rays: skipped, data.preprocess.cosmic_rays is not given",
     ]
     assert [f"AstrID {step}" for step in record.steps] == [
         line for line in "".join(record.frame.header["HISTORY"]).replace("AstrID", "\nAstrID").splitlines() if line

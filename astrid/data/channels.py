@@ -10,7 +10,7 @@ from astrid.config import FramesData
 from .background import above_sky, measure_sky
 from .difference import background_sigma, channels_in_sigma, in_sigma, matched_difference
 from .exposures import naming
-from .reduction.chain import Record, Step
+from .reduction.chain import Record, Taken
 from .reduction.proper import Epoch, fit_flux_ratio, subtract_properly
 from .reduction.star_psf import measure_psf
 from .rows import FrameRow
@@ -45,7 +45,7 @@ def paired_channels(
         return _matched(row, flat, shown, widths), widths[0]
     epochs = [_epoch(record, image, shown, fwhm) for record, image, fwhm in zip(frames, flat, widths, strict=True)]
     scale = row.reference_scale or fit_flux_ratio(epochs[0], epochs[1], valid=shown)
-    frames[0].steps.append(Step("difference", True, f"proper, with the reference times {scale:.5g}"))
+    frames[0].steps.append(Taken("difference", True, f"proper, with the reference times {scale:.5g}"))
     return _proper(epochs[0], epochs[1].scaled(scale), shown, config), widths[0]
 
 
@@ -73,7 +73,7 @@ def _flattened(record: Record, shown: Plane, box: int) -> Image:
     """Return a frame above its sky, and note what that is."""
     sky = measure_sky(record.frame.data, shown, box=box)
     detail = f"level {np.median(sky.level):.6g}, rms {sky.rms:.4g} in cells of {box} pixels"
-    record.steps.append(Step("background", True, detail))
+    record.steps.append(Taken("background", True, detail))
     return above_sky(record.frame.data, shown, sky)
 
 

@@ -46,7 +46,7 @@ def read_exposure(
             "cosmic rays",
             remove if knobs.cosmic_rays else None,
             detail=f"L.A.Cosmic at {knobs.cosmic_ray_sigma} sigma, contrast {knobs.cosmic_ray_contrast}",
-            lacking="data.preprocess.cosmic_rays is false",
+            knob="cosmic_rays",
         )
         write_history(record)
         return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ from .detector import (
     trim,
 )
 
+Step = Callable[[CCDData], CCDData]
+
 GAIN_KEYWORDS = ("GAIN", "EGAIN")
 READ_NOISE_KEYWORDS = ("RDNOISE", "READNOIS")
 SATURATION_KEYWORDS = ("SATURATE",)
@@ -36,7 +39,7 @@ TRIM_KEYWORDS = ("TRIMSEC", "DATASEC")
 
 
 @dataclass(frozen=True)
-class Step:
+class Taken:
     """What became of a step: done with `detail`, or skipped because of it."""
 
     name: str
@@ -76,7 +79,7 @@ class Record:
     Attributes
     ----------
     frame : CCDData
-    steps : list of Step
+    steps : list of Taken
         What was done to it and what was skipped, in order.
     raw_shape : (height, width)
         Of the frame as it was read.
@@ -86,7 +89,7 @@ class Record:
 
     frame: CCDData
     raw_shape: tuple[int, int]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Taken] = field(default_factory=list)
     section: Section | None = None
 
     @property
@@ -94,11 +97,19 @@ class Record:
         """Rows and columns of the frame as it was read that are left."""
         return (slice(None), slice(None)) if self.section is None else self.section.slices
 
-    def take(self, name: str, step: Callable[[CCDData], CCDData] | None, *, detail: str, lacking: str) -> None:
-        """Take a step and say how, or skip it, where it is None, and say what it lacks."""
+    def take(self, name: str, step: Step | None, *, detail: str, knob: str) -> None:
+        """Take a step and say how, or skip it, where it is None, and say which knob it lacks."""
         if step is not None:
             self.frame = step(self.frame)
-        self.steps.append(Step(name, step is not None, detail if step is not None else lacking))
+        done = step is not None
+        self.steps.append(Taken(name, done, detail if done else f"data.preprocess.{knob} is not given"))
+
+
+def given(function: Callable[..., CCDData], **arguments: object) -> Step | None:
+    """Return a step with its arguments, or None where one of these isn't there."""
+    if any(argument is None for argument in arguments.values()):
+        return None
+    return functools.partial(function, **arguments)
 
 
 def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bool_] | None = None) -> Record:
@@ -109,37 +120,21 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     DataError
         If a value or section that the header should give isn't there or doesn't fit.
     """
-    header = image.meta
     exposure = as_exposure(image.data, mask=image.mask)
-    exposure.wcs, exposure.meta = image.wcs, header
-    record = Record(exposure, exposure.shape)
-    level = header_number(header, config.saturation, SATURATION_KEYWORDS, knob="saturation")
-    record.take(
-        "saturation",
-        None if level is None else lambda frame: flag_saturated(frame, level=level),
-        detail=f"masked from {level} ADU",
-        lacking="no data.preprocess.saturation",
-    )
+    exposure.wcs, exposure.meta = image.wcs, image.meta
+    level = header_number(image.meta, config.saturation, SATURATION_KEYWORDS, knob="saturation")
+    overscan = header_section(image.meta, config.overscan, OVERSCAN_KEYWORDS, knob="overscan")
+    section = header_section(image.meta, config.trim, TRIM_KEYWORDS, knob="trim")
+    record = Record(exposure, exposure.shape, section=section)
+    record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
     record.take(
         "bad pixels",
-        None if bad_pixels is None else lambda frame: flag_bad(frame, bad_pixels),
-        detail=f"{0 if bad_pixels is None else int(bad_pixels.sum())} masked",
-        lacking="no data.preprocess.bad_pixels",
+        given(flag_bad, bad=bad_pixels),
+        detail=f"{0 if bad_pixels is None else bad_pixels.sum()} masked",
+        knob="bad_pixels",
     )
-    overscan = header_section(header, config.overscan, OVERSCAN_KEYWORDS, knob="overscan")
-    record.take(
-        "overscan",
-        None if overscan is None else lambda frame: remove_overscan(frame, section=overscan),
-        detail=f"median of {overscan} subtracted",
-        lacking="data.preprocess.overscan is none",
-    )
-    section = record.section = header_section(header, config.trim, TRIM_KEYWORDS, knob="trim")
-    record.take(
-        "trim",
-        None if section is None else lambda frame: trim(frame, section=section),
-        detail=f"cut to {section}",
-        lacking="data.preprocess.trim is none",
-    )
+    record.take("overscan", given(remove_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
+    record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
 
 
@@ -154,39 +149,24 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    readout, gain = read_out(image.meta, config), header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="gain")
-    bias, dark, flat = masters.bias, masters.dark, masters.flat
-    record.take(
-        "bias",
-        None if bias is None else lambda frame: remove_bias(frame, bias),
-        detail="master subtracted",
-        lacking="no data.preprocess.bias",
-    )
+    gain = header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="gain")
+    readout = read_out(image.meta, config)
+    seconds = None if masters.dark is None else exposure_seconds(image.meta)
+    record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
     record.take(
         "uncertainty",
-        None if readout is None else lambda frame: add_noise(frame, readout),
+        given(add_noise, readout=readout),
         detail=f"photons and readout, {readout}",
-        lacking="no data.preprocess.gain and read_noise",
+        knob="gain or read_noise",
     )
-    seconds = None if dark is None else exposure_seconds(image.meta)
     record.take(
         "dark",
-        None if dark is None or seconds is None else lambda frame: remove_dark(frame, dark, seconds=seconds),
+        given(remove_dark, master=masters.dark, seconds=seconds),
         detail=f"master subtracted for {seconds} s",
-        lacking="no data.preprocess.dark",
+        knob="dark",
     )
-    record.take(
-        "gain",
-        None if gain is None else lambda frame: to_electrons(frame, gain=gain),
-        detail=f"{gain} electrons per ADU",
-        lacking="no data.preprocess.gain",
-    )
-    record.take(
-        "flat",
-        None if flat is None else lambda frame: divide_flat(frame, flat),
-        detail="divided by master",
-        lacking="no data.preprocess.flat",
-    )
+    record.take("gain", given(to_electrons, gain=gain), detail=f"{gain} electrons per ADU", knob="gain")
+    record.take("flat", given(divide_flat, master=masters.flat), detail="divided by master", knob="flat")
     record.frame = in_single_precision(record.frame)
     return record
 
@@ -254,5 +234,5 @@ def header_section(header: Mapping[str, Any], given: str, keywords: Sequence[str
 
 def write_history(record: Record) -> None:
     """Write the steps into the header of the frame, in their order, as HISTORY."""
-    for step in record.steps:
-        record.frame.header.add_history(f"AstrID {step}")
+    for taken in record.steps:
+        record.frame.header.add_history(f"AstrID {taken}")

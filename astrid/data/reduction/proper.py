@@ -108,31 +108,25 @@ def subtract_properly(
     for name, epoch in (("science", science), ("reference", reference)):
         _check(name, epoch)
     science, reference = _bridged(science, valid), _bridged(reference, valid)
-    margin = max(science.psf.shape[0], reference.psf.shape[0]) // 2 + 1
-    grid = _Grid.around(valid.shape, margin)
+    radius = max(science.psf.shape[0], reference.psf.shape[0]) // 2
+    grid = _Grid.around(valid.shape, radius + 1)
     p_n, p_r = (grid.psf_spectrum(epoch.psf) for epoch in (science, reference))
+    n, r = grid.spectrum(science.image), grid.spectrum(reference.image)
     weight = science.sigma**2 * np.abs(p_r) ** 2 + reference.sigma**2 * np.abs(p_n) ** 2
     zero_point = 1 / math.hypot(science.sigma, reference.sigma)  # eq. 15
-    n, r = grid.spectrum(science.image), grid.spectrum(reference.image)
+    psf = p_r * p_n / (zero_point * np.sqrt(weight))  # eq. 14
     difference = grid.image((p_r * n - p_n * r) / np.sqrt(weight))  # eq. 13
-    psf_spectrum = p_r * p_n / (zero_point * np.sqrt(weight))  # eq. 14
     k_n = np.conj(p_n) * np.abs(p_r) ** 2 / weight  # eq. 29
     k_r = np.conj(p_r) * np.abs(p_n) ** 2 / weight  # eq. 28
-    del weight
     s_n, s_r = grid.image(k_n * n), grid.image(k_r * r)  # eqs. 31 and 33
-    score = s_n - s_r  # eq. 12
-    background_variance = zero_point**2 * grid.power(psf_spectrum)
     variance = grid.variance(k_n, science) + grid.variance(k_r, reference)  # eqs. 26 and 27
     variance += _misregistration_variance(s_r, registration_rms)
-    zero = np.float32(0)
-    return ProperDifference(
-        difference=np.where(valid, difference, zero),
-        score=np.where(valid, score / np.float32(math.sqrt(background_variance)), zero),
-        corrected_score=np.where(valid, score / np.sqrt(variance), zero),  # eq. 25
-        zero_point=zero_point,
-        psf=grid.stamp(psf_spectrum, margin - 1),
-        flux_sigma=1 / math.sqrt(background_variance),
+    flux_sigma = 1 / (zero_point * math.sqrt(grid.power(psf)))
+    difference, score, corrected = (
+        np.where(valid, plane, np.float32(0))
+        for plane in (difference, (s_n - s_r) * np.float32(flux_sigma), (s_n - s_r) / np.sqrt(variance))  # eqs. 12, 25
     )
+    return ProperDifference(difference, score, corrected, zero_point, grid.stamp(psf, radius), flux_sigma)
 
 
 def fit_flux_ratio(science: Epoch, reference: Epoch, *, valid: NDArray[np.bool_]) -> float:

@@ -33,7 +33,7 @@ def register(reference: Record, science: CCDData, config: PreprocessConfig, *, b
         If a frame lacks celestial coordinates, or the two don't show the same stars.
     """
     if config.register == "none":
-        reference.take("register", None, detail="", lacking="data.preprocess.register is none")
+        reference.take("register", None, detail="", knob="register")
         return
     mapping, detail = (
         _by_wcs(reference.frame, science) if config.register == "wcs" else _by_stars(reference.frame, science, box)
@@ -43,7 +43,7 @@ def register(reference: Record, science: CCDData, config: PreprocessConfig, *, b
         "register",
         lambda frame: resample(frame, mapping, shape=science.shape, conserve_flux=config.conserve_flux),
         detail=f"{detail}; noise of neighbours correlates by {along_x:.2f} along x, {along_y:.2f} along y",
-        lacking="",
+        knob="register",
     )
 
 
