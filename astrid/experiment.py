@@ -199,8 +199,8 @@ def open_run(config: Config, run_dir: Path, runtime: Runtime, splits: Splits, le
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
         save_facts(facts, run_dir)
-    if write_histories(splits, run_dir / HISTORIES):
-        tracker.artifact(run_dir / HISTORIES)
+        if write_histories(splits, run_dir / HISTORIES):
+            tracker.artifact(run_dir / HISTORIES)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 

@@ -33,6 +33,9 @@ class Readout:
     gain: float
     read_noise: float
 
+    def __str__(self) -> str:
+        return f"gain {self.gain:g}, read noise {self.read_noise:g} electrons"
+
 
 DEADEST_RESPONSE = 0.1
 """Flat below which a pixel counts as dead, in units of the detector's mean response."""
