@@ -20,7 +20,7 @@ from astrid.config import Config, ConfigError, DataError, RunError, TrackingConf
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
-from astrid.data.fields import Splits, build_splits, check_splits
+from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, write_histories
 from astrid.energy import Factors, Meter, find_factors
 from astrid.evaluate import check_operating_point, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
@@ -210,6 +210,8 @@ def open_run(
     save_config(dataclasses.replace(config, training=fresh), run_dir)  # with what a resume changed
     if not resume:
         save_surroundings(facts.surroundings, run_dir)
+        if write_histories(splits, run_dir / HISTORIES):
+            tracker.artifact(run_dir / HISTORIES)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 

@@ -11,9 +11,10 @@ import pytest
 from astropy.io import fits
 
 from astrid.config import DataError, FramesData
+from astrid.data.background import subtract_background
 from astrid.data.difference import background_sigma
 from astrid.data.frames import Field
-from astrid.data.preprocess import prepare_field, subtract_background
+from astrid.data.preprocess import prepare_field
 from astrid.data.rows import FrameRow, ImageFile, Section
 
 SHAPE = (80, 90)

@@ -16,6 +16,7 @@ from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, Tversky
 from .metrics import PIXEL_FAMILIES, CalibrationKind, MetricsConfig, OperatingKind
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
+from .preprocess import Header, PreprocessConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
 from .sweep import SweepConfig
@@ -45,6 +46,7 @@ __all__ = [
     "EnergyConfig",
     "FocalLoss",
     "FramesData",
+    "Header",
     "LossConfig",
     "MetricsConfig",
     "ModelConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "OperatingKind",
     "OptimizerConfig",
     "PlateauSchedule",
+    "PreprocessConfig",
     "Pruned",
     "RunError",
     "SGDConfig",

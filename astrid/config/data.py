@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from .auto import Auto
 from .checks import check
+from .preprocess import PreprocessConfig
 
 
 @dataclass
@@ -75,6 +76,8 @@ class FramesData(DataConfig):
     """Training tiles an epoch when `crops=random`."""
     background_box: int = 64
     """Edge in pixels of the cells in which the background level is measured; as large as the frame makes one level."""
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    """Steps from raw exposures to frames of one grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

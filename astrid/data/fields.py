@@ -37,12 +37,14 @@ SERVING_KEYS = (
 PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
 """Knobs whose effect is in the manifest's rows and the files' contents, which are hashed themselves."""
 
-MAKERS = ("numpy", "scipy", "astropy", "photutils")
+MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
 """Packages whose versions may change a pixel."""
 
 
 UNIT = "background sigma"
 """What every channel is in, whatever unit the frames were in."""
+HISTORIES = "preprocessing.json"
+"""File of the run folder that tells what was done to the frames of each field."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
         groups={split: [row.field for row in own] for split, own in by_split.items()},
         key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
-        channels=1 if rows[0].reference is None else 3,
+        channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
     )
 
 
@@ -266,6 +268,19 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     versions = [importlib.metadata.version(package) for package in MAKERS]
     text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_histories(splits: Splits, path: Path) -> bool:
+    """Write as JSON, by split and name, what was done to the frames of each field; nothing where nothing was."""
+    told = {
+        f"{split}/{entry.name}": entry.history
+        for split in SPLITS
+        for entry in getattr(splits, split).entries
+        if entry.history
+    }
+    if told:
+        path.write_text(json.dumps(told, indent=1))
+    return bool(told)
 
 
 def check_splits(splits: Splits, *, monitor: str) -> None:

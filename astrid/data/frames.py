@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -85,6 +85,8 @@ class Field:
         True sources, where they are known.
     fwhm_pixels : float or None
         Full width at half maximum of the science PSF, where it is known.
+    history : list of str
+        Steps that were taken and skipped on the way from the files, in order.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Field:
     valid: NDArray[np.bool_]
     sources: Sources | None = None
     fwhm_pixels: float | None = None
+    history: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 from astrid.config import DataError, FramesData
 
 from .frames import ImageInfo, digest_image, inspect_image
+from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile, Pictures, Section
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
@@ -73,7 +74,8 @@ def named(config: FramesData) -> Iterator[None]:
 def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Pictures]]:
     """Read the rows and look into every file; return them with what their science frames are, by row number."""
     rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
-    science = {row.number: _inspect_row(row) for row in rows}
+    on_grid = config.preprocess.register == "none"
+    science = {row.number: _inspect_row(row, on_grid=on_grid) for row in rows}
     for column in ("reference", "target"):
         _refuse_mixed(rows, column)
     pictures = {row.number: _digest_pictures(row) for row in rows}
@@ -100,7 +102,8 @@ def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
         }
         for row in rows
     ]
-    text = json.dumps([described, config.background_box], sort_keys=True)
+    masters = masters_key(config.preprocess, Path(config.root))
+    text = json.dumps([described, config.background_box, masters], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -247,13 +250,16 @@ def _refuse_mixed(rows: Sequence[FrameRow], column: str) -> None:
         )
 
 
-def _inspect_row(row: FrameRow) -> ImageInfo:
-    """Look into every file of a row, compare their shapes, and return what the science frame is."""
+def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
+    """Look into every file of a row, compare their shapes, and return what the science frame is.
+
+    A reference has another shape only where it isn't yet on the grid of the science frame.
+    """
     try:
         infos = {column: inspect_image(image.path, hdu=image.hdu) for column, image in row.images.items()}
         science = infos["science"]
         for column, info in infos.items():
-            if info.shape != science.shape:
+            if info.shape != science.shape and (on_grid or column != "reference"):
                 shapes = f"{_size(info.shape)} where science has {_size(science.shape)}"
                 raise DataError(f"{column} must have the shape of science, got {shapes}; bring them onto one grid")
         if row.section is not None and not row.section.fits_in(science.shape):

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.nddata import CCDData
 from numpy.typing import NDArray
-from photutils.background import Background2D, SExtractorBackground
 from scipy import ndimage
 
 from astrid.config import DataError, FramesData
 
-from .difference import background_sigma, channels_in_sigma, in_sigma, matched_difference
+from .channels import paired_channels, single_channel
+from .exposures import read_exposure, read_reference
 from .frames import Field, read_image, read_plane
 from .rows import FrameRow, ImageFile
-from .stars import find_stars, measure_flux_ratio, measure_fwhm
 
 logger = logging.getLogger(__name__)
 
-_MOST_BAD_PERCENT = 90.0  # of a background cell; with more its level is interpolated from its neighbours
 _TELLTALE_SHARE = 0.5
 
 
@@ -51,10 +46,11 @@ class Labels:
 def prepare_field(row: FrameRow, config: FramesData) -> Field:
     """Read a row's files and bring them into the network's channels: science, or science, reference and difference.
 
-    Each frame has its background subtracted, in cells of `config.background_box`, and is divided by one background
-    sigma, so that the shape of its sources stays as it is. Pixels that are NaN, ignored or without weight are 0 in
-    the image and their values decide nothing; those and the unlabelled ones are not valid. A section is cut out of
-    the frame prepared as a whole: one exposure has one noise, whichever of its parts is looked at.
+    Raw exposures go through the steps of `config.preprocess` first, which the field's history tells. Each frame has
+    its background subtracted, in cells of `config.background_box`, and is divided by one background sigma, so that the
+    shape of its sources stays as it is. Pixels that are NaN, ignored or without weight are 0 in the image and their
+    values decide nothing; those and the unlabelled ones are not valid. A section is cut out of the frame prepared as a
+    whole: one exposure has one noise, whichever of its parts is looked at.
 
     Raises
     ------
@@ -62,22 +58,39 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
         Naming the row.
     """
     try:
-        science = _read(row.science)
-        labels = read_labels(row, shape=science.shape)
-        shown = ~science.mask & ~labels.ignored & _good_pixels(row, shape=science.shape)
+        science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
+        labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
+        shown = ~science.frame.mask & ~labels.ignored & _good_pixels(row, shape=science.raw_shape)[science.cut]
         if row.reference is None:
-            with _named("science", row.science):
-                image, fwhm = _single_channel(science, shown, config.background_box), row.fwhm_pixels
+            image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
         else:
-            reference = _read(row.reference)
-            shown &= ~reference.mask
-            image, fwhm = _paired_channels(row, (science, reference), shown, config.background_box)
+            reference = read_reference(row, science, config)
+            shown &= ~reference.frame.mask
+            image, fwhm = paired_channels(row, (science, reference), shown, config)
+            science.steps += [dataclasses.replace(step, name=f"reference {step.name}") for step in reference.steps]
+        part = _part(row, shown.shape)
     except DataError as error:
         raise DataError(f"{Path(config.manifest).name}, row {row.number} ({row.field}): {error}") from error
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
-    part = (slice(None), slice(None)) if row.section is None else row.section.slices
-    return Field(row.name, image[:, *part], (labels.target & valid)[part], valid[part], fwhm_pixels=fwhm)
+    history = [str(step) for step in science.steps]
+    return Field(
+        row.name, image[:, *part], (labels.target & valid)[part], valid[part], fwhm_pixels=fwhm, history=history
+    )
+
+
+def _part(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:
+    if row.section is None:
+        return slice(None), slice(None)
+    if not row.section.fits_in(shape):
+        raise DataError(
+            f"section {row.section} must lie in the trimmed frame of {shape[1]}x{shape[0]} pixels; make it smaller"
+        )
+    return row.section.slices
+
+
+def _cut(labels: Labels, part: tuple[slice, slice]) -> Labels:
+    return Labels(labels.target[part], labels.ignored[part], labels.unlabelled[part])
 
 
 def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
@@ -92,54 +105,6 @@ def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
     else:
         target = _marked(plane, bits=row.target_bits, codes=row.target_codes)
     return Labels(target & ~ignored & ~unlabelled, ignored, unlabelled)
-
-
-def subtract_background(image: NDArray[np.floating], valid: NDArray[np.bool_], *, box: int) -> NDArray[np.float32]:
-    """Subtract a background that follows the frame over scales larger than the box; 0 where not valid.
-
-    Its level in a cell is the mode as SExtractor estimates it, after clipping at three sigma, and cells are joined
-    by a spline. Cells are as large as the box and fit the frame; a frame smaller than that is one cell.
-
-    Parameters
-    ----------
-    image : (H, W) float
-        Any unit.
-    valid : (H, W) bool
-        True = good pixel; the others' values are never read.
-    box : int
-        Edge of a cell in pixels.
-
-    References
-    ----------
-    Bertin and Arnouts 1996, A&AS 117, 393, doi:10.1051/aas:1996164
-    """
-    cell = tuple(math.ceil(size / max(1, round(size / box))) for size in image.shape)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            background = Background2D(
-                image,
-                cell,
-                mask=~valid,
-                bkg_estimator=SExtractorBackground(),
-                exclude_percentile=_MOST_BAD_PERCENT,
-            ).background
-    except ValueError as error:
-        share = f"{100 * float(valid.mean()):.1f} % of {valid.size}"
-        raise DataError(
-            f"a tenth of the pixels of a background cell must be good in all of science, reference, target, valid and "
-            f"weight together, got {share}; check for NaN, masks and weights of 0"
-        ) from error
-    return np.where(valid, image - background, 0.0).astype(np.float32)
-
-
-@contextmanager
-def _named(column: str, file: ImageFile) -> Iterator[None]:
-    """Say of which column and file an error is."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{column} {file.path.name}: {error}") from error
 
 
 def _read(image: ImageFile) -> CCDData:
@@ -163,44 +128,6 @@ def _marked(plane: NDArray[np.integer], *, bits: int | None, codes: tuple[int, .
     if bits is not None:
         marked = np.asarray((plane.astype(np.uint64) & np.uint64(bits)) != 0)
     return marked
-
-
-def _single_channel(science: CCDData, shown: NDArray[np.bool_], box: int) -> NDArray[np.float32]:
-    return in_sigma(subtract_background(science.data, shown, box=box), shown)[None]
-
-
-def _paired_channels(
-    row: FrameRow, frames: tuple[CCDData, CCDData], shown: NDArray[np.bool_], box: int
-) -> tuple[NDArray[np.float32], float]:
-    """Return science, reference and difference as channels, and the science frame's seeing in pixels."""
-    assert row.reference is not None
-    flat = []
-    for column, file, frame in zip(("science", "reference"), (row.science, row.reference), frames, strict=True):
-        with _named(column, file):
-            flat.append(subtract_background(frame.data, shown, box=box))
-            in_sigma(flat[-1], shown)  # refuses a frame without noise while its name is known
-    new, old = flat
-    scaled, new_fwhm, old_fwhm = _match(row, new, old, shown)
-    residual = matched_difference(new, scaled, science_fwhm=new_fwhm, reference_fwhm=old_fwhm, valid=shown)
-    return channels_in_sigma(new, scaled, residual, shown), new_fwhm
-
-
-def _match(
-    row: FrameRow, new: NDArray[np.float32], old: NDArray[np.float32], shown: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], float, float]:
-    """Return the reference on the science frame's flux scale, and the seeing of both in pixels."""
-    given = (row.fwhm_pixels, row.reference_fwhm_pixels)
-    new_fwhm, old_fwhm = (fwhm or _measured_fwhm(frame, shown) for fwhm, frame in zip(given, (new, old), strict=True))
-    scale = row.reference_scale
-    if scale is None:
-        stars = find_stars(old, shown, sigma=background_sigma(old, shown).sigma)
-        scale = measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=new_fwhm, reference_fwhm=old_fwhm)
-    return old * np.float32(scale), new_fwhm, old_fwhm
-
-
-def _measured_fwhm(frame: NDArray[np.float32], shown: NDArray[np.bool_]) -> float:
-    stars = find_stars(frame, shown, sigma=background_sigma(frame, shown).sigma)
-    return measure_fwhm(frame, shown, stars=stars)
 
 
 def _warn_of_telltale_blanks(row: FrameRow, labels: Labels) -> None:

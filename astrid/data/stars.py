@@ -12,6 +12,8 @@ from photutils.psf import fit_fwhm
 
 from astrid.config import DataError
 
+from .difference import background_sigma
+
 FEWEST_STARS = 3
 """Stars that a measurement needs: the median of three survives one that isn't a star."""
 
@@ -66,6 +68,11 @@ def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars:
             "give it in pixels in the columns fwhm and reference_fwhm"
         )
     return float(np.median(good))
+
+
+def typical_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
+    """Find the stars of a background-subtracted frame and return their width, as `measure_fwhm` does."""
+    return measure_fwhm(image, valid, stars=find_stars(image, valid, sigma=background_sigma(image, valid).sigma))
 
 
 def measure_flux_ratio(

@@ -34,6 +34,7 @@ class FieldEntry:
     valid_pixels: int
     fwhm_pixels: float | None
     sources: dict[str, list[Any]] | None
+    history: list[str]
 
 
 class FieldStore:
@@ -86,7 +87,7 @@ class FieldStore:
         entry = self.entries[number]
         target, valid = self.planes(number).astype(bool)
         sources = None if entry.sources is None else _sources_from_lists(entry.sources)
-        return Field(entry.name, self.image(number), target, valid, sources, entry.fwhm_pixels)
+        return Field(entry.name, self.image(number), target, valid, sources, entry.fwhm_pixels, entry.history)
 
     @property
     def channels(self) -> int:
@@ -148,8 +149,10 @@ def _entry(field: Field, offset: int) -> FieldEntry:
     channels, height, width = field.image.shape
     sources = None if field.sources is None else _sources_to_lists(field.sources)
     positives = int((field.target & field.valid).sum())
+    valid_pixels = int(field.valid.sum())
     return FieldEntry(
-        field.name, channels, height, width, offset, positives, int(field.valid.sum()), field.fwhm_pixels, sources
+        *(field.name, channels, height, width, offset, positives, valid_pixels, field.fwhm_pixels, sources),
+        history=field.history,
     )
 
 

@@ -1,0 +1,238 @@
+"""The order of the steps: from an exposure as it was read to one in electrons with its bad pixels masked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from astropy.nddata import CCDData, StdDevUncertainty
+from numpy.typing import NDArray
+
+from astrid.config import DataError, Header, PreprocessConfig
+
+from ..rows import Section
+from .detector import (
+    Readout,
+    add_noise,
+    as_exposure,
+    divide_flat,
+    flag_bad,
+    flag_saturated,
+    remove_bias,
+    remove_dark,
+    remove_overscan,
+    to_electrons,
+    trim,
+)
+
+Step = Callable[[CCDData], CCDData]
+
+GAIN_KEYWORDS = ("GAIN", "EGAIN")
+READ_NOISE_KEYWORDS = ("RDNOISE", "READNOIS")
+SATURATION_KEYWORDS = ("SATURATE",)
+EXPOSURE_KEYWORDS = ("EXPTIME", "EXPOSURE")
+OVERSCAN_KEYWORDS = ("BIASSEC",)
+TRIM_KEYWORDS = ("TRIMSEC", "DATASEC")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a step: done with `detail`, or skipped because of it."""
+
+    name: str
+    done: bool
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.detail}" if self.done else f"{self.name}: skipped, {self.detail}"
+
+
+@dataclass(frozen=True)
+class Masters:
+    """What calibrates a detector; None where there are no frames for it.
+
+    Attributes
+    ----------
+    bias : CCDData or None
+        ADU.
+    dark : CCDData or None
+        ADU per second.
+    flat : CCDData or None
+        Response, mean 1.
+    bad_pixels : (H, W) bool or None
+        True = bad, of the shape of the raw exposures.
+    """
+
+    bias: CCDData | None = None
+    dark: CCDData | None = None
+    flat: CCDData | None = None
+    bad_pixels: NDArray[np.bool_] | None = None
+
+
+@dataclass
+class Record:
+    """A frame on its way through the steps.
+
+    Attributes
+    ----------
+    frame : CCDData
+    steps : list of Taken
+        What was done to it and what was skipped, in order.
+    raw_shape : (height, width)
+        Of the frame as it was read.
+    section : Section or None
+        Part of that to which it was cut.
+    """
+
+    frame: CCDData
+    raw_shape: tuple[int, int]
+    steps: list[Taken] = field(default_factory=list)
+    section: Section | None = None
+
+    @property
+    def cut(self) -> tuple[slice, slice]:
+        """Rows and columns of the frame as it was read that are left."""
+        return (slice(None), slice(None)) if self.section is None else self.section.slices
+
+    def take(self, name: str, step: Step | None, *, detail: str, knob: str) -> None:
+        """Take a step and say how, or skip it, where it is None, and say which knob it lacks."""
+        if step is not None:
+            self.frame = step(self.frame)
+        done = step is not None
+        self.steps.append(Taken(name, done, detail if done else f"data.preprocess.{knob} is not given"))
+
+
+def given(function: Callable[..., CCDData], **arguments: object) -> Step | None:
+    """Return a step with its arguments, or None where one of these isn't there."""
+    if any(argument is None for argument in arguments.values()):
+        return None
+    return functools.partial(function, **arguments)
+
+
+def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bool_] | None = None) -> Record:
+    """Take an image as it was read, mask what is bad on the detector, subtract the overscan and trim.
+
+    Raises
+    ------
+    DataError
+        If a value or section that the header should give isn't there or doesn't fit.
+    """
+    exposure = as_exposure(image.data, mask=image.mask)
+    exposure.wcs, exposure.meta = image.wcs, image.meta
+    level = header_number(image.meta, config.saturation, SATURATION_KEYWORDS, knob="saturation")
+    overscan = header_section(image.meta, config.overscan, OVERSCAN_KEYWORDS, knob="overscan")
+    section = header_section(image.meta, config.trim, TRIM_KEYWORDS, knob="trim")
+    record = Record(exposure, exposure.shape, section=section)
+    record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
+    record.take(
+        "bad pixels",
+        given(flag_bad, bad=bad_pixels),
+        detail=f"{0 if bad_pixels is None else bad_pixels.sum()} masked",
+        knob="bad_pixels",
+    )
+    record.take("overscan", given(remove_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
+    record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
+    return record
+
+
+def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Record:
+    """Take an image as it was read through all steps of the detector; float32, in electrons where the gain is known.
+
+    The uncertainty is added after the bias, whose counts are no photons, and before the dark current, whose are.
+
+    Raises
+    ------
+    DataError
+        As `start`; also if there is a dark and the header doesn't say how long the exposure was.
+    """
+    record = start(image, config, bad_pixels=masters.bad_pixels)
+    gain = header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="gain")
+    readout = read_out(image.meta, config)
+    seconds = None if masters.dark is None else exposure_seconds(image.meta)
+    record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
+    record.take(
+        "uncertainty",
+        given(add_noise, readout=readout),
+        detail=f"photons and readout, {readout}",
+        knob="gain or read_noise",
+    )
+    record.take(
+        "dark",
+        given(remove_dark, master=masters.dark, seconds=seconds),
+        detail=f"master subtracted for {seconds} s",
+        knob="dark",
+    )
+    record.take("gain", given(to_electrons, gain=gain), detail=f"{gain} electrons per ADU", knob="gain")
+    record.take("flat", given(divide_flat, master=masters.flat), detail="divided by master", knob="flat")
+    record.frame = in_single_precision(record.frame)
+    return record
+
+
+def in_single_precision(frame: CCDData) -> CCDData:
+    """Return a frame whose values and uncertainty are float32, as double ones, which some steps give, gain nothing."""
+    sigma = frame.uncertainty
+    return CCDData(
+        np.asarray(frame.data, dtype=np.float32),
+        mask=frame.mask,
+        unit=frame.unit,
+        uncertainty=None if sigma is None else StdDevUncertainty(np.asarray(sigma.array, dtype=np.float32)),
+        wcs=frame.wcs,
+        meta=frame.meta,
+    )
+
+
+def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
+    """Return gain and read noise of an exposure, or None where one of them isn't given."""
+    gain = header_number(header, config.gain, GAIN_KEYWORDS, knob="gain")
+    read_noise = header_number(header, config.read_noise, READ_NOISE_KEYWORDS, knob="read_noise")
+    return None if gain is None or read_noise is None else Readout(gain, read_noise)
+
+
+def exposure_seconds(header: Mapping[str, Any]) -> float:
+    """Return the duration of an exposure in seconds."""
+    seconds = header_number(header, "header", EXPOSURE_KEYWORDS, knob="dark")
+    assert seconds is not None
+    return seconds
+
+
+def header_number(
+    header: Mapping[str, Any], given: float | Header | None, keywords: Sequence[str], *, knob: str
+) -> float | None:
+    """Return a number that is given, or else is in the header under one of the keywords; None where it is None.
+
+    Raises
+    ------
+    DataError
+        If the header should have it, and has not, or not as a number.
+    """
+    if given != "header":
+        return None if given is None else float(given)
+    found = next((header[keyword] for keyword in keywords if keyword in header), None)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise DataError(
+            f"the header must have a number {' or '.join(keywords)}, got {found!r}; add it, or change "
+            f"data.preprocess.{knob}"
+        )
+    return float(found)
+
+
+def header_section(header: Mapping[str, Any], given: str, keywords: Sequence[str], *, knob: str) -> Section | None:
+    """Return a section that is given, or else is in the header under one of the keywords; None for `none`."""
+    if given != "header":
+        return None if given == "none" else Section.parse(given)
+    found = next((header[keyword] for keyword in keywords if keyword in header), None)
+    if found is None:
+        raise DataError(
+            f"the header must have {' or '.join(keywords)}, got neither; give data.preprocess.{knob}=[x1:x2,y1:y2], "
+            "or none"
+        )
+    return Section.parse(str(found))
+
+
+def write_history(record: Record) -> None:
+    """Write the steps into the header of the frame, in their order, as HISTORY."""
+    for taken in record.steps:
+        record.frame.header.add_history(f"AstrID {taken}")

@@ -1,0 +1,201 @@
+"""Masters from sets of frames: clipped means, in no more memory than is allowed."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from astropy import units
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.stats import mad_std
+from ccdproc import Combiner
+from numpy.typing import NDArray
+
+from astrid.config import DataError
+
+from .detector import Readout, add_noise, remove_bias, remove_dark, with_added_sigma
+
+_BYTES_PER_VALUE = 80
+"""Peak of a clipped combination per pixel of each frame in a band: doubles, masks and the copies of the clipping."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How frames are combined.
+
+    Attributes
+    ----------
+    clip_sigma : float
+        Distance from the median beyond which a value is left out, in sigma.
+    memory_mib : int
+        Memory that a band of all frames may take, in MiB.
+    """
+
+    clip_sigma: float = 5.0
+    memory_mib: int = 256
+
+
+def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
+    """Average frames pixel by pixel after clipping values that lie far from the median.
+
+    Frames come one by one and wait on disk, so that no more than one of them and a band of all of them is in memory.
+    A sigma of the clipping is the scatter between the frames or the stated uncertainty, whichever is larger, since the
+    scatter of a few frames is often small by chance.
+
+    Returns
+    -------
+    CCDData
+        Mean of the values kept, with its uncertainty where all frames have one, masked where none was kept.
+
+    Raises
+    ------
+    DataError
+        If there is no frame, or their shapes or units differ.
+    """
+    with tempfile.TemporaryFile() as file:
+        first, count = _write_all(frames, file)
+        height, width = first.shape
+        stack = np.memmap(file, dtype=np.float32, mode="r", shape=(count, 2, height, width))
+        rows = max(1, rule.memory_mib * 2**20 // (_BYTES_PER_VALUE * count * width))
+        bands = [_clipped_mean(stack[:, :, start : start + rows], rule.clip_sigma) for start in range(0, height, rows)]
+    mean, sigma = np.concatenate(bands, axis=1)
+    empty = np.isnan(mean)
+    master = CCDData(np.where(empty, np.float32(0), mean), mask=empty, unit=first.unit)
+    if first.uncertainty is not None:
+        master.uncertainty = StdDevUncertainty(np.where(empty, np.float32(0), sigma))
+    return master
+
+
+def _write_all(frames: Iterable[CCDData], file: IO[bytes]) -> tuple[CCDData, int]:
+    """Write value and sigma of each frame, NaN where there is none; return the first frame, and how many came."""
+    first: CCDData | None = None
+    count = 0
+    for frame in frames:
+        first = frame if first is None else first
+        if (frame.shape, frame.unit) != (first.shape, first.unit):
+            raise DataError(
+                f"frames of a set must have one shape and unit, got {frame.shape} {frame.unit} after {first.shape} "
+                f"{first.unit}; take out what doesn't belong"
+            )
+        unknown = np.full(frame.shape, np.nan, np.float32)
+        sigma = unknown if frame.uncertainty is None else frame.uncertainty.array
+        values = frame.data if frame.mask is None else np.where(frame.mask, np.nan, frame.data)
+        file.write(np.stack([values, sigma]).astype(np.float32).data)
+        count += 1
+    if first is None:
+        raise DataError("a set must have at least one frame, got none; name files that exist, or leave the step out")
+    file.flush()
+    return first, count
+
+
+def _clipped_mean(stack: NDArray[np.float32], clip_sigma: float) -> NDArray[np.float32]:
+    """Return mean and sigma, (2, rows, W), of a band (N, 2, rows, W) of values and sigmas."""
+    values, sigmas = stack[:, 0], stack[:, 1]
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")  # that masked values, which are NaN, take no part
+        kept = _kept(values, sigmas, clip_sigma)
+        counts = kept.sum(axis=0)
+        mean = np.where(kept, values, 0).sum(axis=0, dtype=np.float64) / counts
+        sigma = np.sqrt(np.where(kept, sigmas**2, 0).sum(axis=0, dtype=np.float64)) / counts
+    return np.stack([mean, sigma]).astype(np.float32)
+
+
+def _kept(values: NDArray[np.float32], sigmas: NDArray[np.float32], clip_sigma: float) -> NDArray[np.bool_]:
+    stated = np.nan_to_num(np.sqrt(np.nanmean(sigmas**2, axis=0)))
+
+    def scatter(data: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
+        found: NDArray[np.floating] = mad_std(data, axis=axis, ignore_nan=True)
+        return np.asarray(np.maximum(np.nan_to_num(found), stated))
+
+    combiner = Combiner(CCDData(value, mask=np.isnan(value), unit=units.adu) for value in values)
+    combiner.sigma_clipping(clip_sigma, clip_sigma, func="median", dev_func=scatter)
+    return np.logical_not(np.ma.getmaskarray(combiner.data_arr))
+
+
+def master_bias(exposures: Iterable[CCDData], *, readout: Readout | None, rule: Combination) -> CCDData:
+    """Combine exposures of no duration, in ADU; the noise of each is that of its readout."""
+    if readout is None:
+        return combine_frames(exposures, rule)
+    sigma = readout.read_noise / readout.gain
+    return combine_frames((with_added_sigma(exposure, sigma) for exposure in exposures), rule)
+
+
+def master_dark(
+    exposures: Iterable[tuple[CCDData, float]],
+    *,
+    bias: CCDData | None,
+    readout: Readout | None,
+    rule: Combination,
+) -> CCDData:
+    """Combine (exposure, seconds) with a closed shutter into the dark current in ADU per second.
+
+    The error of the bias is one for all, so it doesn't average down: it is added once, over the mean duration.
+    """
+    durations: list[float] = []
+
+    def prepared() -> Iterable[CCDData]:
+        for exposure, seconds in exposures:
+            durations.append(_positive(seconds))
+            dark = exposure if bias is None else remove_bias(exposure, _exact(bias))
+            yield _scaled(_noisy(dark, readout), 1 / seconds)
+
+    dark = combine_frames(prepared(), rule)
+    if bias is None or bias.uncertainty is None:
+        return dark
+    return with_added_sigma(dark, bias.uncertainty.array * np.float32(np.mean(1 / np.array(durations))))
+
+
+def master_flat(
+    exposures: Iterable[tuple[CCDData, float]],
+    *,
+    bias: CCDData | None,
+    dark: CCDData | None,
+    readout: Readout | None,
+    rule: Combination,
+) -> CCDData:
+    """Combine (exposure, seconds) of an even light into the relative response of the pixels, whose mean is 1.
+
+    Each exposure is divided by its own median first, so that a sky that brightens doesn't count as noise. The errors
+    of bias and dark are left out of the flat's: they are below its photon noise.
+
+    Raises
+    ------
+    DataError
+        If the median of an exposure is not positive.
+    """
+
+    def prepared() -> Iterable[CCDData]:
+        for exposure, seconds in exposures:
+            flat = exposure if bias is None else remove_bias(exposure, _exact(bias))
+            flat = _noisy(flat, readout)
+            flat = flat if dark is None else remove_dark(flat, _exact(dark), seconds=seconds)
+            level = float(np.median(flat.data[~flat.mask]))
+            if not level > 0:
+                raise DataError(f"a flat must hold light above bias and dark, got a median of {level:g}; leave it out")
+            yield _scaled(flat, 1 / level)
+
+    flat = combine_frames(prepared(), rule)
+    return _scaled(flat, 1 / float(flat.data[~flat.mask].mean(dtype=np.float64)))
+
+
+def _noisy(exposure: CCDData, readout: Readout | None) -> CCDData:
+    return exposure if readout is None else add_noise(exposure, readout)
+
+
+def _exact(master: CCDData) -> CCDData:
+    return CCDData(master.data, mask=master.mask, unit=master.unit)
+
+
+def _scaled(frame: CCDData, factor: float) -> CCDData:
+    sigma = None if frame.uncertainty is None else StdDevUncertainty(frame.uncertainty.array * np.float32(factor))
+    return CCDData(frame.data * np.float32(factor), mask=frame.mask, unit=frame.unit, uncertainty=sigma)
+
+
+def _positive(seconds: float) -> float:
+    if not seconds > 0:
+        raise DataError(f"a dark exposure must last longer than 0 s, got {seconds:g}; mend its header, or leave it out")
+    return seconds

@@ -1,0 +1,182 @@
+"""Steps that undo the detector. Each takes a CCDData and returns another, with its uncertainty and mask carried on.
+
+Masks are True = bad, uncertainties standard deviations in the unit of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units
+from astropy.nddata import CCDData, StdDevUncertainty
+from ccdproc import create_deviation, flat_correct, gain_correct, subtract_bias, subtract_dark, subtract_overscan
+from numpy.typing import NDArray
+
+from astrid.config import DataError
+
+from ..rows import Section
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What turns counts into electrons and their noise.
+
+    Attributes
+    ----------
+    gain : float
+        Electrons per ADU.
+    read_noise : float
+        Electrons.
+    """
+
+    gain: float
+    read_noise: float
+
+    def __str__(self) -> str:
+        return f"gain {self.gain:g}, read noise {self.read_noise:g} electrons"
+
+
+DEADEST_RESPONSE = 0.1
+"""Flat below which a pixel counts as dead, in units of the detector's mean response."""
+
+
+def as_exposure(values: NDArray[np.floating], *, mask: NDArray[np.bool_] | None = None) -> CCDData:
+    """Take (H, W) counts as they were digitised as an exposure in ADU; what is not finite is masked."""
+    bad = ~np.isfinite(values)
+    return CCDData(np.asarray(values, dtype=np.float32), mask=bad if mask is None else bad | mask, unit=units.adu)
+
+
+def flag_saturated(exposure: CCDData, *, level: float) -> CCDData:
+    """Mask pixels at or above the saturation level, in the unit of the exposure; before anything is subtracted."""
+    return _masked(exposure, exposure.data >= level)
+
+
+def flag_bad(exposure: CCDData, bad: NDArray[np.bool_]) -> CCDData:
+    """Mask pixels that are known to be bad.
+
+    Raises
+    ------
+    DataError
+        If the map has another shape than the exposure.
+    """
+    _check_shape("bad_pixels", bad.shape, exposure.shape)
+    return _masked(exposure, bad)
+
+
+def remove_overscan(exposure: CCDData, *, section: Section) -> CCDData:
+    """Subtract the median of the overscan, row by row, or column by column where the strip is wider than high.
+
+    Parameters
+    ----------
+    exposure : CCDData
+        Not yet trimmed.
+    section : Section
+        The overscan strip, in FITS convention.
+
+    Raises
+    ------
+    DataError
+        If the section doesn't lie in the exposure, or has no good pixel.
+    """
+    strip = _part(exposure, section, "overscan")
+    axis = 1 if section.shape[0] >= section.shape[1] else 0
+    if exposure.shape[1 - axis] != section.shape[1 - axis]:
+        raise DataError(
+            f"overscan must run along a whole edge of the exposure of {exposure.shape[1]}x{exposure.shape[0]} pixels, "
+            f"got {section}; widen it"
+        )
+    if bool(strip.mask.all(axis=axis).any()):
+        raise DataError(f"overscan {section} must have good pixels in every line, got none in some; give another strip")
+    level = CCDData(np.nanmedian(_blanked(strip), axis=axis, keepdims=True), unit=strip.unit)
+    return subtract_overscan(exposure, overscan=level, overscan_axis=axis, median=True)
+
+
+def trim(exposure: CCDData, *, section: Section) -> CCDData:
+    """Cut out the part of the detector that sees the sky."""
+    return _part(exposure, section, "trim")
+
+
+def remove_bias(exposure: CCDData, master: CCDData) -> CCDData:
+    """Subtract a master bias, in the unit of the exposure."""
+    _check_shape("bias", master.shape, exposure.shape)
+    return subtract_bias(exposure, master)
+
+
+def add_noise(exposure: CCDData, readout: Readout) -> CCDData:
+    """Add the noise of photons and of readout to the uncertainty.
+
+    After the bias, whose counts are no photons, and before the dark current, whose counts scatter like photons.
+
+    Parameters
+    ----------
+    exposure : CCDData
+        In ADU; what it has as uncertainty, such as that of the bias, is kept and added in squares.
+    """
+    bare = CCDData(exposure.data, unit=exposure.unit)
+    noise = create_deviation(
+        bare,
+        gain=readout.gain * units.electron / units.adu,
+        readnoise=readout.read_noise * units.electron,
+        disregard_nan=True,
+    )
+    return with_added_sigma(exposure, noise.uncertainty.array)
+
+
+def with_added_sigma(exposure: CCDData, sigma: NDArray[np.floating] | float) -> CCDData:
+    """Add an independent standard deviation to the uncertainty, in squares."""
+    before = np.zeros(exposure.shape, np.float32) if exposure.uncertainty is None else exposure.uncertainty.array
+    noisy: CCDData = exposure.copy()
+    noisy.uncertainty = StdDevUncertainty(np.hypot(before, sigma).astype(np.float32))
+    return noisy
+
+
+def remove_dark(exposure: CCDData, master: CCDData, *, seconds: float) -> CCDData:
+    """Subtract the dark current of an exposure of so many seconds; the master holds ADU per second."""
+    _check_shape("dark", master.shape, exposure.shape)
+    return subtract_dark(
+        exposure,
+        master,
+        dark_exposure=1 * units.second,
+        data_exposure=seconds * units.second,
+        scale=True,
+    )
+
+
+def to_electrons(exposure: CCDData, *, gain: float) -> CCDData:
+    """Multiply by the gain in electrons per ADU, image and uncertainty alike."""
+    return gain_correct(exposure, gain * units.electron / units.adu)
+
+
+def divide_flat(exposure: CCDData, master: CCDData) -> CCDData:
+    """Divide by a master flat whose mean is 1; pixels that hardly respond to light are masked."""
+    _check_shape("flat", master.shape, exposure.shape)
+    dead = ~(master.data > DEADEST_RESPONSE)
+    alive = master.copy()
+    alive.data[dead] = 1.0
+    return _masked(flat_correct(exposure, alive, norm_value=1.0), dead)
+
+
+def _masked(exposure: CCDData, bad: NDArray[np.bool_]) -> CCDData:
+    flagged: CCDData = exposure.copy()
+    flagged.mask = bad if exposure.mask is None else exposure.mask | bad
+    return flagged
+
+
+def _blanked(exposure: CCDData) -> NDArray[np.floating]:
+    return np.where(exposure.mask, np.nan, exposure.data)
+
+
+def _part(exposure: CCDData, section: Section, what: str) -> CCDData:
+    if not section.fits_in(exposure.shape):
+        size = f"{exposure.shape[1]}x{exposure.shape[0]}"
+        raise DataError(f"{what} {section} must lie in the exposure of {size} pixels; make it smaller")
+    return exposure[section.slices]
+
+
+def _check_shape(what: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if got != wanted:
+        raise DataError(
+            f"{what} must have the shape of the exposure, {wanted[1]}x{wanted[0]} pixels, got {got[1]}x{got[0]}; "
+            "take frames of the same detector and read-out"
+        )

@@ -1,0 +1,147 @@
+"""Masters of a configuration: made once from its sets of frames, and kept in the cache for the other processes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from astropy.nddata import CCDData, StdDevUncertainty
+from filelock import FileLock
+
+from astrid.config import DataError, PreprocessConfig
+
+from ..frames import read_image, read_plane
+from ..rows import ImageFile
+from .chain import Masters, exposure_seconds, read_out, start
+from .combine import Combination, master_bias, master_dark, master_flat
+
+logger = logging.getLogger(__name__)
+
+SETS = ("bias", "dark", "flat")
+KNOBS = ("overscan", "trim", "gain", "read_noise", "clip_sigma")
+"""Knobs that change the masters; memory changes only how they are made."""
+
+
+def set_files(config: PreprocessConfig, root: Path) -> dict[str, list[ImageFile]]:
+    """Return the files of each set, sorted by name, and the map of bad pixels.
+
+    Raises
+    ------
+    DataError
+        If a name or pattern fits no file.
+    """
+    files = {kind: _matching(getattr(config, kind), root, knob=kind) for kind in SETS}
+    named = [] if config.bad_pixels is None else [config.bad_pixels]
+    return files | {"bad_pixels": _matching(named, root, knob="bad_pixels")}
+
+
+def _matching(patterns: Sequence[str], root: Path, *, knob: str) -> list[ImageFile]:
+    found: list[ImageFile] = []
+    for pattern in patterns:
+        plain = ImageFile.parse(pattern, root)
+        names = [plain.path] if plain.path.is_file() else sorted(plain.path.parent.glob(plain.path.name))
+        if not names:
+            raise DataError(
+                f"data.preprocess.{knob} must name files below data.root, got {pattern!r}, which fits none in {root}; "
+                "check the name, or leave it out"
+            )
+        found += [ImageFile(name, plain.hdu) for name in names]
+    return sorted(set(found), key=str)
+
+
+def masters_key(config: PreprocessConfig, root: Path) -> str:
+    """Return the SHA-256 of what decides the masters: contents of the files, knobs, the code of this package."""
+    files = {kind: [[file.digest(), file.hdu] for file in images] for kind, images in set_files(config, root).items()}
+    knobs = {name: getattr(config, name) for name in KNOBS}
+    code = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    versions = [importlib.metadata.version(package) for package in ("ccdproc", "astropy", "numpy")]
+    text = json.dumps([files, knobs, code, versions], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Masters:
+    """Return the masters of a configuration, from the cache or made; processes that want them at once wait for one.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be used, naming it.
+    """
+    path = cache / f"masters-{masters_key(config, root)[:16]}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            return _read(path)
+        except FileNotFoundError:
+            logger.info("combining calibration frames")
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            logger.warning("%s is damaged and is made again", path)
+        _write(path, make_masters(config, root=root))
+        return _read(path)
+
+
+def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
+    """Combine the sets of frames that a configuration names."""
+    files = set_files(config, root)
+    rule = Combination(config.clip_sigma, config.memory_mib)
+    bad = [read_plane(file.path, hdu=file.hdu) != 0 for file in files["bad_pixels"]]
+    bias, dark, flat = None, None, None
+    if files["bias"]:
+        readout = read_out(_first_header(files["bias"]), config)
+        bias = master_bias((frame for frame, _ in _exposures(files["bias"], config)), readout=readout, rule=rule)
+    if files["dark"]:
+        readout = read_out(_first_header(files["dark"]), config)
+        dark = master_dark(_exposures(files["dark"], config), bias=bias, readout=readout, rule=rule)
+    if files["flat"]:
+        readout = read_out(_first_header(files["flat"]), config)
+        flat = master_flat(_exposures(files["flat"], config), bias=bias, dark=dark, readout=readout, rule=rule)
+    return Masters(bias, dark, flat, bad[0] if bad else None)
+
+
+def _first_header(files: Sequence[ImageFile]) -> dict[str, object]:
+    return dict(read_image(files[0].path, hdu=files[0].hdu).header)
+
+
+def _exposures(files: Sequence[ImageFile], config: PreprocessConfig) -> Iterator[tuple[CCDData, float]]:
+    """Read each exposure, with its overscan subtracted and trimmed, and its duration in seconds."""
+    for file in files:
+        image = read_image(file.path, hdu=file.hdu)
+        try:
+            yield start(image, config).frame, exposure_seconds(image.header)
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
+
+
+def _write(path: Path, masters: Masters) -> None:
+    planes: dict[str, np.ndarray] = {}
+    for kind in SETS:
+        master: CCDData | None = getattr(masters, kind)
+        if master is not None:
+            planes[f"{kind}.data"], planes[f"{kind}.mask"] = master.data, master.mask
+            if master.uncertainty is not None:
+                planes[f"{kind}.sigma"] = master.uncertainty.array
+    if masters.bad_pixels is not None:
+        planes["bad_pixels"] = masters.bad_pixels
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **planes)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path) -> Masters:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
+        found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
+        bad = planes.get("bad_pixels")
+    return Masters(**found, bad_pixels=bad)
+
+
+def _master(planes: np.lib.npyio.NpzFile, kind: str) -> CCDData:
+    sigma = StdDevUncertainty(planes[f"{kind}.sigma"]) if f"{kind}.sigma" in planes else None
+    return CCDData(planes[f"{kind}.data"], mask=planes[f"{kind}.mask"], unit="adu", uncertainty=sigma)

@@ -1,0 +1,127 @@
+"""Claims about masters: true means and errors, deaf to outliers, within their memory, equal to published ones."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.nddata import CCDData
+from photutils.background import Background2D
+from raw_exposures import READOUT, Camera, pull_width
+
+from astrid.config import DataError
+from astrid.data.frames import read_image
+from astrid.data.reduction.combine import Combination, combine_frames, master_bias, master_dark, master_flat
+from astrid.data.reduction.detector import Readout, as_exposure, divide_flat, remove_bias, remove_dark
+
+RULE = Combination()
+
+
+def test_masters_find_bias_dark_and_flat_and_state_their_errors() -> None:
+    camera = Camera()
+    masters = camera.masters()
+    assert pull_width(masters["bias"], camera.bias) == pytest.approx(1, abs=0.02)
+    assert pull_width(masters["dark"], camera.dark / READOUT.gain) == pytest.approx(1, abs=0.02)
+    assert pull_width(masters["flat"], camera.flat) == pytest.approx(1, abs=0.02)
+    assert masters["flat"].data.mean() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 5, 20])
+def test_a_struck_pixel_is_left_out_and_the_others_stay(count: int) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.normal(100, 5, (count, 64, 64)).astype(np.float32)
+    clean = frames.mean(axis=0)
+    frames[0, 10, 20] = 5000
+    sigma = np.full((64, 64), 5, np.float32)
+    stated = [add_sigma(as_exposure(frame), sigma) for frame in frames]
+    master = combine_frames(stated, RULE)
+    assert master.data[10, 20] == pytest.approx(frames[1:, 10, 20].mean(), rel=1e-5)
+    assert master.uncertainty.array[10, 20] == pytest.approx(5 / np.sqrt(count - 1))
+    others = np.ones((64, 64), bool)
+    others[10, 20] = False
+    np.testing.assert_allclose(master.data[others], clean[others], rtol=1e-5)
+
+
+def add_sigma(frame: CCDData, sigma: np.ndarray) -> CCDData:
+    return CCDData(frame.data, mask=frame.mask, unit=frame.unit, uncertainty=sigma, copy=True)
+
+
+def test_masked_values_do_not_count_and_a_pixel_without_any_is_masked() -> None:
+    first, second = as_exposure(np.array([[1.0, np.nan]])), as_exposure(np.array([[np.nan, np.nan]]))
+    master = combine_frames([first, second], RULE)
+    assert master.mask.tolist() == [[False, True]] and master.data.tolist() == [[1, 0]]
+
+
+def test_bands_change_nothing_and_keep_to_their_memory() -> None:
+    frames = [as_exposure(np.random.default_rng(seed).normal(100, 5, (400, 500))) for seed in range(8)]
+    whole = combine_frames(frames, Combination(memory_mib=1000))
+    tracemalloc.start()
+    banded = combine_frames(iter(frames), Combination(memory_mib=8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(banded.data, whole.data)
+    assert peak < (8 + 5 * 400 * 500 * 4 / 2**20) * 2**20
+
+
+def test_frames_of_different_shapes_and_empty_sets_are_refused() -> None:
+    with pytest.raises(DataError, match="one shape and unit"):
+        combine_frames([as_exposure(np.ones((3, 3))), as_exposure(np.ones((3, 4)))], RULE)
+    with pytest.raises(DataError, match="at least one frame"):
+        combine_frames([], RULE)
+
+
+def test_dark_and_flat_refuse_what_cannot_be_scaled() -> None:
+    frame = as_exposure(np.zeros((3, 3)))
+    with pytest.raises(DataError, match="longer than 0 s"):
+        master_dark([(frame, 0.0)], bias=None, readout=None, rule=RULE)
+    with pytest.raises(DataError, match="light above bias and dark"):
+        master_flat([(frame, 1.0)], bias=None, dark=None, readout=None, rule=RULE)
+
+
+class Huntsman:
+    """Raw frames of a camera, and the masters that its observatory published for it."""
+
+    readout = Readout(gain=1.144744515419006, read_noise=1.7)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "huntsman_raw_calib"
+        if not self.folder.is_dir():
+            pytest.skip(f"{self.folder} is needed")
+        settings = {"readout": self.readout, "rule": RULE}
+        self.bias = master_bias([self.raw("bias")], **settings)
+        self.dark = master_dark([(self.raw("dark"), 300.0)], bias=self.bias, **settings)
+        self.flat = master_flat([(self.raw("flat"), 300.0)], bias=self.bias, dark=self.dark, **settings)
+
+    def raw(self, kind: str) -> CCDData:
+        return as_exposure(read_image(self.folder / f"{kind}_0.fits.gz").data)
+
+    def published(self, name: str) -> np.ndarray:
+        return np.asarray(read_image(next(self.folder.glob(f"{name}_14_*")), hdu=1).data[:800, :800])
+
+
+@pytest.fixture(scope="module")
+def huntsman(sample_data: Path) -> Huntsman:
+    return Huntsman(sample_data)
+
+
+def test_the_published_master_dark_is_reproduced(huntsman: Huntsman) -> None:
+    assert np.mean(np.abs(huntsman.dark.data - huntsman.published("dark")) < 1e-3) >= 0.999
+
+
+def test_the_published_master_flat_is_reproduced(huntsman: Huntsman) -> None:
+    assert np.median(np.abs(huntsman.flat.data / huntsman.published("flat") - 1)) < 0.005
+
+
+def test_the_flat_flattens_the_background_of_a_real_exposure(huntsman: Huntsman) -> None:
+    before = remove_dark(remove_bias(huntsman.raw("science"), huntsman.bias), huntsman.dark, seconds=300)
+    after = divide_flat(before, huntsman.flat)
+    assert unevenness(after) < 0.92 * unevenness(before)
+
+
+def unevenness(frame: CCDData) -> float:
+    """Return the span of the middle 80 % of the background's levels, in units of their median."""
+    levels = Background2D(frame.data, 64, mask=frame.mask).background_mesh
+    low, middle, high = np.percentile(levels, [10, 50, 90])
+    return float((high - low) / middle)
