@@ -24,7 +24,7 @@ def draw_fields(rng: Generator, fields: int) -> FieldCounts:
     positives, negatives = (np.stack([_count(logits) for logits in part]) for part in (bright, dark))
     objects = _draw_objects(rng, hardness)
     names = [str(number) for number in range(fields)]
-    return FieldCounts(names, positives, negatives, objects, "", _sum_pixels(positives, negatives))
+    return FieldCounts(names, positives, negatives, objects, "", pixels=_sum_pixels(positives, negatives))
 
 
 def _count(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from astrid.baselines import Comparison, MaskRival, compare
-from astrid.baselines.comparison import compare_detectors, tally_detectors
+from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
 from astrid.baselines.masks import compare_masks
@@ -72,7 +72,8 @@ def network(stores: tuple[FieldStore, FieldStore]) -> ObjectTally:
 
 @pytest.fixture(scope="module")
 def comparison(stores: tuple[FieldStore, FieldStore], network: ObjectTally) -> Comparison:
-    found = compare_detectors(*stores, network=network, network_threshold=0.6, config=CONFIG)
+    thresholds = chosen_thresholds(stores[0], config=CONFIG)
+    found = compare_detectors(stores[1], thresholds=thresholds, network=network, network_threshold=0.6, config=CONFIG)
     assert found is not None
     return found
 
@@ -170,11 +171,13 @@ def test_cosmic_rays_are_taken_out_with_their_rims_and_sources_stay() -> None:
 
 def test_without_a_difference_or_sources_nothing_is_compared(tmp_path: Path, network: ObjectTally) -> None:
     flat = store(tmp_path / "flat", [field(0, channels=2)])
-    assert compare_detectors(flat, flat, network=network, network_threshold=0.6, config=CONFIG) is None
+    thresholds = chosen_thresholds(flat, config=CONFIG)
+    assert compare_detectors(flat, thresholds=thresholds, network=network, network_threshold=0.6, config=CONFIG) is None
     empty = field(0)
     nothing = Sources(*(np.zeros(0),) * 4, [])
     bare = store(tmp_path / "bare", [Field("e", empty.image, empty.target, empty.valid, nothing, FWHM)])
-    assert compare_detectors(bare, bare, network=network, network_threshold=0.6, config=CONFIG) is None
+    thresholds = chosen_thresholds(bare, config=CONFIG)
+    assert compare_detectors(bare, thresholds=thresholds, network=network, network_threshold=0.6, config=CONFIG) is None
 
 
 def histogram(fields: FieldStore, *, scale: float) -> PixelHistogram:

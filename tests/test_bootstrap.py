@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from astrid.metrics.bootstrap import draw_weights, percentile_levels, resample_fields, save_fields
+from astrid.metrics.bootstrap import draw_weights, load_fields, percentile_levels, resample_fields, save_fields
+from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectCounts
 from astrid.metrics.per_field import COARSE_BINS, FieldCounter, FieldCounts
@@ -50,7 +51,8 @@ def new_counter(rules: str = "", *, scale: float = 1.0, logit_threshold: float |
     seen = PixelHistogram(bins=2**21, limit=40.0, device="cpu")
     logits, target = draw(200_000, 1600, spread=2.0, seed=99)
     seen.update(torch.from_numpy(logits) * scale, torch.from_numpy(target), torch.ones(200_000, dtype=torch.bool))
-    return FieldCounter(seen, rules=rules, logit_threshold=logit_threshold)
+    chosen = None if logit_threshold is None else Chosen(logit_threshold, None)
+    return FieldCounter(seen, rules=rules, chosen=chosen)
 
 
 def test_fields_weighted_once_give_the_average_precision_of_all_pixels() -> None:
@@ -171,11 +173,24 @@ def test_the_file_holds_counts_and_resamples(tmp_path: Path) -> None:
     counts = made(5)
     save_fields(tmp_path / "one.npz", counts, resample_fields(counts, resamples=100, seed=4))
     with np.load(tmp_path / "one.npz", allow_pickle=False) as arrays:
-        assert set(arrays) >= {"names", "positives", "negatives", "objects", "fingerprint", "seed", "levels"}
+        assert set(arrays) >= {"names", "positives", "negatives", "objects_counts", "fingerprint", "seed", "levels"}
         assert arrays["resampled_auprc"].shape == (100,)
         assert int(arrays["seed"]) == 4
         assert arrays["names"].tolist() == counts.names
         assert np.array_equal(arrays["positives"], counts.positives)
+
+
+def test_what_was_kept_of_the_fields_is_read_back(tmp_path: Path) -> None:
+    counter = new_counter(logit_threshold=0.5)
+    counted(counter, 0)
+    counted(counter, 1)
+    counts = counter.counts(detected(np.array([[3, 1, 2], [1, 0, 0]])))
+    save_fields(tmp_path / "one.npz", counts, None)
+    found = load_fields(tmp_path / "one.npz")
+    assert (found.names, found.fingerprint) == (counts.names, counts.fingerprint)
+    np.testing.assert_equal(vars(found.objects), vars(counts.objects))
+    np.testing.assert_equal(vars(found.pixels), vars(counts.pixels))
+    np.testing.assert_equal([found.positives, found.starts], [counts.positives, counts.starts])
 
 
 def test_sixty_four_fields_are_resampled_in_seconds() -> None:

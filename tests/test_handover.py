@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from astrid.handover import run_tables
+from astrid.metrics.objects import ObjectCounts
 from astrid.metrics.per_field import FieldCounts
 
 
 def fields(**scores: list[float | None]) -> FieldCounts:
     counts = np.array([[0, 2], [0, 0]]), np.array([[5, 1], [7, 0]])
-    return FieldCounts(["a", "b"], *counts, np.array([[1, 0, 2], [0, 0, 1]]), "ab", scores=scores)
+    detected = np.array([[1, 0, 2], [0, 0, 1]])
+    objects = ObjectCounts(detected, np.array([8, 7]), np.array([0]), np.array([9.0]), np.array([0.2]))
+    return FieldCounts(["a", "b"], *counts, objects, "ab", scores=scores)
 
 
 def test_a_field_has_its_pixels_its_detections_and_its_own_scores() -> None:

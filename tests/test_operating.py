@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 
 from astrid.config import MetricsConfig
 from astrid.metrics.chosen import OperatingPoint
-from astrid.metrics.objects import ObjectTally
+from astrid.metrics.objects import ObjectTally, _FieldTally
 from astrid.metrics.operating import choose_operating_point, detection_threshold, operating_metrics
 
 
@@ -25,8 +25,9 @@ def config(kind: Any, target: float | None = None) -> MetricsConfig:
 def tally(hits: list[int], false_alarms: list[int], *, pixels: int = 1_000_000) -> ObjectTally:
     """Counts at thresholds 0.1, 0.2, ..."""
     made = ObjectTally([(1 + number) / 10 for number in range(len(hits))], min_pixels=1)
-    made.hits, made.false_alarms = np.array(hits), np.array(false_alarms)
-    made.misses, made.valid_pixels = max(hits) - made.hits, pixels
+    found = np.arange(max(hits)) < np.array(hits)[:, None]
+    field = _FieldTally(np.ones(max(hits)), np.where(found, 0.0, np.nan), np.array(false_alarms), pixels)
+    made._fields.append(field)
     return made
 
 

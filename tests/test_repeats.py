@@ -338,7 +338,7 @@ def test_a_cross_validation_tests_every_field_once(folded: Path) -> None:
     splits = {"train": 8, "val": 2, "test": 2}
     assert sorted(names) == sorted(f"{split}-{index:05d}" for split, count in splits.items() for index in range(count))
     metrics = json.loads((folded / "metrics.json").read_text())
-    objects = sum(np.load(folded / f"f{fold}/test_fields.npz")["objects"].sum(axis=0) for fold in range(3))
+    objects = sum(np.load(folded / f"f{fold}/test_fields.npz")["objects_counts"].sum(axis=0) for fold in range(3))
     assert metrics["test/completeness"] == pytest.approx(objects[0] / (objects[0] + objects[1]))
     assert metrics["test/auprc_low"] < metrics["test/auprc"] < metrics["test/auprc_high"]
     assert read_folder(folded).status == "FINISHED"
