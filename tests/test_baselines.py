@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from astrid.baselines import Comparison, MaskRival, compare
+from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
@@ -228,6 +228,25 @@ def test_what_is_compared_follows_the_catalogue_and_the_knob(
     frames = store(tmp_path / "frames", [field(1, channels=1, catalogue=False)])
     masks = compare(evaluation(None, histogram(frames, scale=0.2)), val=frames, test=frames, config=CONFIG)
     assert isinstance(masks, MaskRival)
+
+
+def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_run(
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally
+) -> None:
+    val, test = stores
+    seen = evaluation(network, histogram(test, scale=0.2))
+    own = compare(seen, val=val, test=test, config=CONFIG)
+    assert isinstance(own, Comparison)
+    again = compare_as_chosen(seen, test, chosen={"test/auprc": 0.9} | own.metrics(), config=CONFIG)
+    assert again is not None
+    assert again.metrics() == own.metrics()
+    one = {"sep/detection_threshold": own.metrics()["sep/detection_threshold"]}
+    alone = compare_as_chosen(seen, test, chosen=one, config=CONFIG)
+    assert alone is not None
+    assert [rival.name for rival in alone.judged] == ["sep"]
+    for chosen in ({}, {"sep/detection_threshold": 1.2345}):  # none, and one that no detector tries
+        assert compare_as_chosen(seen, test, chosen=chosen, config=CONFIG) is None
+    assert compare_as_chosen(seen, test, chosen=one, config=MetricsConfig(bins=4096, baselines=False)) is None
 
 
 def test_thresholds_rise_and_reach_beyond_cosmic_rays() -> None:

@@ -37,7 +37,11 @@ def test_completeness_is_drawn_for_any_number_of_sources_all_found_or_none(share
 
 
 def test_completeness_without_sources_is_drawn():
-    completeness_figure(np.array([3.0, 9.0]), np.zeros(1, int), np.zeros(1, int), snr50=None).canvas.draw()
+    figure = completeness_figure(np.array([3.0, 9.0]), np.zeros(1, int), np.zeros(1, int), snr50=None)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ((points, *_),) = axes.containers
+    assert points.get_xydata().tolist() == []
 
 
 def test_rivals_and_the_limit_are_lines_of_their_own():

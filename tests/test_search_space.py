@@ -42,3 +42,5 @@ def test_what_no_trial_can_have_is_refused(searched: dict[str, list[Any]], fixed
 )
 def test_what_a_trial_can_have_is_taken(searched: dict[str, list[Any]], fixed: list[str]) -> None:
     check_searched(searched, fixed)
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr"):  # what is right doesn't hide what is wrong
+        check_searched({**searched, "optimizer.lrr": [1e-4, 1e-2]}, fixed)

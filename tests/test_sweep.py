@@ -489,10 +489,19 @@ def test_directions_must_be_those_of_the_objectives(wanted: list[Any], overrides
         check_objectives(wanted, load(overrides))
 
 
-def test_directions_that_fit_the_objectives_are_taken() -> None:
-    check_objectives(["maximize"], load())
-    check_objectives(["minimize"], load(["training.monitor=val/loss"]))
-    check_objectives(["maximize", "minimize"], load(["sweep.second_objective=energy"]))
+@pytest.mark.parametrize(
+    ("fit", "overrides"),
+    [
+        (["maximize"], []),
+        (["minimize"], ["training.monitor=val/loss"]),
+        (["maximize", "minimize"], ["sweep.second_objective=energy"]),
+    ],
+)
+def test_directions_that_fit_are_taken_and_their_opposites_refused(fit: list[Any], overrides: list[str]) -> None:
+    check_objectives(fit, load(overrides))
+    opposite = {"maximize": "minimize", "minimize": "maximize"}
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.direction"):
+        check_objectives([opposite[one] for one in fit], load(overrides))
 
 
 def test_a_point_that_is_tried_again_keeps_its_seed_and_the_next_ones_theirs(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def compare_detectors(
     test : FieldStore
         Fields with a catalogue.
     thresholds : mapping of str to float
-        In sigma, by name of the detector; those without are left out.
+        In sigma, by name of the detector; those without, or with one that is not among its own, are left out.
     network : ObjectTally
         What the network showed on the test fields.
     network_threshold : float
@@ -147,9 +147,9 @@ def compare_detectors(
     if test.channels <= DIFFERENCE:
         log.info("no detector is compared: the fields have no difference of science and reference")
         return None
-    detectors = [one for one in DETECTORS if one.name in thresholds]
+    detectors = [one for one in DETECTORS if thresholds.get(one.name) in one.thresholds]
     if not detectors:
-        log.info("no detector is compared: none has a threshold that validation fields chose")
+        log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
     shown = tally_detectors(test, detectors, config=config)
     judged = [judge_detector(one, shown[one.name], threshold=thresholds[one.name]) for one in detectors]
