@@ -16,6 +16,7 @@ from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, Tversky
 from .metrics import MetricsConfig
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
+from .packets import AlertsData
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
 from .sweep import SweepConfig
@@ -28,6 +29,7 @@ __all__ = [
     "AdamConfig",
     "AdamWConfig",
     "AlertsConfig",
+    "AlertsData",
     "AugmentConfig",
     "Auto",
     "BCEDiceLoss",

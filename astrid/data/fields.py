@@ -1,4 +1,4 @@
-"""Prepare the fields of every split, from the simulated sky or from real frames, or find them in the cache.
+"""Prepare the fields of every split, from the simulated sky, real frames or alert packets, or find them in the cache.
 
 Nothing here needs torch, so that the processes which prepare fields start fast and stay small.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ from typing import Any
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
-from . import difference, manifest, preprocess, simulate
+from . import alert_rows, alerts, difference, manifest, preprocess, simulate
 from .frames import Field
+from .splits import SPLITS
 from .store import FieldStore, cached_store
 
-SPLITS = ("train", "val", "test")
 SERVING_KEYS = ("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch")
 """Knobs that change how fields are served but not the fields."""
 
-PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
-"""Knobs whose effect is in the manifest's rows and the files' contents, which are hashed themselves."""
+PLACE_KEYS = ("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed")
+"""Knobs whose effect is in the rows of manifest or packets and the files' contents, which are hashed themselves."""
 
 MAKERS = ("numpy", "scipy", "astropy", "photutils")
 """Packages whose versions may change a pixel."""
@@ -64,6 +64,9 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
         case FramesData():
             makers, key = _real(config, receptive_field_pixels)
             description = f"frames of {Path(config.manifest).name}, split by {config.split_unit}"
+        case AlertsData():
+            makers, key = _alerts(config)
+            description = f"alert packets of {Path(config.packets).name}, unlabelled {config.unlabelled}"
         case _:
             raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
     cache = _open_cache(config.cache)
@@ -82,7 +85,7 @@ def _open_cache(name: str) -> Path:
     return Path(name)
 
 
-def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
+def _parallel(makers: Iterable[Callable[[], Field]]) -> Iterator[Field]:
     """Make fields on all cores, in order, holding only a few at a time."""
     try:
         yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
@@ -90,7 +93,7 @@ def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
 
-Makers = dict[str, list[Callable[[], Field]]]
+Makers = dict[str, Collection[Callable[[], Field]]]
 
 
 def _simulated(config: SimulatedData) -> tuple[Makers, str]:
@@ -110,6 +113,12 @@ def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]
     }
     contents = manifest.fingerprint_rows(rows, config)
     return makers, fingerprint(config, contents=contents)
+
+
+def _alerts(config: AlertsData) -> tuple[Makers, str]:
+    rows = alert_rows.list_alerts(config)
+    makers: Makers = {split: alerts.AlertFields(rows, config, split) for split in SPLITS}
+    return makers, fingerprint(config, contents=alert_rows.fingerprint_alerts(rows))
 
 
 class FieldMaker:
