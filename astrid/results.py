@@ -86,7 +86,7 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
     hardware, versions = hardware_facts(runtime), package_versions()
     data = type(config.data).__name__.removesuffix("Data").lower()
     tags = {
-        "task": getattr(config.data, "target", "frames"),
+        "task": getattr(config.data, "target", data),
         "data": splits.description,
         "data.fingerprint": splits.fingerprint,
         "git.commit": git.commit or "unknown",

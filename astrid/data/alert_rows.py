@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _LEAST_VALID = 0.5
 _LEAST_SHIFT = 3  # pixels by which a crop must be able to move to either side
+_MARGIN = 4  # pixels between a candidate and the edge of its crop
 _PEAK_HALF = 1  # pixels around the candidate in which its peak is looked for
 
 
@@ -191,10 +192,10 @@ def reason_unusable(alert: Alert, *, crop_size: int) -> str | None:
 
     A crop must be able to move, and the middle of the stamps, which is in all crops, must be known and have noise.
     """
-    least = crop_size + 2 * _LEAST_SHIFT
-    if min(alert.difference.shape) < least:
-        return f"stamps below data.crop_size + {2 * _LEAST_SHIFT} = {least} pixels, in which no crop could move"
-    middle = tuple(slice(max(edge - crop_size, 0), min(crop_size, edge)) for edge in alert.difference.shape)
+    ranges = crop_ranges(alert, crop_size=crop_size)
+    if any(high - low < 2 * _LEAST_SHIFT for low, high in ranges):
+        return f"stamps below data.crop_size + {2 * _LEAST_SHIFT} pixels, in which a crop can't move; lower it"
+    middle = tuple(slice(high, low + crop_size) for low, high in ranges)
     if alert.valid[middle].mean() < _LEAST_VALID:
         return "less than half of the pixels in the middle of all stamps known"
     for stamp in (alert.science, alert.template, alert.difference):
@@ -203,6 +204,15 @@ def reason_unusable(alert: Alert, *, crop_size: int) -> str | None:
         except DataError:
             return "a stamp without background noise"
     return None
+
+
+def crop_ranges(alert: Alert, *, crop_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the lowest and highest y0 and x0 of crops that lie in the stamps and have the candidate well inside."""
+    places = zip((alert.y, alert.x), alert.difference.shape, strict=True)
+    rows, columns = (
+        (max(0, round(at) + _MARGIN + 1 - crop_size), min(edge - crop_size, round(at) - _MARGIN)) for at, edge in places
+    )
+    return rows, columns
 
 
 def _width(alert: Alert) -> float | None:

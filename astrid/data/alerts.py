@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from astrid.config import AlertsData, DataError
 
-from .alert_rows import AlertRow
+from .alert_rows import AlertRow, crop_ranges
 from .difference import channels_in_sigma
 from .frames import Field, Sources
 from .packets import Record, read_records
@@ -76,7 +76,7 @@ def prepare_alert(alert: Alert, row: AlertRow, config: AlertsData, *, crop: int)
     """
     rng = np.random.default_rng([config.crop_seed, row.number, crop])
     size = config.crop_size
-    y0, x0 = (int(rng.integers(0, edge - size, endpoint=True)) for edge in alert.difference.shape)
+    y0, x0 = (int(rng.integers(*ends, endpoint=True)) for ends in crop_ranges(alert, crop_size=size))
     cut = slice(y0, y0 + size), slice(x0, x0 + size)
     valid = alert.valid[cut]
     image = channels_in_sigma(alert.science[cut], alert.template[cut], alert.difference[cut], valid)
