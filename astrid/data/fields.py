@@ -154,7 +154,8 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     knobs = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)
     }
-    code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    package = Path(__file__).parent
+    code = [path.read_text() for path in sorted(package.rglob("*.py")) if path.parent != package / "archives"]
     versions = [importlib.metadata.version(package) for package in MAKERS]
     text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
