@@ -42,11 +42,16 @@ SCHEMA = {
 }
 
 
-def stamp(image: NDArray[np.float32]) -> dict[str, Any]:
-    """Pack an image as ZTF does."""
+def fits_content(image: NDArray[np.float32]) -> bytes:
+    """The content of a FITS file."""
     stream = io.BytesIO()
     fits.PrimaryHDU(image).writeto(stream)
-    return {"fileName": "stamp.fits.gz", "stampData": gzip.compress(stream.getvalue(), mtime=0)}
+    return stream.getvalue()
+
+
+def stamp(image: NDArray[np.float32]) -> dict[str, Any]:
+    """Pack an image as ZTF does."""
+    return {"fileName": "stamp.fits.gz", "stampData": gzip.compress(fits_content(image), mtime=0)}
 
 
 def packet(number: int, *, real: bool = True, shape: tuple[int, int] = (EDGE, EDGE), **changed: Any) -> dict[str, Any]:

@@ -49,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/fetched"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="say what would come, and fetch nothing")
     parser.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files at once (%(default)s)")
-    parser.add_argument(
-        "--tries", type=_positive, default=5, metavar="N", help="attempts that bring nothing (%(default)s)"
-    )
+    parser.add_argument("--tries", type=_positive, default=5, metavar="N", help="vain attempts at a file (%(default)s)")
     parser.add_argument(
         "--timeout", type=_positive_float, default=60.0, metavar="S", help="longest silence (%(default)s s)"
     )

@@ -85,7 +85,7 @@ class Patient(HTTPAdapter):
         timeout: Any = None,
         verify: Any = True,
         cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
+        proxies: dict[str, str] | None = None,
     ) -> requests.Response:
         """Send a request; retry what may pass, and hold back all requests to a host that asks for a pause."""
         host = urlsplit(request.url or "").netloc

@@ -30,7 +30,7 @@ class PanStarrs:
     def plan(self, wanted: Wanted) -> list[Product]:
         """List the images of each filter that cover a place."""
         timed = wanted.since is not None or wanted.until is not None
-        query = {
+        query: dict[str, str | float] = {
             "ra": wanted.place.ra,
             "dec": wanted.place.dec,
             "filters": "".join(wanted.bands) or "grizy",

@@ -189,15 +189,14 @@ class Transfer:
 
     def finish(self) -> Fetched:
         """Check the size and the digest that the server named, and give the file its name."""
-        known = State.load(self.state)
-        stated = {size for size in (self.size_bytes, known and known.size_bytes) if size is not None}
-        size = self.part_bytes
-        if known is not None and known.size_bytes is not None and size < known.size_bytes:
+        size, known = self.part_bytes, State.load(self.state) or State(self.url, "", None, "")
+        if known.size_bytes is not None and size < known.size_bytes:
             raise BrokenError(f"{size} of {known.size_bytes} bytes came")
-        if any(size != expected for expected in stated):
-            self.drop()
-            raise BrokenError(f"{size} bytes came where the archive states {' and '.join(map(str, sorted(stated)))}")
-        if known is not None and known.digest and not self._matches(known.digest):
+        for stated in (self.size_bytes, known.size_bytes):
+            if stated not in (None, size):
+                self.drop()
+                raise BrokenError(f"{size} bytes came where the archive states {stated}")
+        if known.digest and not self._matches(known.digest):
             self.drop()
             raise BrokenError(f"its checksum isn't that which the server names ({known.digest})")
         sha256 = _hexdigest(self.part, "sha256")

@@ -19,7 +19,10 @@ _COLUMNS = ("field", "ccdid", "qid", "filtercode", "imgtypecode", "filefracday",
 
 @dataclass
 class Ztf:
-    """Found through astroquery's client of IRSA's Image Bulk Exchange; paths as in irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html."""
+    """Found through astroquery's client of IRSA's Image Bulk Exchange.
+
+    Paths are those of irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html.
+    """
 
     adapter: Patient
     server: str = "https://irsa.ipac.caltech.edu/ibe"
