@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,6 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         start, wanted = 0, call.headers.get("range", "")
         if self.archive.has_ranges and wanted and call.headers.get("if-range") in (None, tag):
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if start >= len(content):
+            self.refuse("416")
+            return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -191,7 +195,7 @@ def play_panstarrs(server: ArchiveServer, *, bands: str = "gr") -> list[str]:
         return "\n".join([header, *lines]).encode()
 
     server.answers[f"{host}/cgi-bin/ps1filenames.py"] = table
-    server.answers[f"{host}/cgi-bin/fitscut.cgi"] = lambda query: picture(hash(query["red"]) % 1000)
+    server.answers[f"{host}/cgi-bin/fitscut.cgi"] = lambda query: picture(zlib.crc32(query["red"].encode()) % 1000)
     for ra in range(360):
         for number, band in enumerate(bands):
             server.answers[f"{host}{stem({'ra': str(ra)}, band)}"] = picture(10 * ra + number)
@@ -207,7 +211,9 @@ def play_mast(server: ArchiveServer, observations: list[dict[str, Any]], product
         paging = {"page": 1, "pageSize": 50000, "pagesFiltered": 1, "rows": len(lines)}
         return json.dumps({"status": "COMPLETE", "msg": "", "data": lines, "fields": fields, "paging": paging}).encode()
 
-    columns = {name: {} for name in ("obs_collection", "dataproduct_type", "dataRights")}
+    columns: dict[str, Any] = {
+        name: {"type": "string"} for name in ("obs_collection", "dataproduct_type", "dataRights")
+    }
     columns |= {"filters": {"separator": ";"}, "t_min": {"vot.datatype": "double"}}
 
     def invoke(query: dict[str, str]) -> bytes:

@@ -6,10 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import requests
-
-from astrid.config import RunError
-
 from .http import ArchiveError
 
 
@@ -17,18 +13,17 @@ from .http import ArchiveError
 def asking(archive: str) -> Iterator[None]:
     """Ask an archive through astroquery; an answer that makes no sense becomes one message.
 
-    astroquery would keep answers for a week, errors among them, and warns of searches that find nothing.
+    OSError is that of requests, and of tables whose text is taken for the name of a file. The cache is off because it
+    would keep answers for a week, errors among them.
     """
     from astroquery import cache_conf
     from astroquery.exceptions import InvalidQueryError, RemoteServiceError, TableParseError
 
-    odd = (requests.RequestException, InvalidQueryError, RemoteServiceError, TableParseError, TimeoutError)
+    odd = (InvalidQueryError, RemoteServiceError, TableParseError, OSError, ValueError, KeyError, TypeError)
     with warnings.catch_warnings(), cache_conf.set_temp("cache_active", False):
         warnings.simplefilter("ignore")
         try:
             yield
-        except RunError:
-            raise
-        except (*odd, ValueError, KeyError, TypeError) as error:
+        except odd as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise ArchiveError(f"{archive} answers a search with something that makes no sense ({reason})") from error

@@ -142,9 +142,12 @@ class Collection:
         if not path.is_file():
             return {}
         names = [field.name for field in fields(Entry)]
+        if not path.read_bytes().endswith(b"\n"):  # a kill cut the last line
+            with path.open("a") as stream:
+                stream.write("\n")
         with path.open(newline="") as stream:
             reader = csv.DictReader(stream)
             if reader.fieldnames != names:
                 raise DataError(f"{path} must be a record of astrid fetch, got {reader.fieldnames}; move it away")
-            whole = [line for line in reader if None not in line and None not in line.values()]  # a kill may cut one
+            whole = [line for line in reader if None not in line and None not in line.values()]
         return {line["file"]: Entry(**line) for line in whole}

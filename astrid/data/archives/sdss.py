@@ -42,7 +42,7 @@ class Sdss:
         place = wanted.place
         query = " ".join(_FIELDS.format(limit=wanted.limit, ra=place.ra, dec=place.dec).split())
         with asking("SDSS"):
-            table = self.client.query_sql(query, data_release=RELEASE)
+            table = self.client.query_sql(query, data_release=RELEASE, cache=False)
             rows = [] if table is None else list(table)
             products = [self._product(row, band, wanted) for row in rows for band in wanted.bands or tuple(_BANDS)]
         return products[: wanted.limit]

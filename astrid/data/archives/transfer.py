@@ -148,7 +148,7 @@ class Transfer:
         """Ask for what is missing, and write what comes."""
         known, start = State.load(self.state), self.part_bytes
         headers = {"Accept-Encoding": "identity"}  # or the bytes that come aren't those of the file
-        if known is None or known.url != self.url or not known.validator:
+        if known is None or known.url != self.url or not known.validator or start > (known.size_bytes or start):
             start = 0
         elif start and start == known.size_bytes:
             return
