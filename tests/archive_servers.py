@@ -184,7 +184,7 @@ def play_panstarrs(server: ArchiveServer, *, bands: str = "gr") -> list[str]:
     header = "projcell subcell ra dec filter mjd type filename shortname badflag"
 
     def stem(query: dict[str, str], band: str) -> str:
-        return f"/rings.v3.skycell/{float(query['ra']):.0f}/stack.{band}.unconv.fits"
+        return f"/rings.v3.skycell/2069/{float(query['ra']):.0f}.stack.{band}.unconv.fits"
 
     def table(query: dict[str, str]) -> bytes:
         lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 import time
@@ -62,7 +63,7 @@ def test_panstarrs_has_a_stack_of_each_filter_as_cutout_or_frame(server: Archive
     assert "size=240&" in cutouts[0].url and "fitscut.cgi" in cutouts[0].url
     assert cutouts[0].size_bytes is not None and 0 <= cutouts[0].size_bytes - 4 * 240**2 < 6 * 2880
     frames = found(server, "panstarrs")
-    assert frames[0].url.endswith("/rings.v3.skycell/10/stack.g.unconv.fits")
+    assert frames[0].url.endswith("/rings.v3.skycell/2069/10.stack.g.unconv.fits")
     assert len(frames) == 3 and not frames[0].is_made
     asked = server.asked("ps1images.stsci.edu/cgi-bin/ps1filenames.py")
     assert [call.query["type"] for call in asked] == ["stack", "stack"]
@@ -365,8 +366,8 @@ def products_of(server: ArchiveServer, count: int) -> list[Product]:
 def download(server: ArchiveServer, folder: Path, products: list[Product], *, parallel: int = 3) -> Outcome:
     adapter = Patient(HASTY)
     collection = Collection(folder)
-    missing = [product for product in products if not collection.holds(product)]
-    return Downloader(collection, open_session(adapter), adapter, parallel).fetch(missing, lambda product, size: None)
+    downloader = Downloader(collection, open_session(adapter), adapter, parallel)
+    return downloader.fetch(collection.missing(products), lambda product, size: None)
 
 
 def test_many_files_come_at_once_but_never_more_than_the_limit(server: ArchiveServer, tmp_path: Path) -> None:
@@ -401,6 +402,16 @@ def test_what_is_here_and_unchanged_is_not_fetched_again(server: ArchiveServer, 
     assert {product.name for product in download(server, tmp_path, products).fetched} == {"1.fits", "2.fits"}
     assert (tmp_path / "ztf" / "1.fits").read_bytes() == picture(1)
     assert len(server.calls) == 2
+
+
+def test_a_file_never_takes_the_place_of_another_of_its_name(server: ArchiveServer, tmp_path: Path) -> None:
+    one, two = products_of(server, 2)
+    two = dataclasses.replace(two, name=one.name)
+    with pytest.raises(RunError, match=r"0\.fits is that of .*/0\.fits and .*/1\.fits; fetch into two folders"):
+        Collection(tmp_path).missing([one, two])
+    download(server, tmp_path, [one])
+    with pytest.raises(RunError, match="files must have names of their own"):
+        Collection(tmp_path).missing([two])
 
 
 def test_a_record_that_a_kill_cut_short_is_still_read(server: ArchiveServer, tmp_path: Path) -> None:

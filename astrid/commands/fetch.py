@@ -4,7 +4,7 @@
   astrid fetch panstarrs "M 101" "M 51" "M 81" --size 300 --output data/ps1
   astrid fetch ztf "10.684 41.269" --size 600 --bands r --since 2020-01-01 --limit 20 --output data/ztf
   astrid fetch hst "M 16" --bands F657N --output data/hst              whole frames, as without --size elsewhere
-  astrid fetch skyview --places places.txt --size 600 --bands "DSS2 Red" --output data/dss
+  astrid fetch skyview @places.txt --size 600 --bands "DSS2 Red" --output data/dss
 
 The same command again goes on where it was stopped: files that are whole are known by their checksum, others are
 continued. A server that is busy is waited for. In the end the folder has the files, fetched.csv (source, time, filter
@@ -37,8 +37,12 @@ _DAY_ZERO = date(1858, 11, 17).toordinal()  # modified Julian day 0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("archive", choices=ARCHIVES, help="where from")
-    parser.add_argument("place", nargs="*", metavar="PLACE", help="degrees, sexagesimal, or an object's name; quoted")
-    parser.add_argument("--places", type=Path, metavar="FILE", help="a place a line, besides those given")
+    parser.add_argument(
+        "place",
+        nargs="+",
+        metavar="PLACE",
+        help="degrees, sexagesimal or an object's name, quoted; @FILE has one a line",
+    )
     parser.add_argument("--size", type=_positive_float, metavar="ARCSEC", help="edge of cutouts; without: whole frames")
     parser.add_argument(
         "--bands", default="", metavar="A,B", help="filters (SkyView: surveys), as the archive has them"
@@ -61,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..data.archives.download import ask_sizes
     from ..data.archives.http import Patience, Patient, open_session
 
-    texts = read_places(arguments)
+    texts = read_places(arguments.place)
     adapter = Patient(Patience(tries=arguments.tries, timeout_seconds=arguments.timeout))
     session = open_session(adapter)
     archive = open_archive(arguments.archive, session, adapter)
@@ -74,26 +78,29 @@ def run(arguments: argparse.Namespace) -> int:
     return fetch(products, arguments, adapter)
 
 
-def read_places(arguments: argparse.Namespace) -> list[str]:
-    """Return what the command line and its file name, each once.
+def read_places(given: list[str]) -> list[str]:
+    """Return the places that the command line and its files name, each once; lines that start with # are comments.
 
     Raises
     ------
     ConfigError
-        If there is nothing.
+        If a file can't be read or has none.
     """
-    texts = list(arguments.place)
-    if arguments.places is not None:
-        try:
-            lines = arguments.places.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"--places must be a text file, got {arguments.places} ({error}); name another"
-            ) from error
-        texts += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not texts:
-        raise ConfigError('PLACE must be given, got none; try "10.684 41.269", "M 31" or --places FILE')
+    texts: list[str] = []
+    for text in given:
+        texts += _read_lines(Path(text[1:])) if text.startswith("@") else [text]
     return list(dict.fromkeys(texts))
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"PLACE @{path} must be a text file, got an error ({error}); name another") from error
+    places = [line for line in lines if line and not line.startswith("#")]
+    if not places:
+        raise ConfigError(f'PLACE @{path} must have a place a line, got none; write "10.684 41.269" or "M 31" into it')
+    return places
 
 
 def check_ability(archive: Archive, arguments: argparse.Namespace) -> None:
@@ -180,14 +187,14 @@ def fetch(products: list[Product], arguments: argparse.Namespace, adapter: Patie
     collection = Collection(arguments.output)
     outcome = Outcome()
     with collection.held():
-        missing = [product for product in products if not collection.holds(product)]
+        missing = collection.missing(products)
         check_room(arguments.output, missing)
         downloader = Downloader(collection, open_session(adapter), adapter, arguments.parallel)
         try:
             with bar(missing) as show:
                 outcome = downloader.fetch(missing, show)
         except UnreachableError as error:
-            rest = sum(not collection.holds(product) for product in products)
+            rest = len(collection.missing(products))
             raise RunError(
                 f"{error} {rest} of {len(products)} files are missing; what was fetched stays in {arguments.output}, "
                 "and the same command goes on"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -69,13 +69,30 @@ class Collection:
     def holds(self, product: Product) -> bool:
         """Tell whether a product is here, unchanged since it was fetched."""
         path, entry = self.path(product), self.entries.get(f"{product.archive}/{product.name}")
-        if entry is None or entry.url != product.url or not path.is_file():
+        if entry is None or not path.is_file():
             return False
         with path.open("rb") as stream:
             same = hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
         if not same:
             logger.warning("%s is not what was fetched: its checksum changed; it is fetched again", path)
         return same
+
+    def missing(self, products: Sequence[Product]) -> list[Product]:
+        """Return the products that aren't here.
+
+        Raises
+        ------
+        RunError
+            If two files have one name: the later would take the place of the earlier.
+        """
+        urls = {name: entry.url for name, entry in self.entries.items()}
+        for product in products:
+            first = urls.setdefault(f"{product.archive}/{product.name}", product.url)
+            if first != product.url:
+                both = f"{first} and {product.url}"
+                rule = "files must have names of their own"
+                raise RunError(f"{rule}, but {product.name} is that of {both}; fetch into two folders")
+        return [product for product in products if not self.holds(product)]
 
     def add(self, product: Product, fetched: Fetched) -> None:
         """Take a file in that is here whole.
