@@ -250,6 +250,7 @@ def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> N
     save_config(load(), tmp_path)
     command = command.replace("outputs/runs/<run>", str(tmp_path))
     command = command.replace("data.root=DIR", f"data.root={tmp_path}").replace("FILE.csv", "fields.csv")
+    command = command.replace("data.packets=DIR", f"data.packets={tmp_path}")
     combinations = 4 if "model.depth=2,3 model.filters=8,16" in command else 1
     assert check_command_line(shlex.split(command)) == combinations
 
