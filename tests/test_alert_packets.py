@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import itertools
 import logging
 import shutil
 import tarfile
@@ -23,10 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from astrid.config import AlertsData, DataError
-from astrid.data.alert_rows import AlertRow, draw_alert_splits, list_alerts
+from astrid.data.alert_rows import AlertRow, draw_alert_splits, fingerprint_alerts, list_alerts
 from astrid.data.alerts import AlertCrop, AlertFields, prepare_alert
 from astrid.data.difference import channels_in_sigma
-from astrid.data.fields import build_splits, check_splits
+from astrid.data.fields import build_splits, check_splits, fingerprint
 from astrid.data.frames import Field
 from astrid.data.packets import packet_files, read_records
 from astrid.data.surveys import read_alert
@@ -157,10 +156,10 @@ def test_packets_near_each_other_share_a_split(places: list[tuple[float, float]]
     rows = [row_of(number, ra=ra, dec=dec) for number, (ra, dec) in enumerate([*apart, *places])]
     near = [row_of(1000 + row.number, ra=row.ra, dec=max(row.dec - 0.02, -90), label=None) for row in rows]
     drawn = draw_alert_splits([*rows, *near], AlertsData(packets="a", split_seed=seed))
-    for one, two in itertools.combinations(drawn, 2):
-        separation = SkyCoord(one.ra, one.dec, unit="deg").separation(SkyCoord(two.ra, two.dec, unit="deg"))
-        if separation < 119 * units.arcsec:
-            assert one.split == two.split
+    on_sky = SkyCoord([row.ra for row in drawn], [row.dec for row in drawn], unit="deg")
+    close = on_sky[:, None].separation(on_sky[None, :]) < 119 * units.arcsec
+    splits = np.array([row.split for row in drawn])
+    assert (splits[:, None] == splits[None, :])[close].all()
     assert {row.split for row in drawn if row.label == "positive"} == {"train", "val", "test"}
 
 
@@ -231,18 +230,31 @@ def test_a_tar_archive_and_a_folder_hold_the_same_packets_as_their_files(tmp_pat
     assert len(one) == 6
 
 
-def test_prepared_fields_are_found_again_wherever_the_packets_lie(tmp_path: Path) -> None:
-    knobs = {"cache": str(tmp_path / "cache"), "crop_size": 32, "tile_size": 32}
-    splits = build_splits(of(night(tmp_path / "a.avro"), **knobs), receptive_field_pixels=9, announce=quiet)
+def test_prepared_fields_are_those_of_the_packets(tmp_path: Path) -> None:
+    config = of(night(tmp_path / "a.avro"), cache=str(tmp_path / "cache"), crop_size=32, tile_size=32)
+    splits = build_splits(config, receptive_field_pixels=9, announce=quiet)
     check_splits(splits, monitor="val/auprc")
     assert [len(splits.train), len(splits.val), len(splits.test)] == [4 * 8, 2, 2]
-    assert splits.train.image(0).shape == (3, 32, 32)
+    calls = list(AlertFields(list_alerts(config), config, "test"))
+    for number, call in enumerate(calls):
+        np.testing.assert_array_equal(splits.test.image(number), call().image)
+        np.testing.assert_array_equal(splits.test.field(number).target, call().target)
+
+
+def test_the_fingerprint_follows_the_packets_and_what_is_decided_about_them(tmp_path: Path) -> None:
+    def key(place: Path, **knobs: Any) -> str:
+        config = of(place, **knobs)
+        return fingerprint(config, contents=fingerprint_alerts(list_alerts(config)))
+
     (tmp_path / "other").mkdir()
+    night(tmp_path / "a.avro")
+    before = key(tmp_path / "a.avro")
     shutil.move(tmp_path / "a.avro", tmp_path / "other" / "b.avro")
-    moved = build_splits(of(tmp_path / "other", **knobs), receptive_field_pixels=9, announce=quiet)
-    assert moved.fingerprint == splits.fingerprint
-    changed = build_splits(of(tmp_path / "other", **knobs, split_seed=1), receptive_field_pixels=9, announce=quiet)
-    assert changed.fingerprint != splits.fingerprint
+    assert key(tmp_path / "other") == before
+    assert key(tmp_path / "other", cache="elsewhere", batch_size=2) == before
+    labels = write_labels(tmp_path / "labels.csv", *(f"{number},x,real" for number in range(8)))
+    for changed in ({"split_seed": 1}, {"crop_seed": 1}, {"fwhm_pixels": 3.0}, {"labels": labels}):
+        assert key(tmp_path / "other", **changed) != before, changed
 
 
 def test_a_run_on_packets_ends_with_metrics_of_its_objects(tmp_path: Path) -> None:
@@ -396,20 +408,14 @@ def test_every_packet_that_lacks_something_is_refused(tmp_path: Path) -> None:
 ZTF, RUBIN = "ztf_alerts_2018/ztf_20181128.avro", "lsst_alerts_2026a/lsst_20260309.parquet"
 
 
-def test_known_minor_planets_of_a_real_night_are_those_of_its_table(sample_data: Path) -> None:
+def test_a_real_night_has_the_minor_planets_of_its_table_in_all_splits(
+    sample_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with (sample_data / "ztf_alerts_2018" / "labels.csv").open() as stream:
-        table = {int(line["candid"]): line["label"] for line in csv.DictReader(stream)}
-    found = {}
-    for record in read_records(sample_data / ZTF):
-        alert = read_alert(record, of(sample_data))
-        found[alert.number] = "sso" if alert.solar_system else ""
-    assert found == table
-    assert Counter(found.values())["sso"] == 143
-
-
-def test_a_real_night_fills_all_splits(sample_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+        known = {int(line["candid"]) for line in csv.DictReader(stream) if line["label"] == "sso"}
     rows = list_alerts(of(sample_data / ZTF))
-    assert len(rows) == 497
+    assert {row.number for row in rows if row.label == "positive"} == known
+    assert (len(rows), len(known)) == (497, 143)
     assert "left out 1 packets" in caplog.text
     assert Counter(row.split for row in rows if row.label) == {"train": 87, "val": 28, "test": 28}
     seeing = {row.exposure: row.fwhm_pixels for row in rows}
