@@ -38,14 +38,15 @@ class Call:
 class ArchiveServer:
     """Answers by `host/path`; each request to a path takes the next of its troubles, if there is one.
 
-    Troubles: an HTTP status (`429`, `503`, or `429 Retry-After 2`), `half` a body, `silence` until `mend`, `cut`
-    before any answer, `lie` about the digest. With `versions` set, entity tags and contents change with it.
+    Troubles: an HTTP status (`429`, `503`, or `429 Retry-After 2`), `half` a body, `silence` to the end, `cut`
+    before any answer, `lie` about the digest, `shifted` by a byte from the part that was asked for.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
     troubles: dict[str, list[str]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     has_ranges: bool = True
+    names_digests: bool = True
     slow_seconds: float = 0.0
     mended: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -109,6 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         start, wanted = 0, call.headers.get("range", "")
         if self.archive.has_ranges and wanted and call.headers.get("if-range") in (None, tag):
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        start += trouble == "shifted"
         if start >= len(content):
             self.refuse("416")
             return
@@ -118,7 +120,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.archive.has_ranges:
             self.send_header("ETag", tag)
         digest = hashlib.sha256(b"lie" if trouble == "lie" else content).digest()
-        self.send_header("Repr-Digest", f"sha-256=:{base64.b64encode(digest).decode()}:")
+        if self.archive.names_digests:
+            self.send_header("Repr-Digest", f"sha-256=:{base64.b64encode(digest).decode()}:")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if call.method != "HEAD":

@@ -221,6 +221,13 @@ def test_a_part_of_another_version_is_thrown_away(server: ArchiveServer, tmp_pat
     assert (tmp_path / "a.fits").read_bytes() == picture(2, edge=200)
 
 
+def test_another_part_than_was_asked_for_is_not_taken(server: ArchiveServer, tmp_path: Path) -> None:
+    server.names_digests = False
+    server.troubles["archive.example/a.fits"] = ["half", "shifted"]
+    fetch(tmp_path / "a.fits")
+    assert (tmp_path / "a.fits").read_bytes() == whole(server)
+
+
 def test_a_server_without_ranges_sends_everything_again(server: ArchiveServer, tmp_path: Path) -> None:
     server.has_ranges = False
     server.troubles["archive.example/a.fits"] = ["half"]
