@@ -39,7 +39,8 @@ class ArchiveServer:
     """Answers by `host/path`; each request to a path takes the next of its troubles, if there is one.
 
     Troubles: an HTTP status (`429`, `503`, or `429 Retry-After 2`), `half` a body, `silence` to the end, `cut`
-    before any answer, `lie` about the digest, `shifted` by a byte from the part that was asked for.
+    before any answer, `lie` about the digest, `shifted` by a byte from the part that was asked for,
+    `little` of it, as a part that is whole in itself.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -114,18 +115,19 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(content):
             self.refuse("416")
             return
+        end = (start + len(content)) // 2 if trouble == "little" else len(content)
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         if self.archive.has_ranges:
             self.send_header("ETag", tag)
         digest = hashlib.sha256(b"lie" if trouble == "lie" else content).digest()
         if self.archive.names_digests:
             self.send_header("Repr-Digest", f"sha-256=:{base64.b64encode(digest).decode()}:")
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
         if call.method != "HEAD":
-            self.write(content[start:], trouble)
+            self.write(content[start:end], trouble)
 
     def write(self, body: bytes, trouble: str) -> None:
         if trouble == "half":

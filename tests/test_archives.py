@@ -228,6 +228,13 @@ def test_another_part_than_was_asked_for_is_not_taken(server: ArchiveServer, tmp
     assert (tmp_path / "a.fits").read_bytes() == whole(server)
 
 
+def test_a_server_that_gives_a_little_at_a_time_is_asked_for_the_rest(server: ArchiveServer, tmp_path: Path) -> None:
+    server.troubles["archive.example/a.fits"] = ["half", "little", "little"]
+    fetch(tmp_path / "a.fits")
+    assert (tmp_path / "a.fits").read_bytes() == whole(server)
+    assert all("range" in call.headers for call in server.calls[1:]) and len(server.calls) == 4
+
+
 def test_a_server_without_ranges_sends_everything_again(server: ArchiveServer, tmp_path: Path) -> None:
     server.has_ranges = False
     server.troubles["archive.example/a.fits"] = ["half"]
@@ -317,8 +324,10 @@ def test_trouble_that_stays_fails_that_file_with_one_message(
 ) -> None:
     server.has_ranges = False  # or half and half would come to the whole
     server.troubles["archive.example/a.fits"] = [trouble] * 30
+    began = time.monotonic()
     with pytest.raises(ArchiveError) as caught:
         fetch(tmp_path / "a.fits")
+    assert time.monotonic() - began < 8  # the time-out is 0.4 s
     assert not isinstance(caught.value, UnreachableError)
     assert "3 times; try again later" in str(caught.value)
     assert "\n" not in str(caught.value)
