@@ -79,8 +79,8 @@ def test_a_stamp_cut_by_the_edge_of_its_chip_keeps_its_candidate_in_the_middle(
 def test_a_crop_is_an_exact_part_of_the_stamps_and_the_same_each_time() -> None:
     config = AlertsData(packets="a", crop_size=32)
     alert = read_alert(packet(5), config)
-    field = prepare_alert(alert, row_of(5), config, crop=2)
-    again = prepare_alert(alert, row_of(5), config, crop=2)
+    field = prepare_alert(alert, row_of(5), config=config, crop=2)
+    again = prepare_alert(alert, row_of(5), config=config, crop=2)
     np.testing.assert_array_equal(field.image, again.image)
     assert field.sources is not None
     x0, y0 = 31 - int(field.sources.x[0]), 31 - int(field.sources.y[0])
@@ -92,7 +92,7 @@ def test_a_crop_is_an_exact_part_of_the_stamps_and_the_same_each_time() -> None:
 def test_candidates_land_anywhere_in_their_crops_with_the_same_probability() -> None:
     config = AlertsData(packets="a", crop_size=48)
     alert = read_alert(packet(5), config)
-    crops = [prepare_alert(alert, row_of(5), config, crop=crop) for crop in range(512)]
+    crops = [prepare_alert(alert, row_of(5), config=config, crop=crop) for crop in range(512)]
     places = np.array([[field.sources.x[0], field.sources.y[0]] for field in crops if field.sources is not None])
     for axis in places.T:
         counts = np.array([Counter(axis)[place] for place in range(16, 32)])
@@ -103,7 +103,7 @@ def test_candidates_land_anywhere_in_their_crops_with_the_same_probability() -> 
 def test_a_positive_is_a_disc_around_the_candidate_where_its_light_is() -> None:
     config = AlertsData(packets="a")
     for crop in range(8):
-        field = prepare_alert(read_alert(packet(9), config), row_of(9), config, crop=crop)
+        field = prepare_alert(read_alert(packet(9), config), row_of(9), config=config, crop=crop)
         assert field.sources is not None
         y, x = np.unravel_index(field.image[2].argmax(), field.target.shape)
         assert (x, y) == (field.sources.x[0], field.sources.y[0])
@@ -117,7 +117,7 @@ def test_a_positive_is_a_disc_around_the_candidate_where_its_light_is() -> None:
 def test_a_candidate_nobody_labelled_is_seen_and_scored_as_configured(unlabelled: Any, scored: bool) -> None:
     config = AlertsData(packets="a", unlabelled=unlabelled)
     alert = read_alert(packet(9, real=False), config)
-    field = prepare_alert(alert, row_of(9, label=None), config, crop=0)
+    field = prepare_alert(alert, row_of(9, label=None), config=config, crop=0)
     y, x = np.unravel_index(field.image[2].argmax(), field.target.shape)
     assert field.image[2, y, x] > 20
     assert field.valid[y, x] == scored
@@ -127,7 +127,7 @@ def test_a_candidate_nobody_labelled_is_seen_and_scored_as_configured(unlabelled
 
 def test_a_bogus_candidate_is_scored_as_negative() -> None:
     config = AlertsData(packets="a")
-    field = prepare_alert(read_alert(packet(9), config), row_of(9, label="negative"), config, crop=0)
+    field = prepare_alert(read_alert(packet(9), config), row_of(9, label="negative"), config=config, crop=0)
     assert field.valid.all() and not field.target.any()
 
 
@@ -235,7 +235,7 @@ def test_prepared_fields_are_those_of_the_packets(tmp_path: Path) -> None:
     splits = build_splits(config, receptive_field_pixels=9, announce=quiet)
     check_splits(splits, monitor="val/auprc")
     assert [len(splits.train), len(splits.val), len(splits.test)] == [4 * 8, 2, 2]
-    calls = list(AlertFields(list_alerts(config), config, "test"))
+    calls = list(AlertFields(list_alerts(config), config, split="test"))
     for number, call in enumerate(calls):
         np.testing.assert_array_equal(splits.test.image(number), call().image)
         np.testing.assert_array_equal(splits.test.field(number).target, call().target)
@@ -434,7 +434,7 @@ def test_rubin_packets_bring_their_psf_and_uncertainty(sample_data: Path) -> Non
         height, width = alert.difference.shape
         assert abs(alert.x - (width - 1) / 2) < 1.5 and abs(alert.y - (height - 1) / 2) < 1.5
     rows = list_alerts(of(sample_data / RUBIN, crop_size=24))
-    fields = AlertFields(rows, of(sample_data / RUBIN, crop_size=24), "test")
+    fields = AlertFields(rows, of(sample_data / RUBIN, crop_size=24), split="test")
     for call in fields:
         field = call()
         assert field.image.shape == (3, 24, 24)

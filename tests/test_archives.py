@@ -41,7 +41,7 @@ def local_server() -> Iterator[ArchiveServer]:
 
 def found(server: ArchiveServer, name: str, **wanted: Any) -> list[Product]:
     adapter = Patient(HASTY)
-    return open_archive(name, open_session(adapter), adapter).plan(Wanted(M31, **wanted))
+    return open_archive(name, session=open_session(adapter), adapter=adapter).plan(Wanted(M31, **wanted))
 
 
 def fetch(path: Path, url: str = FILE, **known: Any) -> Fetched:

@@ -68,14 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
     texts = read_places(arguments.place)
     adapter = Patient(Patience(tries=arguments.tries, timeout_seconds=arguments.timeout))
     session = open_session(adapter)
-    archive = open_archive(arguments.archive, session, adapter)
+    archive = open_archive(arguments.archive, session=session, adapter=adapter)
     check_ability(archive, arguments)
-    products = plan(archive, texts, arguments)
+    products = plan(archive, texts, arguments=arguments)
     products = ask_sizes(products, session, parallel=arguments.parallel)
     print(describe(products))
     if arguments.dry_run:
         return 0
-    return fetch(products, arguments, adapter)
+    return fetch(products, arguments, adapter=adapter)
 
 
 def read_places(given: list[str]) -> list[str]:
@@ -121,7 +121,7 @@ def check_ability(archive: Archive, arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--since and --until: {name} can't be asked for times; leave them out")
 
 
-def plan(archive: Archive, texts: list[str], arguments: argparse.Namespace) -> list[Product]:
+def plan(archive: Archive, texts: list[str], *, arguments: argparse.Namespace) -> list[Product]:
     """Ask the archive what it has at each place; a file that two places share is listed once.
 
     Raises
@@ -172,7 +172,7 @@ def _amount(products: list[Product]) -> str:
     return f"{len(products)} file{'s' if len(products) > 1 else ''}{size}{rest}"
 
 
-def fetch(products: list[Product], arguments: argparse.Namespace, adapter: Patient) -> int:
+def fetch(products: list[Product], arguments: argparse.Namespace, *, adapter: Patient) -> int:
     """Fetch what isn't here yet, with a bar, and write the manifest of what is.
 
     Raises

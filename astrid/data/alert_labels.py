@@ -31,12 +31,12 @@ def read_labels(path: Path, config: AlertsData) -> dict[int, Label]:
             if column is None or "label" not in (reader.fieldnames or ()):
                 rule = f"a column label and one of {', '.join(_ID_COLUMNS)}"
                 raise DataError(f"{path.name} must have {rule}, got {reader.fieldnames}; add them")
-            return _labels_by_number(path, reader, column, config)
+            return _labels_by_number(path, reader, column=column, config=config)
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path.name} must be a comma-separated table in UTF-8 ({error}); save it as one") from error
 
 
-def _labels_by_number(path: Path, reader: csv.DictReader[str], column: str, config: AlertsData) -> dict[int, Label]:
+def _labels_by_number(path: Path, reader: csv.DictReader[str], *, column: str, config: AlertsData) -> dict[int, Label]:
     meaning: dict[str, Label] = {"": None}
     meaning.update(dict.fromkeys(config.positive_labels, "positive"))
     meaning.update(dict.fromkeys(config.negative_labels, "negative"))

@@ -152,7 +152,7 @@ class PacketReader:
         """Yield the packets of a file that can be used; stop at the first that is damaged, or name those."""
         try:
             for place, record in enumerate(read_records(file)):
-                row = self._row(file, place, record)
+                row = self._row(file, record, place=place)
                 if row is not None:
                     yield row
         except DataError as error:
@@ -160,7 +160,7 @@ class PacketReader:
                 raise DataError(f"{error}; data.damaged=skip leaves what is damaged out") from error
             logger.warning("left out the rest of a file: %s", error)
 
-    def _row(self, file: Path, place: int, record: Record) -> AlertRow | None:
+    def _row(self, file: Path, record: Record, *, place: int) -> AlertRow | None:
         try:
             alert = read_alert(record, self.config)
         except DataError as error:

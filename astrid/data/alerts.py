@@ -21,7 +21,7 @@ from .surveys import Alert, read_alert
 class AlertFields(Collection[Callable[[], Field]]):
     """The calls that make the fields of one split; their packets are read as they are asked for, file after file."""
 
-    def __init__(self, rows: Sequence[AlertRow], config: AlertsData, split: Split) -> None:
+    def __init__(self, rows: Sequence[AlertRow], config: AlertsData, *, split: Split) -> None:
         self.rows = {(row.file, row.place): row for row in rows if row.split == split}
         self.crops = config.crops_per_alert if split == "train" else 1
         self.config = config
@@ -53,12 +53,12 @@ class AlertCrop:
     def __call__(self) -> Field:
         """Make the field."""
         try:
-            return prepare_alert(read_alert(self.record, self.config), self.row, self.config, crop=self.crop)
+            return prepare_alert(read_alert(self.record, self.config), self.row, config=self.config, crop=self.crop)
         except DataError as error:
             raise DataError(f"{self.row.file}, packet {self.row.number}: {error}") from error
 
 
-def prepare_alert(alert: Alert, row: AlertRow, config: AlertsData, *, crop: int) -> Field:
+def prepare_alert(alert: Alert, row: AlertRow, *, config: AlertsData, crop: int) -> Field:
     """Cut a crop at a random place out of the stamps, and bring it into the network's channels.
 
     Stamps have their candidate in the middle, which a network would learn instead of what a candidate looks like. The

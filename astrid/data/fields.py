@@ -117,7 +117,7 @@ def _real(config: FramesData, receptive_field_pixels: int) -> tuple[Makers, str]
 
 def _alerts(config: AlertsData) -> tuple[Makers, str]:
     rows = alert_rows.list_alerts(config)
-    makers: Makers = {split: alerts.AlertFields(rows, config, split) for split in SPLITS}
+    makers: Makers = {split: alerts.AlertFields(rows, config, split=split) for split in SPLITS}
     return makers, fingerprint(config, contents=alert_rows.fingerprint_alerts(rows))
 
 

@@ -175,7 +175,7 @@ def _read_rubin(record: Record, _: AlertsData) -> Alert:
         _stamp(record, name) for name in ("cutoutScience", "cutoutTemplate", "cutoutDifference")
     )
     shown = read_image(difference)
-    x, y = _position(shown, float(source["ra"]), float(source["dec"]))
+    x, y = _position(shown, ra=float(source["ra"]), dec=float(source["dec"]))
     return Alert(
         number=int(source["diaSourceId"]),
         exposure=str(source["visit"]),
@@ -194,7 +194,7 @@ def _read_rubin(record: Record, _: AlertsData) -> Alert:
     )
 
 
-def _position(stamp: CCDData, ra: float, dec: float) -> tuple[float, float]:
+def _position(stamp: CCDData, *, ra: float, dec: float) -> tuple[float, float]:
     """Return where the candidate is in a stamp, by its coordinates, else its middle."""
     if stamp.wcs is None:
         height, width = stamp.data.shape

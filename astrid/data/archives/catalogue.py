@@ -25,6 +25,6 @@ _OPENERS: dict[str, Callable[[requests.Session, Patient], Archive]] = {
 }
 
 
-def open_archive(name: str, session: requests.Session, adapter: Patient) -> Archive:
+def open_archive(name: str, *, session: requests.Session, adapter: Patient) -> Archive:
     """Return what finds the files of an archive; its requests go through the adapter."""
     return _OPENERS[name](session, adapter)

@@ -55,16 +55,16 @@ class Downloader:
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._take(future, running.pop(future), outcome)
+                    self._take(future, running.pop(future), outcome=outcome)
         finally:
             self.adapter.stop.set()
             pool.shutdown(cancel_futures=True)
             for future, product in running.items():  # whole by now, though something else ended the work
                 if not future.cancelled() and future.exception() is None:
-                    self._take(future, product, outcome)
+                    self._take(future, product, outcome=outcome)
         return outcome
 
-    def _take(self, future: Future[Fetched], product: Product, outcome: Outcome) -> None:
+    def _take(self, future: Future[Fetched], product: Product, *, outcome: Outcome) -> None:
         try:
             self.collection.add(product, future.result())  # here, because astropy's warnings are no thread's own
             outcome.fetched.append(product)

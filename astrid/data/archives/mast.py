@@ -57,7 +57,7 @@ class Mast:
             by_id = {str(row["obsid"]): row for row in newest}
             products = self.client.get_product_list(list(by_id))  # by ids: it leaves out full frames of tables
             found = [
-                self._product(row, by_id[str(row["obsID"])], wanted)
+                self._product(row, by_id[str(row["obsID"])], place=wanted.place.name)
                 for row in products
                 if str(row["productFilename"]).endswith(SUFFIXES[self.mission]) and str(row["obsID"]) in by_id
             ]
@@ -79,13 +79,13 @@ class Mast:
             criteria["t_min"] = [wanted.since or 0.0, wanted.until or 1e5]
         return criteria
 
-    def _product(self, row: Any, observation: Any, wanted: Wanted) -> Product:
+    def _product(self, row: Any, observation: Any, *, place: str) -> Product:
         uri = str(row["dataURI"])
         return Product(
             f"{self.server}/api/v0.1/Download/file?{urlencode({'uri': uri})}",
             file_name(str(row["productFilename"])),
             archive=self.mission.lower(),
-            field=wanted.place.name,
+            field=place,
             band=str(observation["filters"]),
             mjd=float(observation["t_min"]),
             size_bytes=int(row["size"]),

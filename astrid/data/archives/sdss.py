@@ -44,10 +44,12 @@ class Sdss:
         with asking("SDSS"):
             table = self.client.query_sql(query, data_release=RELEASE, cache=False)
             rows = [] if table is None else list(table)
-            products = [self._product(row, band, wanted) for row in rows for band in wanted.bands or tuple(_BANDS)]
+            products = [
+                self._product(row, band, place=place.name) for row in rows for band in wanted.bands or tuple(_BANDS)
+            ]
         return products[: wanted.limit]
 
-    def _product(self, row: Any, band: str, wanted: Wanted) -> Product:
+    def _product(self, row: Any, band: str, *, place: str) -> Product:
         url = self.client.IMAGING_URL_SUFFIX.format(
             base=self.server,
             dr=RELEASE,
@@ -58,6 +60,4 @@ class Sdss:
             field=int(row["field"]),
             band=band,
         )
-        return Product(
-            url, file_name(url.rsplit("/", 1)[-1]), "sdss", wanted.place.name, band, mjd=float(row["mjd_r"]) or None
-        )
+        return Product(url, file_name(url.rsplit("/", 1)[-1]), "sdss", place, band, mjd=float(row["mjd_r"]) or None)

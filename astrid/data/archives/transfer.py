@@ -90,15 +90,11 @@ def fetch_file(
         Whose requests `adapter` sends.
     size_bytes : int or None
         Size that the archive states, to be checked.
-    show : callable
-        Told how many bytes are here.
 
     Raises
     ------
     ArchiveError
-        If the archive doesn't give it, or gives something else.
-    UnreachableError
-        If there is no answer.
+        If the archive gives nothing or something else; `UnreachableError` if there is no answer at all.
     RunError
         If it can't be written.
     """
