@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "say whether a run can start here as configured, and what helps",
     "evaluate": "judge a finished model on other data, or again on its own",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
+    "fetch": "download images of places on the sky from public archives",
     "energy": "say where the energy of runs went, and what would save some",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",

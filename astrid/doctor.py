@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from .config import Config, ConfigError, DataError, FramesData, RunError, TrackingConfig
+from .config import AlertsData, Config, ConfigError, DataError, FramesData, RunError, TrackingConfig
 from .config.compose import project_path, sample_path
 from .energy import SourceError
 from .tracking.places import artifact_root
@@ -196,6 +196,10 @@ def examine_disk(outputs: Path) -> Finding:
 
 def examine_data(config: Config) -> Finding:
     """Look for the frames that a run would read, or for the sample data that some recipes want."""
+    if isinstance(config.data, AlertsData):
+        if not Path(config.data.packets).exists():
+            return Finding("data", "red", f"{config.data.packets} not found", "correct data.packets")
+        return Finding("data", "ok", f"packets in {config.data.packets}")
     if isinstance(config.data, FramesData):
         missing = [path for path in (config.data.root, config.data.manifest) if not Path(path).exists()]
         if missing:

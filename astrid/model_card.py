@@ -196,7 +196,11 @@ def _speed(facts: ModelFacts) -> str:
 
 def _limits(facts: ModelFacts) -> str:
     kind = facts.preprocessing["choice"]
-    seen = "a simulated sky; how it does on real frames was not measured" if kind == "SimulatedData" else "these frames"
+    places = {
+        "SimulatedData": "a simulated sky; how it does on real frames was not measured",
+        "AlertsData": "stamps around candidates of alert packets, not on whole frames",
+    }
+    seen = places.get(kind, "these frames")
     return (
         f"It was judged on {seen}. Frames prepared in another way than `preprocessing` in `{FACTS_FILE}` says, another "
         "instrument, seeing or depth may give other results. Probabilities are those of the training data's prior."

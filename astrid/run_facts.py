@@ -59,7 +59,7 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
     around = surroundings(runtime)
     data = type(config.data).__name__.removesuffix("Data").lower()
     tags = around.tags | {
-        "task": getattr(config.data, "target", "frames"),
+        "task": getattr(config.data, "target", data),
         "data": splits.description,
         "data.fingerprint": splits.fingerprint,
         "model.parameters": str(parameters),

@@ -41,6 +41,7 @@ WRONG = [
         r"data\.tile_size must be a multiple of 2\*\*model\.depth = 8 .* got 100; try data\.tile_size=96",
     ),
     ("data=frames", r"data\.(root|manifest) must be given"),
+    ("data=alerts", r"data\.packets must be given"),
     ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
     ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 4"),
     ("data.transient_snr=[40,3]", r"data\.transient_snr must be \[low, high\]"),
@@ -101,7 +102,7 @@ def test_a_group_and_a_knob_can_be_chosen_together() -> None:
     [
         f"{path.parent.name}={path.stem}"
         for path in sorted(CONF.glob("*/*.yaml"))
-        if path.parent.name not in ("experiment", "sweep") and path.stem != "frames"
+        if path.parent.name not in ("experiment", "sweep") and path.stem not in ("frames", "alerts")
     ],
 )
 def test_every_named_choice_composes(override: str) -> None:
@@ -288,6 +289,7 @@ def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> N
     save_config(load(), tmp_path)
     command = command.replace("outputs/runs/<run>", str(tmp_path))
     command = command.replace("data.root=DIR", f"data.root={tmp_path}").replace("FILE.csv", "fields.csv")
+    command = command.replace("data.packets=DIR", f"data.packets={tmp_path}")
     combinations = 4 if "model.depth=2,3 model.filters=8,16" in command else 1
     assert check_command_line(shlex.split(command)) == combinations
 

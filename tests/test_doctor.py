@@ -199,6 +199,9 @@ def test_sample_data_is_optional_but_frames_that_were_asked_for_are_not(
     (tmp_path / "frames.csv").touch()
     code, lines = diagnose(capsys, "tracking=off", *frames)
     assert (code, lines["data"].split()[0]) == (0, "ok")
+    for name, expected in (("nowhere.avro", (1, "red")), ("frames.csv", (0, "ok"))):
+        code, lines = diagnose(capsys, "tracking=off", "data=alerts", f"data.packets={tmp_path}/{name}")
+        assert (code, lines["data"].split()[0]) == expected
 
 
 def test_a_disk_that_is_nearly_full_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, Tversky
 from .metrics import PIXEL_FAMILIES, CalibrationKind, MetricsConfig, OperatingKind
 from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
+from .packets import AlertsData
 from .preprocess import Header, PreprocessConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
@@ -30,6 +31,7 @@ __all__ = [
     "AdamConfig",
     "AdamWConfig",
     "AlertsConfig",
+    "AlertsData",
     "AugmentConfig",
     "Auto",
     "BCEDiceLoss",

@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from . import (
     AdamConfig,
     AdamWConfig,
+    AlertsData,
     BCEDiceLoss,
     BCELoss,
     Config,
@@ -52,7 +53,7 @@ CONF = PROJECT_ROOT / "conf"
 
 CHOICES: dict[str, dict[str, type]] = {
     "model": {"unet": ModelConfig},
-    "data": {"simulated": SimulatedData, "frames": FramesData},
+    "data": {"simulated": SimulatedData, "frames": FramesData, "alerts": AlertsData},
     "optimizer": {"adam": AdamConfig, "adamw": AdamWConfig, "sgd": SGDConfig},
     "schedule": {
         "constant": ConstantSchedule,

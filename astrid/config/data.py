@@ -54,6 +54,14 @@ class DataConfig:
         check(self.workers >= 0, "data.workers", self.workers, "at least 0", "try data.workers=2")
 
 
+def check_fractions(val: float, test: float) -> None:
+    """Refuse shares of the fields that leave none to train on."""
+    for name, value in (("val_fraction", val), ("test_fraction", test)):
+        check(0 < value < 1, f"data.{name}", value, "in (0, 1)", f"try data.{name}=0.2")
+    rule, remedy = "below 1", "leave some fields to train on"
+    check(val + test < 1, "data.val_fraction + data.test_fraction", val + test, rule, remedy)
+
+
 @dataclass
 class FramesData(DataConfig):
     """Real FITS frames listed in a manifest."""
@@ -81,10 +89,6 @@ class FramesData(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
-            check(0 < value < 1, f"data.{name}", value, "in (0, 1)", f"try data.{name}=0.2")
-        total = self.val_fraction + self.test_fraction
-        check(total < 1, "data.val_fraction + data.test_fraction", total, "below 1", "leave some fields to train on")
+        check_fractions(self.val_fraction, self.test_fraction)
         check(self.crops_per_epoch >= 1, "data.crops_per_epoch", self.crops_per_epoch, "at least 1", "try 256")
         check(self.background_box >= 8, "data.background_box", self.background_box, "at least 8", "try 64")

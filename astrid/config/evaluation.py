@@ -24,7 +24,7 @@ FOLDS = ("folds", "fold")
 """Knobs of `data` that describe the run's own cross-validation; other data have none."""
 
 WHERE = (
-    *("root", "manifest", "split_unit", "val_fraction", "test_fraction", "split_seed"),
+    *("root", "manifest", "packets", "labels", "split_unit", "val_fraction", "test_fraction", "split_seed"),
     *SERVED,
     *sorted({knob.name for knob in fields(SimulatedData)} - {knob.name for knob in fields(DataConfig)}),
 )

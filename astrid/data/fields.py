@@ -1,4 +1,4 @@
-"""Prepare the fields of every split, from the simulated sky or from real frames, or find them in the cache.
+"""Prepare the fields of every split, from the simulated sky, real frames or alert packets, or find them in the cache.
 
 Nothing here needs torch, so that the processes which prepare fields start fast and stay small.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,25 +17,25 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
 
-from . import difference, manifest, preprocess, simulate
+from . import alert_rows, alerts, difference, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow, Split
+from .splits import SPLITS
 from .store import FieldStore, cached_store
 
 T = TypeVar("T")
 
-SPLITS = ("train", "val", "test")
 SERVING_KEYS = (
     *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
     *("folds", "fold"),
 )
 """Knobs that change how fields are served but not the fields."""
 
-PLACE_KEYS = ("root", "manifest", "val_fraction", "test_fraction", "split_seed")
-"""Knobs whose effect is in the manifest's rows and the files' contents, which are hashed themselves."""
+PLACE_KEYS = ("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed")
+"""Knobs whose effect is in the rows of manifest or packets and the files' contents, which are hashed themselves."""
 
 MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
 """Packages whose versions may change a pixel."""
@@ -135,6 +135,8 @@ def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
         case FramesData():
             rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
             return frames_recipe(config, rows)
+        case AlertsData():
+            return alerts_recipe(config)
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
 
 
@@ -149,7 +151,8 @@ class Recipe:
     origins : dict
         By split, where each field comes from.
     groups : dict
-        By split, the patch of sky that each field belongs to, which folds don't divide.
+        By split, the patch of sky that each field belongs to, which folds don't divide; empty where fields are read as
+        a stream and can't be pooled.
     key : str
         Digest of everything that decides the fields.
     description : str
@@ -157,7 +160,7 @@ class Recipe:
         How many there are, and in what.
     """
 
-    makers: dict[str, list[Callable[[], Field]]]
+    makers: Mapping[str, Collection[Callable[[], Field]]]
     origins: dict[str, list[str]]
     groups: dict[str, list[str]]
     key: str
@@ -166,7 +169,16 @@ class Recipe:
     unit: str = UNIT
 
     def pooled(self) -> Recipe:
-        """Return the recipe with the fields of every split in one that is called `all`."""
+        """Return the recipe with the fields of every split in one that is called `all`.
+
+        Raises
+        ------
+        DataError
+            For fields that can't be pooled.
+        """
+        if not self.groups:
+            rule = f"{self.description} can't be pooled, neither for folds nor to be judged all at once"
+            raise DataError(f"{rule}; leave data.folds alone, or judge one split")
         makers, origins, groups = _joined(self.makers), _joined(self.origins), _joined(self.groups)
         return dataclasses.replace(self, makers=makers, origins=origins, groups=groups, key=f"all-{self.key}")
 
@@ -177,7 +189,7 @@ class Recipe:
         return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
 
 
-def _joined(by_split: dict[str, list[T]]) -> dict[str, list[T]]:
+def _joined(by_split: Mapping[str, Collection[T]]) -> dict[str, list[T]]:
     return {"all": [one for own in by_split.values() for one in own]}
 
 
@@ -189,7 +201,7 @@ def _open_cache(name: str) -> Path:
     return Path(name)
 
 
-def _parallel(makers: Sequence[Callable[[], Field]]) -> Iterator[Field]:
+def _parallel(makers: Iterable[Callable[[], Field]]) -> Iterator[Field]:
     """Make fields on all cores, in order, holding only a few at a time."""
     try:
         yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
@@ -231,6 +243,20 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
     )
 
 
+def alerts_recipe(config: AlertsData) -> Recipe:
+    """Return how the fields of alert packets are made, which are read as a stream and therefore not pooled."""
+    rows = alert_rows.list_alerts(config)
+    makers: dict[str, alerts.AlertFields] = {split: alerts.AlertFields(rows, config, split=split) for split in SPLITS}
+    return Recipe(
+        makers=makers,
+        origins={split: own.origins for split, own in makers.items()},
+        groups={},
+        key=fingerprint(config, contents=alert_rows.fingerprint_alerts(rows)),
+        description=f"alert packets of {Path(config.packets).name}, unlabelled {config.unlabelled}",
+        channels=3,
+    )
+
+
 class FieldMaker:
     """A call that makes one field, and that a worker process can be sent."""
 
@@ -264,7 +290,8 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     knobs = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)
     }
-    code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    package = Path(__file__).parent
+    code = [path.read_text() for path in sorted(package.rglob("*.py")) if path.parent != package / "archives"]
     versions = [importlib.metadata.version(package) for package in MAKERS]
     text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import logging
 import lzma
 import shutil
@@ -110,20 +111,27 @@ class ImageInfo:
         Size in pixels.
     wcs : WCS or None
         Celestial coordinates, where the header has usable ones.
+    names : tuple of str
+        Names of all HDUs of the file, in their order.
     """
 
     hdu: int
     shape: tuple[int, int]
     wcs: WCS | None
+    names: tuple[str, ...] = ()
 
 
-def read_image(path: str | Path, *, hdu: int | str | None = None, section: Section | None = None) -> CCDData:
+Source = str | Path | bytes
+"""Where a FITS file is: its path, or its content itself, as alert packets carry it."""
+
+
+def read_image(path: Source, *, hdu: int | str | None = None, section: Section | None = None) -> CCDData:
     """Read an image from a FITS file: plain, packed by gzip, bzip2 or xz, or tile-compressed.
 
     Parameters
     ----------
-    path : str or Path
-        File; compression is recognised by its content, not by its name.
+    path : str or Path or bytes
+        File, or its content; compression is recognised by its content, not by its name.
     hdu : int or str, optional
         Number or name (`SCI`, or `SCI,2` with its EXTVER) of the HDU; by default the first that holds an image.
     section : Section, optional
@@ -140,7 +148,7 @@ def read_image(path: str | Path, *, hdu: int | str | None = None, section: Secti
     DataError
         If the file is missing, damaged or cut short, or the HDU isn't there or isn't a picture.
     """
-    with _opened(Path(path), hdu) as (image, info):
+    with _opened(path, hdu) as (image, info):
         stored = _stored_pixels(image, info.shape, section)
         values = physical_values(stored, Scaling.from_header(image.header))
         wcs = info.wcs if info.wcs is None or section is None else info.wcs.slice(section.slices)
@@ -159,7 +167,7 @@ def read_plane(
     DataError
         As `read_image`; also if a value is undefined or not a whole number.
     """
-    with _opened(Path(path), hdu) as (image, info):
+    with _opened(path, hdu) as (image, info):
         stored = _stored_pixels(image, info.shape, section)
         plane = whole_numbers(stored, Scaling.from_header(image.header))
         if plane is None:
@@ -177,42 +185,42 @@ def digest_image(path: str | Path, *, hdu: int | str | None = None) -> str:
     return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 
 
-def inspect_image(path: str | Path, *, hdu: int | str | None = None) -> ImageInfo:
+def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
     """Read the header of an image and check that its file is whole. Parameters and errors as of `read_image`."""
-    with _opened(Path(path), hdu) as (_, info):
+    with _opened(path, hdu) as (_, info):
         return info
 
 
 @contextmanager
-def _opened(path: Path, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
+def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
     """Find an image in a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
+    name = "a stamp" if isinstance(source, bytes) else source
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if not path.is_file():
-                raise DataError("there is no such file; check the name and the folder it starts from")
-            with _uncompressed(path) as stream:
+            with _uncompressed(source) as stream:
                 index, shape = _locate(stream, hdu)
                 stream.seek(0)
                 # Not closed: that would close the stream as well, which has its own `with`.
                 hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
                 image = hdus[index]
-                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus))
+                names = tuple(hdu.name for hdu in hdus)
+                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{name}: {error}") from error
         except MemoryError as error:
-            raise DataError(f"{path}: the image doesn't fit into memory; read a section of it") from error
+            raise DataError(f"{name}: the image doesn't fit into memory; read a section of it") from error
         except _DAMAGE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"{path}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
+                f"{name}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
             ) from error
 
 
 @contextmanager
-def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
+def _uncompressed(source: Source) -> Iterator[IO[bytes]]:
     """Open a file for reading in any order; a packed one is unpacked, and so checked, to its end."""
-    with path.open("rb") as raw:
+    with _raw(source) as raw:
         magic = raw.read(3)
         raw.seek(0)
         for start, form in _NOT_UNPACKED.items():
@@ -226,6 +234,14 @@ def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
             shutil.copyfileobj(packed, plain, 2**20)
             plain.seek(0)
             yield plain
+
+
+def _raw(source: Source) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not Path(source).is_file():
+        raise DataError("there is no such file; check the name and the folder it starts from")
+    return Path(source).open("rb")
 
 
 def _locate(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tuple[int, int]]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from astrid.config import ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
-from .fields import Announce, Recipe, Splits, fold_of, frames_recipe, settled_fold, simulated_recipe
+from .fields import Announce, Recipe, Splits, alerts_recipe, fold_of, frames_recipe, settled_fold, simulated_recipe
 from .manifest import assigned, named, read_rows, with_unique_names
 from .rows import FrameRow, Section
 from .store import FieldStore
@@ -73,6 +73,8 @@ def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
             return simulated_recipe(config)
         case FramesData():
             return frames_recipe(config, read_rows_to_judge(config, split=split))
+        case AlertsData():
+            return alerts_recipe(config)
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
 
 

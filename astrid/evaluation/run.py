@@ -140,7 +140,7 @@ def open_run(subject: Subject, config: Config, run_dir: Path) -> Tracker:
     size = model.facts.network
     name = f"evaluate-d{size['depth']}-f{size['filters']}-{data}-{run_dir.name[-8:]}"
     tags = {
-        "task": getattr(config.data, "target", "frames"),
+        "task": getattr(config.data, "target", data),
         "data": fields.description,
         "data.fingerprint": fields.fingerprint,
         "model.parameters": str(size["parameters"]),
