@@ -6,13 +6,21 @@ import time
 
 import numpy as np
 import pytest
+from drawn_fields import draw_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
 from astrid.config import RunError
 from astrid.metrics.detections import find_detections
-from astrid.metrics.objects import ObjectTally, detection_thresholds, object_metrics, resampled_objects
+from astrid.metrics.objects import (
+    ObjectCounts,
+    ObjectTally,
+    detection_thresholds,
+    object_metrics,
+    resampled_objects,
+    stack_objects,
+)
 
 SOURCE_X = np.array([5.0, 20.0, 30.0])
 SOURCE_Y = np.array([5.0, 20.0, 10.0])
@@ -199,3 +207,19 @@ def test_32_noisy_fields_at_25_thresholds_take_a_few_seconds():
     for _ in range(8):
         tally.add(probability, np.ones_like(probability, bool), sources_x=x, sources_y=y, snr=x + 1, radius_pixels=3.0)
     assert 4 * (time.process_time() - start) < 6
+
+
+def test_a_field_left_out_of_stacked_sets_is_the_field_left_out_of_its_own_set() -> None:
+    one, other = (draw_fields(np.random.default_rng(seed), 5).objects for seed in (1, 2))
+    assert one is not None and other is not None
+    without_first = np.array([[0.0, 1, 1, 1, 1]])  # of the other set
+    both = resampled_objects(stack_objects([one, other]), np.hstack([np.ones((1, 5)), without_first]))
+    hits, misses, false_alarms = one.counts.sum(axis=0) + other.counts[1:].sum(axis=0)
+    assert both["completeness"] == pytest.approx(hits / (hits + misses))
+    assert both["purity"] == pytest.approx(hits / (hits + false_alarms))
+    nothing = ObjectCounts(
+        np.zeros((5, 3), int), np.zeros(5, int), *(np.zeros(0, kind) for kind in (int, float, float))
+    )
+    alone = resampled_objects(other, without_first)
+    beside_nothing = resampled_objects(stack_objects([nothing, other]), np.hstack([np.ones((1, 5)), without_first]))
+    np.testing.assert_equal(beside_nothing, alone)
