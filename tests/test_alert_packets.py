@@ -367,22 +367,21 @@ def test_a_place_without_packets_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """One small file of each kind."""
+def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small file of each kind; paths, since a failed test prints its arguments."""
     import pyarrow
     import pyarrow.parquet
 
     folder = tmp_path_factory.mktemp("contents")
     packets = [packet(number) for number in range(2)]
-    avro = write_avro(folder / "a.avro", packets).read_bytes()
-    table = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(packets), table)
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w:gz") as archive:
+    places = {kind: folder / f"a.{kind}" for kind in ("avro", "parquet", "tar")}
+    avro = write_avro(places["avro"], packets).read_bytes()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(packets), places["parquet"])
+    with tarfile.open(places["tar"], mode="w:gz") as archive:
         member = tarfile.TarInfo("a.avro")
         member.size = len(avro)
         archive.addfile(member, io.BytesIO(avro))
-    return {"avro": avro, "parquet": table.getvalue(), "tar": tar.getvalue()}
+    return places
 
 
 def try_to_read(path: Path) -> None:
@@ -402,14 +401,24 @@ def try_to_read(path: Path) -> None:
     kept=st.one_of(st.just(1.0), st.floats(0, 1)),
 )
 def test_cut_and_corrupted_files_are_read_or_refused(
-    tmp_path: Path, contents: dict[str, bytes], kind: str, changes: list[tuple[float, int]], kept: float
+    tmp_path: Path, contents: dict[str, Path], kind: str, changes: list[tuple[float, int]], kept: float
 ) -> None:
-    content = bytearray(contents[kind])
+    content = bytearray(contents[kind].read_bytes())
     for place, value in changes:
         content[int(place * len(content))] = value
     path = tmp_path / "fuzzed"
     path.write_bytes(content[: round(kept * len(content))])
     try_to_read(path)
+
+
+@pytest.mark.parametrize(("key", "other"), [(b'"name": "jd"', b'"nome": "jd"'), (b'"type": "long"', b'"tipe": "long"')])
+def test_a_damaged_schema_is_refused(tmp_path: Path, contents: dict[str, Path], key: bytes, other: bytes) -> None:
+    whole = contents["avro"].read_bytes()
+    assert whole.count(key) == 1
+    path = tmp_path / "damaged.avro"
+    path.write_bytes(whole.replace(key, other))
+    with pytest.raises(DataError, match=r"damaged\.avro: the schema in an Avro file's header must be whole, got: "):
+        list(read_records(path))
 
 
 def test_every_packet_that_lacks_something_is_refused(tmp_path: Path) -> None:

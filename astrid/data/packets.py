@@ -84,8 +84,14 @@ def _records(stream: IO[bytes]) -> Iterator[Record]:
 
 def _avro(stream: IO[bytes]) -> Iterator[Record]:
     import fastavro
+    from fastavro.schema import SchemaParseException
 
-    for record in fastavro.reader(stream):
+    try:
+        records = fastavro.reader(stream)
+    except SchemaParseException as error:
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(f"the schema in an Avro file's header must be whole, got: {reason}; fetch it again") from error
+    for record in records:
         if not isinstance(record, dict):
             raise DataError(f"an Avro file must hold records, got {type(record).__name__}; name a file of packets")
         yield record
