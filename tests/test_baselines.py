@@ -11,7 +11,7 @@ from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
-from astrid.baselines.masks import compare_masks
+from astrid.baselines.masks import chosen_contrast, compare_masks
 from astrid.baselines.table import equal_false_lines, print_rivals
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
@@ -194,7 +194,7 @@ def histogram(fields: FieldStore, *, scale: float) -> PixelHistogram:
 
 def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_positive_rate(tmp_path: Path) -> None:
     frames = store(tmp_path / "frames", [field(seed, channels=1, catalogue=False) for seed in range(3)])
-    rival = compare_masks(frames, frames, network=histogram(frames, scale=0.2))
+    rival = compare_masks(frames, sigma_clip=chosen_contrast(frames), network=histogram(frames, scale=0.2))
     assert rival is not None
     assert rival.tpr > 0.7  # it looks at no pixel near the edges
     assert rival.fpr < 1e-2
@@ -208,7 +208,7 @@ def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_
 
 def test_a_frame_without_cosmic_rays_is_not_compared(tmp_path: Path) -> None:
     frames = store(tmp_path / "none", [field(0, cosmic_rays=0, channels=1, catalogue=False)])
-    assert compare_masks(frames, frames, network=histogram(frames, scale=0.2)) is None
+    assert compare_masks(frames, sigma_clip=chosen_contrast(frames), network=histogram(frames, scale=0.2)) is None
 
 
 def evaluation(objects: ObjectTally | None, pixels: PixelHistogram) -> Evaluation:

@@ -9,7 +9,7 @@ from astrid.data.store import FieldStore
 from astrid.evaluate import Evaluation, has_catalogue
 
 from .comparison import Comparison, chosen_thresholds, compare_detectors
-from .masks import MaskRival, compare_masks
+from .masks import CONTRAST, MaskRival, chosen_contrast, compare_masks
 
 __all__ = ["Comparison", "MaskRival", "compare", "compare_as_chosen"]
 
@@ -35,7 +35,7 @@ def compare(
     if not config.baselines:
         return None
     if not (has_catalogue(val) and has_catalogue(test)):
-        return compare_masks(val, test, network=evaluation.scores.pixels)
+        return compare_masks(test, sigma_clip=chosen_contrast(val), network=evaluation.scores.pixels)
     objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
     if objects is None or threshold is None:
         return None  # no sources to choose by, which evaluation said
@@ -45,8 +45,8 @@ def compare(
 
 def compare_as_chosen(
     evaluation: Evaluation, store: FieldStore, *, chosen: Mapping[str, float], config: MetricsConfig
-) -> Comparison | None:
-    """Judge detectors on the same fields as a network from elsewhere, at the thresholds of the network's own run.
+) -> Comparison | MaskRival | None:
+    """Judge what needs no training on the same fields as a network from elsewhere, as the network's own run chose it.
 
     Parameters
     ----------
@@ -55,16 +55,20 @@ def compare_as_chosen(
     store : FieldStore
         The fields that it is judged on.
     chosen : mapping
-        Metrics of the network's own run, with the thresholds that its validation fields chose for the detectors.
+        Metrics of the network's own run, with what its validation fields chose: thresholds of detectors, or a contrast.
     config : MetricsConfig
 
     Returns
     -------
-    Comparison or None
-        None where `metrics.baselines` is off, there is no catalogue, or no detector has a threshold.
+    Comparison, MaskRival or None
+        None where `metrics.baselines` is off, or nothing that fits these fields was chosen.
     """
+    if not config.baselines:
+        return None
+    if not has_catalogue(store):
+        return compare_masks(store, sigma_clip=chosen.get(CONTRAST), network=evaluation.scores.pixels)
     objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
-    if not config.baselines or objects is None or threshold is None:
+    if objects is None or threshold is None:
         return None
     ending = "/detection_threshold"
     thresholds = {name.removesuffix(ending): value for name, value in chosen.items() if name.endswith(ending)}

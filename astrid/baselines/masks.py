@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SIGMA_CLIPS = (2.0, 3.0, 4.5, 7.0, 12.0, 25.0)
 """Laplacian contrasts that are tried, around astroscrappy's default of 4.5."""
+CONTRAST = "astroscrappy/sigma_clip"
+"""Name under which the chosen one is logged."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +47,40 @@ class MaskRival:
             "astroscrappy/tpr": self.tpr,
             "astroscrappy/fpr": self.fpr,
             "astroscrappy/network_tpr": self.network_tpr,
-            "astroscrappy/sigma_clip": self.sigma_clip,
+            CONTRAST: self.sigma_clip,
         }
 
 
-def compare_masks(val: FieldStore, test: FieldStore, *, network: PixelHistogram) -> MaskRival | None:
-    """Let astroscrappy mark the first channel, with the contrast that marks best on validation.
+def chosen_contrast(val: FieldStore) -> float | None:
+    """Return astroscrappy's contrast of the best F1 of pixels; None where it marks no positive pixel."""
+    counts = {clip: count_pixels(val, sigma_clip=clip) for clip in SIGMA_CLIPS}
+    scores = {clip: 2 * true / max(1, 2 * true + false + missed) for clip, (true, false, missed, _) in counts.items()}
+    best = max(SIGMA_CLIPS, key=lambda clip: scores[clip])
+    return best if scores[best] > 0 else None
+
+
+def compare_masks(test: FieldStore, *, sigma_clip: float | None, network: PixelHistogram) -> MaskRival | None:
+    """Let astroscrappy mark the first channel, with a contrast that other fields chose.
 
     Parameters
     ----------
-    val, test : FieldStore
+    test : FieldStore
+    sigma_clip : float or None
     network : PixelHistogram
         Logits of the network on the test fields.
 
     Returns
     -------
     MaskRival or None
-        None where validation has no positive pixel, or the test fields lack a class.
+        None where no contrast was chosen, or the test fields lack a class.
     """
-    counts = {clip: count_pixels(val, sigma_clip=clip) for clip in SIGMA_CLIPS}
-    scores = {clip: 2 * true / max(1, 2 * true + false + missed) for clip, (true, false, missed, _) in counts.items()}
-    best = max(SIGMA_CLIPS, key=lambda clip: scores[clip])
     curve = roc_curve(network)
-    if scores[best] == 0 or curve is None:
+    if sigma_clip is None or curve is None:
         log.info("astroscrappy isn't compared: it marks no positive pixel of validation, or testing lacks a class")
         return None
-    true, false, missed, rejected = count_pixels(test, sigma_clip=best)
+    true, false, missed, rejected = count_pixels(test, sigma_clip=sigma_clip)
     fpr = false / (false + rejected)
-    return MaskRival(best, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()))
+    return MaskRival(sigma_clip, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()))
 
 
 def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int, int]:

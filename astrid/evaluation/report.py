@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from astrid.baselines import Comparison
+from astrid.baselines import Comparison, MaskRival
 from astrid.config import Config
 from astrid.console import print_plain
 from astrid.energy import EnergySummary, Factors, energy_labels, energy_metrics
@@ -31,7 +31,7 @@ class Judged:
 
     subject: Subject
     evaluation: Evaluation
-    rivals: Comparison | None
+    rivals: Comparison | MaskRival | None
     latency: dict[str, float]
     energy: EnergySummary
     factors: Factors
@@ -45,7 +45,8 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     metrics = tracker.metrics(final_metrics(judged), step=facts.best_epoch)
     tracker.tags({"test.fingerprint": fields.fingerprint} | energy_labels(judged.energy) | judged.factors.tags())
     if config.metrics.figures:
-        for name, figure in draw_evaluation(judged.evaluation, config.metrics, comparison=judged.rivals).items():
+        rivals = judged.rivals if isinstance(judged.rivals, Comparison) else None
+        for name, figure in draw_evaluation(judged.evaluation, config.metrics, comparison=rivals).items():
             tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     (run_dir / CARD_FILE).write_text(card(judged, metrics, run=tracker.journal.started.name))
     save_fields(run_dir / FIELDS_FILE, fields, resampled)
