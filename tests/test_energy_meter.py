@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_the_idle_machine_is_beside_the_total_and_never_in_it() -> None:
 def test_a_counter_and_a_power_that_disagree_are_told_once_and_noted(caplog: pytest.LogCaptureFixture) -> None:
     clock = ScriptedClock()
     power = Integral("power", lambda: 130.0)
-    meter = scripted_meter(Counter("counter", lambda: 100 * clock.now, check=power), clock)
+    meter = scripted_meter(Counter("counter", lambda: 100 * clock.now, power=power), clock)
     for epoch in range(3):
         with meter.phase("train", epoch=epoch) as span:
             clock.now += 20
@@ -179,16 +180,28 @@ def test_a_counter_and_a_power_that_disagree_are_told_once_and_noted(caplog: pyt
 @pytest.mark.parametrize(("watts", "seconds"), [(108.0, 20.0), (130.0, 5.0)])
 def test_a_small_difference_or_a_short_phase_is_no_disagreement(watts: float, seconds: float) -> None:
     clock = ScriptedClock()
-    meter = scripted_meter(Counter("c", lambda: 100 * clock.now, check=Integral("p", lambda: watts)), clock)
+    meter = scripted_meter(Counter("c", lambda: 100 * clock.now, power=Integral("p", lambda: watts)), clock)
     with meter.phase("train"):
         clock.now += seconds
     assert meter.summary().notes == ()
 
 
+@pytest.mark.parametrize(("watts", "told"), [([130.0, 130.0], 1), ([20.0, 240.0], 0)], ids=["steady", "jumping"])
+def test_a_difference_within_the_scatter_of_the_samples_is_no_disagreement(watts: list[float], told: int) -> None:
+    clock, powers = ScriptedClock(), itertools.cycle(watts)
+    meter = scripted_meter(Counter("c", lambda: 100 * clock.now, power=Integral("p", powers.__next__)), clock)
+    with meter.phase("train") as span:
+        for _ in range(9):
+            clock.now += 2
+            meter.sample()
+    assert span.reading.gpu.check_joules == pytest.approx(1.3 * 1800, rel=0.01)
+    assert len(meter.summary().notes) == told
+
+
 def test_a_power_sensor_that_fails_ends_the_comparison_and_not_the_counter() -> None:
     clock = ScriptedClock()
     power = Integral("power", fail_after(1, lambda: 100.0))
-    meter = scripted_meter(Counter("counter", lambda: 100 * clock.now, check=power), clock)
+    meter = scripted_meter(Counter("counter", lambda: 100 * clock.now, power=power), clock)
     with meter.phase("train") as span:
         clock.now += 20
     assert (span.reading.gpu.joules, span.reading.gpu.check_joules) == (2000, None)

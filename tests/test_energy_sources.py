@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def test_counter_after_a_reset_counts_on_and_says_so(caplog: pytest.LogCaptureFi
 
 def test_counter_after_a_reset_takes_the_sampled_power_for_the_gap() -> None:
     values = iter([1000.0, 1050.0, 10.0, 60.0])
-    counter = Counter("c", values.__next__, check=Integral("power", lambda: 50.0))
+    counter = Counter("c", values.__next__, power=Integral("power", lambda: 50.0))
     assert [counter.read(now) for now in (0.0, 1.0, 2.0, 3.0)] == [0, 50, 100, 150]
 
 
@@ -69,6 +70,18 @@ def test_wrapped_counter_equals_one_that_never_wraps(steps: list[float], start: 
     counter = Counter("c", iter(values).__next__, wrap_joules=100.0)
     readings = [counter.read(0.0) for _ in values]
     assert math.isclose(readings[-1], sum(steps), rel_tol=1e-9, abs_tol=1e-6)
+
+
+def test_variance_of_an_integral_is_that_of_the_sums_over_many_draws() -> None:
+    rng = np.random.default_rng(3)
+    sums = []
+    for _ in range(400):
+        integral = Integral("power", lambda: rng.gamma(2.0, 50.0))
+        for now in np.cumsum(rng.uniform(0.05, 0.15, size=200)):
+            integral.read(float(now))
+        sums.append(integral.sum)
+    variances = [drawn.variance for drawn in sums]
+    assert np.mean(variances) == pytest.approx(np.var([drawn.joules for drawn in sums]), rel=0.2)
 
 
 def test_integral_of_a_ramp_is_exact_whatever_the_times() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .records import Component
-from .sources import LABELS, Source, SourceError
+from .sources import LABELS, Sampled, Source, SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ LONGEST_TICK_SECONDS = 0.5
 POLL_SECONDS = 0.002
 CHECK_PERCENT = 10.0
 """Difference of counter and sampled power from which on it is told."""
+CHECK_DEVIATIONS = 3.0
+"""The same in standard deviations of the sampled power: samples of a load that jumps scatter."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Level:
     """Joules since the channel's first reading, and what sampled power makes of them, where both are known."""
 
     joules: float
-    check_joules: float | None = None
+    check: Sampled | None = None
 
 
 class Channel:
@@ -61,6 +64,11 @@ class Channel:
         return self._reason is None
 
     @property
+    def integrates(self) -> bool:
+        """Whether energy is the sum of samples, and not the difference of a counter."""
+        return any(source.label == "integrated" for source in self._sources)
+
+    @property
     def notes(self) -> list[str]:
         """What somebody who trusts the numbers should know."""
         own = [] if self._disagreement is None else [self._disagreement]
@@ -83,10 +91,9 @@ class Channel:
         except SourceError as error:
             self._fail(error)
             return None
-        checks = [source.check_joules for source in self._sources]
-        known = [check for check in checks if check is not None]
+        known = [source.check for source in self._sources if source.check is not None]
         self._remember(now, joules)
-        return Level(joules, sum(known) if known and len(known) == len(checks) else None)
+        return Level(joules, sum(known, Sampled()) if len(known) == len(self._sources) else None)
 
     def _remember(self, now: float, joules: float) -> None:
         self._recent.append((now, joules))
@@ -97,10 +104,9 @@ class Channel:
         """Give the energy between two readings, which lie so many seconds apart."""
         if start is None or end is None:
             return Component(None, "unavailable", self._name, self._reason)
-        joules, check = end.joules - start.joules, None
-        if start.check_joules is not None and end.check_joules is not None:
-            check = end.check_joules - start.check_joules
+        joules, sampled = end.joules - start.joules, _sampled_between(start, end)
         error = self._error_joules(joules, seconds=seconds)
+        check = None if sampled is None else sampled.joules
         return Component(joules, self._label, self._name, error_joules=error, check_joules=check)
 
     def _error_joules(self, joules: float, *, seconds: float) -> float | None:
@@ -112,15 +118,17 @@ class Channel:
             joules, seconds = after - before, now - begin
         return joules / seconds * self.tick_seconds if seconds > 0 else None
 
-    def compare(self, component: Component) -> None:
+    def compare(self, start: Level | None, end: Level | None) -> None:
         """Warn, once, where a counter and the sampled power of the same time disagree."""
-        joules, sampled = component.joules, component.check_joules
-        if self._disagreement is not None or joules is None or sampled is None or max(joules, sampled) <= 0:
+        sampled = _sampled_between(start, end)
+        if self._disagreement is not None or start is None or end is None or sampled is None:
             return
-        percent = 100 * abs(joules - sampled) / max(joules, sampled)
-        if percent > CHECK_PERCENT:
+        joules = end.joules - start.joules
+        apart, larger = abs(joules - sampled.joules), max(joules, sampled.joules)
+        if apart > larger * CHECK_PERCENT / 100 and apart > CHECK_DEVIATIONS * math.sqrt(sampled.variance):
             self._disagreement = (
-                f"{self._name} and sampled power differ by {percent:.0f} %: {joules:.0f} J and {sampled:.0f} J"
+                f"{self._name} and sampled power differ by {100 * apart / larger:.0f} %: "
+                f"{joules:.0f} J and {sampled.joules:.0f} J"
             )
             logger.warning("%s; which of them is right, only a power meter can tell", self._disagreement)
 
@@ -156,3 +164,9 @@ class Channel:
     def _fail(self, error: SourceError) -> None:
         self._reason = str(error)
         logger.warning("%s energy is unavailable from now on: %s", self._component, error)
+
+
+def _sampled_between(start: Level | None, end: Level | None) -> Sampled | None:
+    if start is None or end is None or start.check is None or end.check is None:
+        return None
+    return end.check - start.check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -242,9 +243,8 @@ class Meter:
     def _compare(self, begin: Boundary | None, end: Boundary) -> None:
         if begin is None or end.seconds - begin.seconds < CHECK_SECONDS:
             return
-        seconds = end.seconds - begin.seconds
-        self._gpu.compare(self._gpu.between(begin.gpu, end.gpu, seconds=seconds))
-        self._cpu.compare(self._cpu.between(begin.cpu, end.cpu, seconds=seconds))
+        self._gpu.compare(begin.gpu, end.gpu)
+        self._cpu.compare(begin.cpu, end.cpu)
 
     def _note(self) -> None:
         for note in (*self._gpu.notes, *self._cpu.notes):
@@ -293,5 +293,8 @@ class Meter:
             return None
 
     def _keep_sampling(self) -> None:
-        while not self._ended.wait(self._sample_seconds):
+        """Sample evenly where the samples are the energy; else unevenly, to keep no step with a load that repeats."""
+        shortest = 1.0 if self._gpu.integrates or self._cpu.integrates else 0.5
+        draw = random.Random()  # its own: the global one belongs to the run's seed
+        while not self._ended.wait(self._sample_seconds * draw.uniform(shortest, 2 - shortest)):
             self.sample()

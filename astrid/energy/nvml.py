@@ -136,7 +136,7 @@ def _open_gpu(nvml: Any, device: Device) -> Source:
         power.flags += device.flags
         return power
     read = _thousandths(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(device.handle))
-    counter = Counter(f"NVML energy counter of {device.uuid}", read, ticks=True, check=power)
+    counter = Counter(f"NVML energy counter of {device.uuid}", read, ticks=True, power=power)
     counter.flags += device.flags
     return counter
 

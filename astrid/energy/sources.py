@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,31 @@ class SourceError(RuntimeError):
     """A sensor that cannot be read; the message is the reason that the run reports."""
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Energy from power that was sampled now and then.
+
+    Attributes
+    ----------
+    joules : float
+        By the trapezoidal rule.
+    variance : float
+        Of the joules, in joules squared, as far as the samples tell: half the squared difference of each two in
+        succession, times their distance squared. For independent samples that is the variance of their sum (von Neumann
+        et al. 1941, doi 10.1214/aoms/1177731746).
+    """
+
+    joules: float = 0.0
+    variance: float = 0.0
+
+    def __add__(self, other: Sampled) -> Sampled:
+        return Sampled(self.joules + other.joules, self.variance + other.variance)
+
+    def __sub__(self, other: Sampled) -> Sampled:
+        """Give what was added since."""
+        return Sampled(self.joules - other.joules, self.variance - other.variance)
+
+
 class Source(Protocol):
     """Energy of one device from a moment of its own.
 
@@ -43,8 +69,8 @@ class Source(Protocol):
         What somebody who trusts the number should know; it may grow.
     ticks : bool
         Whether it moves in steps of up to a tenth of a second, so that a reading can be that old.
-    check_joules : float or None
-        The same energy obtained in a second way, where there is one.
+    check : Sampled or None
+        The same energy from sampled power, where a counter can be compared with it.
     """
 
     name: str
@@ -53,7 +79,7 @@ class Source(Protocol):
     ticks: bool
 
     @property
-    def check_joules(self) -> float | None: ...
+    def check(self) -> Sampled | None: ...
 
     def read(self, now: float) -> float:
         """Give the joules since the first reading; `now` is this reading's time in seconds. Raises `SourceError`."""
@@ -65,23 +91,23 @@ class Integral:
 
     label: Label = "integrated"
     ticks = False
-    check_joules: float | None = None
+    check: Sampled | None = None
 
     def __init__(self, name: str, read_watts: Callable[[], float]) -> None:
         self.name = name
         self.flags: list[str] = []
         self._read_watts = read_watts
         self._last: tuple[float, float] | None = None
-        self._joules = 0.0
+        self.sum = Sampled()
 
     def read(self, now: float) -> float:
         """Take a sample of the power and give the joules since the first one."""
         watts = self._read_watts()
         if self._last is not None:
-            since, before = self._last
-            self._joules += (before + watts) / 2 * (now - since)
+            seconds, before = now - self._last[0], self._last[1]
+            self.sum += Sampled((before + watts) / 2 * seconds, ((watts - before) * seconds) ** 2 / 2)
         self._last = (now, watts)
-        return self._joules
+        return self.sum.joules
 
 
 class Counter:
@@ -96,11 +122,11 @@ class Counter:
     wrap_joules : float, optional
         Value at which the counter wraps around to zero. Without it, or where a wrap would mean more power than any
         device has, a counter that goes back was reset, as by a reload of its driver: a new segment begins at its new
-        value, and the gap takes the sampled power of `check`; without that, what was used between the two readings is
+        value, and the gap takes the sampled `power`; without that, what was used between the two readings is
         not counted.
     ticks : bool
         Whether the counter moves in steps that are long against a reading.
-    check : Integral, optional
+    power : Integral, optional
         The power of the same device, to compare the counter with. It is dropped once it fails.
     """
 
@@ -113,28 +139,28 @@ class Counter:
         *,
         wrap_joules: float | None = None,
         ticks: bool = False,
-        check: Integral | None = None,
+        power: Integral | None = None,
     ) -> None:
         self.name = name
         self.flags: list[str] = []
         self.ticks = ticks
         self._read_joules = read_joules
         self._wrap_joules = wrap_joules
-        self._check = check
+        self._power = power
         self._last: tuple[float, float] | None = None
         self._moved = 0.0
         self._joules = 0.0
-        self._check_joules: float | None = None
+        self._check: Sampled | None = None
 
     @property
-    def check_joules(self) -> float | None:
+    def check(self) -> Sampled | None:
         """Sampled power, integrated since the first reading."""
-        return self._check_joules
+        return self._check
 
     def read(self, now: float) -> float:
         """Give the joules since the first reading."""
         value = self._read_joules()
-        sampled = self._read_check(now)
+        sampled = self._read_power(now)
         if self._last is None or value != self._last[1]:
             self._moved = now
         elif now - self._moved >= STANDSTILL_SECONDS:
@@ -145,17 +171,18 @@ class Counter:
         self._last = (now, value)
         return self._joules
 
-    def _read_check(self, now: float) -> float | None:
+    def _read_power(self, now: float) -> float | None:
         """Integrate the power up to now, and give the joules of this step; None where they are unknown."""
-        if self._check is None:
+        if self._power is None:
             return None
         try:
-            before, self._check_joules = self._check_joules, self._check.read(now)
+            self._power.read(now)
         except SourceError as error:
             logger.info("%s is no longer compared with the sampled power: %s", self.name, error)
-            self._check = self._check_joules = None
+            self._power = self._check = None
             return None
-        return None if before is None else self._check_joules - before
+        before, self._check = self._check, self._power.sum
+        return None if before is None else self._check.joules - before.joules
 
     def _step(self, before: float, after: float, *, seconds: float, sampled: float | None) -> float:
         if after >= before:
@@ -175,7 +202,7 @@ class Given:
 
     label: Label = "estimated"
     ticks = False
-    check_joules: float | None = None
+    check: Sampled | None = None
 
     def __init__(self, name: str, watts: float) -> None:
         self.name = name
