@@ -43,6 +43,12 @@ def test_shares_stay_within_0_and_1_however_few_fields_there_are() -> None:
     assert few["auprc_high"] - few["auprc_low"] > 3 * (many["auprc_high"] - many["auprc_low"])
 
 
+@pytest.mark.parametrize("name", ["auprc", "auroc", "balanced_accuracy", "completeness", "purity", "brier", "ece"])
+def test_what_lies_between_0_and_1_has_ends_that_do_however_much_fields_differ(name: str) -> None:
+    low, high = jackknife_intervals({name: np.array([0.3, 0.02, 0.8])}, what="test").values()
+    assert 0 < low < 0.3 < high < 1
+
+
 def test_a_single_field_has_no_interval_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert field_intervals(draw_fields(np.random.default_rng(0), 1)) == {}
     assert "have no intervals: 1 test field" in caplog.text

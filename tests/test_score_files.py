@@ -9,66 +9,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from histograms import draw
-from scipy.special import expit, logit
-from sklearn import metrics as referee
+from scipy.special import expit
 
-from astrid import score_files
+from astrid.array_scores import score
 from astrid.cli import main
-from astrid.config import DataError
-from astrid.score_files import score
 
 LOGITS, TRUTH = (plane.reshape(100, 50) for plane in draw(5000, 500))
 SCORES = expit(LOGITS.astype(np.float64))
-
-
-def scored(scores: np.ndarray = SCORES, truth: np.ndarray = TRUTH, **options) -> dict[str, float]:
-    return score(scores, truth, **{"logits": False, "threshold": 0.5} | options)
-
-
-def test_numbers_are_those_of_scikit_learn() -> None:
-    found = scored(threshold=0.3)
-    truth, scores = TRUTH.ravel(), SCORES.ravel()
-    assert found["auroc"] == pytest.approx(referee.roc_auc_score(truth, scores), abs=1e-5)
-    assert found["auprc"] == pytest.approx(referee.average_precision_score(truth, scores), abs=1e-3)
-    assert found["brier"] == pytest.approx(referee.brier_score_loss(truth, scores), abs=1e-6)
-    assert found["f1_positive"] == pytest.approx(referee.f1_score(truth, scores >= 0.3), abs=1e-6)
-    assert found["threshold"] == pytest.approx(0.3, abs=1e-5)
-
-
-def test_logits_and_probabilities_score_alike() -> None:
-    assert scored(LOGITS, logits=True) == pytest.approx(scored(), rel=1e-4)
-
-
-def test_a_three_by_three_frame_by_hand() -> None:
-    scores = np.array([[0.9, 0.2, 0.1], [0.8, 0.6, 0.3], [0.4, 0.0, 1.0]])
-    truth = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1]])
-    valid = np.array([[1, 1, 1], [1, 1, 1], [0, 1, 1]])
-    found = scored(scores, truth, valid=valid)
-    assert (found["auroc"], found["auprc"]) == (1.0, 1.0)
-    assert found["precision_positive"] == 3 / 4  # 0.6 is a false positive
-    assert found["recall_positive"] == 1.0
-    assert found["accuracy"] == 7 / 8
-    errors = [0.1, 0.2, 0.1, 0.2, 0.6, 0.3, 0.0, 0.0]
-    assert found["brier"] == pytest.approx(np.mean(np.square(errors)), abs=1e-5)
-
-
-def test_what_is_not_valid_does_not_count_whatever_it_holds() -> None:
-    valid = np.random.default_rng(0).random(SCORES.shape) < 0.6
-    soiled, scribbled = np.where(valid, SCORES, np.nan), np.where(valid, TRUTH, 7)
-    assert scored(soiled, scribbled, valid=valid) == scored(SCORES[valid], TRUTH[valid])
-
-
-def test_long_files_are_scored_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scored()
-    monkeypatch.setattr(score_files, "CHUNK_PIXELS", 7)
-    assert scored() == whole
-
-
-def test_without_negatives_ranks_are_absent_with_their_reason(caplog: pytest.LogCaptureFixture) -> None:
-    found = scored(SCORES, np.ones_like(TRUTH))
-    assert "auroc" not in found
-    assert found["auprc"] == 1.0
-    assert "5000 positive and 0 negative pixels: auroc" in caplog.text
 
 
 def write(folder: Path, name: str, plane: np.ndarray) -> str:
@@ -90,15 +37,15 @@ def test_the_command_prints_the_table_of_the_files(
     files = {name: write(tmp_path, f"{name}.{suffix}", plane) for name, plane in planes.items()}
     assert main(["score", files["scores"], files["truth"], "--valid", files["valid"], "--threshold", "0.3"]) == 0
     table = dict(re.findall(r"(\w[\w.\-]*)\s+│\s+([\d.e\-]+)", capsys.readouterr().out))
-    expected = scored(threshold=0.3)
+    expected = score(SCORES, TRUTH, logits=False, threshold=0.3)
     assert set(table) - {"metric"} == set(expected)
     assert float(table["auprc"]) == pytest.approx(expected["auprc"], abs=1e-3)
     assert float(table["f1_positive"]) == pytest.approx(expected["f1_positive"], abs=1e-3)
 
 
 REFUSED = [
-    ({"truth": TRUTH[:-1]}, r"TRUTH must have the shape of SCORES, \(100, 50\), got \(99, 50\)"),
-    ({"valid": TRUTH.ravel()}, r"VALID must have the shape of SCORES"),
+    ({"truth": TRUTH[:-1]}, r"TRUTH must have the shape of the others, \(100, 50\), got \(99, 50\)"),
+    ({"valid": TRUTH.ravel()}, r"VALID must have the shape of the others"),
     ({"scores": np.where(TRUTH, np.nan, SCORES)}, "SCORES must be finite on valid pixels, got 500 that are not"),
     ({"scores": LOGITS}, "SCORES must be probabilities from 0 to 1, got .* --logits"),
     ({"scores": SCORES - 1e-3}, "SCORES must be probabilities from 0 to 1"),
@@ -141,8 +88,3 @@ def test_a_threshold_must_be_a_probability(threshold: str, capsys: pytest.Captur
         main(["score", "a.npy", "b.npy", f"--threshold={threshold}"])
     assert left.value.code == 2
     assert "P must be a probability from 0 to 1" in capsys.readouterr().err
-
-
-def test_logits_that_are_infinite_are_refused() -> None:
-    with pytest.raises(DataError, match="finite on valid pixels"):
-        scored(logit(np.round(SCORES)), logits=True)

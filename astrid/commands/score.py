@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, score and print."""
+    from ..array_scores import score
     from ..console import print_table
-    from ..score_files import read_numbers, score
+    from ..score_files import read_numbers
 
     planes = {"SCORES": arguments.scores, "TRUTH": arguments.truth, "VALID": arguments.valid}
     arrays = [None if file is None else read_numbers(file, argument=name) for name, file in planes.items()]

@@ -37,7 +37,8 @@ class Scale(NamedTuple):
 
 
 SHARE, CORRELATION, AMOUNT = Scale(logit, expit), Scale(np.arctanh, math.tanh), Scale(np.log, math.exp)
-SCALES = {"mcc": CORRELATION} | dict.fromkeys(("auprc", "auroc", "balanced_accuracy", "completeness", "purity"), SHARE)
+FROM_0_TO_1 = ("auprc", "auroc", "balanced_accuracy", "completeness", "purity", "brier", "ece")
+SCALES = {"mcc": CORRELATION} | dict.fromkeys(FROM_0_TO_1, SHARE)
 """Scale of each metric; the others are amounts."""
 
 

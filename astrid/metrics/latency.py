@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 ENOUGH_FOR_P99 = 100
@@ -82,9 +83,15 @@ def measure_latency(
         model.train(was_training)
     batch, _, height, width = example.shape
     mpix = batch * height * width / 1e6
-    p50, p95, p99 = (float(value) for value in np.percentile(seconds, [50, 95, 99]) * 1e3)
-    enough = repeats >= ENOUGH_FOR_P99
-    return Latency(p50, p95, p99 if enough else None, mpix_per_s=mpix * repeats / sum(seconds), mpix=mpix)
+    found = quantiles_ms(seconds)
+    rate = mpix * repeats / sum(seconds)
+    return Latency(found["p50_ms"], found["p95_ms"], found.get("p99_ms"), mpix_per_s=rate, mpix=mpix)
+
+
+def quantiles_ms(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    """Return `p50_ms`, `p95_ms` and, from 100 passes up, `p99_ms` of the seconds that passes took."""
+    wanted = (50, 95, 99) if len(seconds) >= ENOUGH_FOR_P99 else (50, 95)
+    return {f"p{percent}_ms": float(np.percentile(seconds, percent)) * 1e3 for percent in wanted}
 
 
 def _time_pass(

@@ -1,0 +1,147 @@
+"""AstrID from Python: the counterpart of `train.py`, for notebooks and scripts.
+
+Only this module, `train.py`, the `astrid` command and tests start runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from astrid.array_scores import compute_metrics
+from astrid.config import Config, RunError
+from astrid.config.compose import PROJECT_ROOT, load, run_folder
+from astrid.energy import EnergyAnalyzer
+from astrid.energy_runs import read_run
+from astrid.tracking.stored_runs import read_folder
+
+__all__ = ["FinishedRun", "analyse_energy", "compute_metrics", "fresh_folder", "train", "train_async"]
+
+CONSOLE = "console.log"
+"""What a run that was started in a process of its own would have said on the terminal."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has come to its end.
+
+    Attributes
+    ----------
+    folder : Path
+        Configuration, journal, checkpoints, figures and tables.
+    objective : float
+        The best value of `training.monitor`.
+    metrics : dict of str to float
+        The last of each name, such as ``test/auprc``.
+    """
+
+    folder: Path
+    objective: float
+    metrics: dict[str, float]
+
+
+def fresh_folder() -> Path:
+    """Return a folder for a new run below ``outputs/runs``, named as those of `train.py`."""
+    return PROJECT_ROOT / "outputs" / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(4)}"
+
+
+def train(overrides: Sequence[str] = (), *, folder: Path | None = None) -> FinishedRun:
+    """Train, evaluate and record in this process what ``python train.py OVERRIDES`` does, and return when it is done.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As on the command line: ``["model=unet_deep", "data.batch_size=16"]``.
+    folder : Path, optional
+        Of the new run; without it, one below ``outputs/runs``.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before the first step, for what cannot run.
+    RunError
+        For what had to stop afterwards; what was done until then is saved, and ``training.resume=FOLDER`` goes on.
+    BudgetSpent
+        Where the run has used the energy that it may; all is saved.
+
+    Examples
+    --------
+    >>> train(["model=unet_small", "training.epochs=2"]).metrics["test/auprc"]  # doctest: +SKIP
+    0.71
+    """
+    config = load(overrides)
+    run_dir = _folder_of(config) if folder is None else folder
+    return FinishedRun(run_dir, _run(config, run_dir), read_folder(run_dir).metrics)
+
+
+def _folder_of(config: Config) -> Path:
+    return Path(run_folder(str(fresh_folder()), config.training.resume))
+
+
+def _run(config: Config, run_dir: Path) -> float:
+    from astrid.experiment import run_experiment
+    from astrid.repeats import run_group
+
+    if config.is_several:
+        return float(run_group(run_experiment, config, run_dir=run_dir))
+    return run_experiment(config, run_dir=run_dir)
+
+
+async def train_async(overrides: Sequence[str] = (), *, folder: Path | None = None) -> FinishedRun:
+    """Do what `train` does in a process of its own, so that an event loop goes on meanwhile.
+
+    Whoever cancels it has the run stopped as by SIGTERM: it saves first, and can be resumed. What it prints is in
+    ``console.log`` of its folder, which exists from the start and can be followed live.
+
+    Parameters
+    ----------
+    overrides, folder
+        As for `train`.
+
+    Raises
+    ------
+    ConfigError
+        For a configuration that cannot run, before any process starts.
+    RunError
+        With the last lines of what the run said, where it ended with another exit code than 0.
+    """
+    config = load(overrides)
+    run_dir = (_folder_of(config) if folder is None else folder).resolve()
+    run_dir.mkdir(parents=True, exist_ok=config.training.resume is not None)
+    where = [] if config.training.resume is not None else [f"hydra.run.dir={run_dir}"]
+    with (run_dir / CONSOLE).open("ab") as console:
+        code = await _call([*overrides, *where], console)
+    if code != 0:
+        said = (run_dir / CONSOLE).read_text(errors="replace").strip().splitlines()[-5:]
+        raise RunError(f"the run in {run_dir} ended with exit code {code}:\n" + "\n".join(said))
+    metrics = read_folder(run_dir).metrics
+    return FinishedRun(run_dir, metrics["objective"], metrics)
+
+
+async def _call(arguments: Sequence[str], console: IO[bytes]) -> int:
+    """Run `train.py` and return its exit code; a cancelled call has it save and stop first."""
+    command = (sys.executable, str(PROJECT_ROOT / "train.py"), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, cwd=PROJECT_ROOT, stdout=console, stderr=console)
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+
+
+def analyse_energy(folders: Sequence[str | Path]) -> EnergyAnalyzer:
+    """Return the energy of runs, read from their folders, ready for questions.
+
+    Raises
+    ------
+    DataError
+        For a folder that holds no run, or one without an energy ledger.
+    """
+    return EnergyAnalyzer([read_run(folder) for folder in folders])
