@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup train test lint format types check clean mlflow-server mlflow-ui
+.PHONY: help setup train test lint format types check reference clean mlflow-server mlflow-ui
 
 PORT ?= 9003
 DB ?= sqlite:///$(CURDIR)/outputs/server/mlflow.db
@@ -48,6 +48,9 @@ mlflow-ui: $(READY) ## open the pages of outputs/mlflow.db on port 5000
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db $(OPTIONS)
 
 check: test lint format types ## all of the above
+
+reference: $(READY) ## write docs/reference.md, the page of every knob
+	@$(BIN)/python -m astrid.config.reference > docs/reference.md
 
 clean: ## remove .venv and caches, keep outputs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
