@@ -21,9 +21,11 @@ from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile, Pictures, Section
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
-IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
-BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
-CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes")
+IMAGE_COLUMNS = ("science", "reference", "target", "mask", "valid", "weight")
+BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits", "mask_bits")
+CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes", "mask_codes")
+NOTES = ("filter", "exposure", "mjd")
+"""Columns for people and for other tools, as `astrid manifest` writes them; nothing here reads them."""
 NUMBER_COLUMNS = {
     "fwhm": "fwhm_pixels",
     "reference_fwhm": "reference_fwhm_pixels",
@@ -31,7 +33,7 @@ NUMBER_COLUMNS = {
 }
 POSSIBLE = {"fwhm": (0.5, 100.0), "reference_fwhm": (0.5, 100.0), "reference_scale": (1e-6, 1e6)}
 """Lowest and highest value of these columns: seeing in pixels, and a ratio of fluxes."""
-COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", *NUMBER_COLUMNS)
+COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", "night", *NUMBER_COLUMNS)
 REQUIRED = ("field", "science")
 
 _SEPARATORS = re.compile(r"[|;,\s]+")
@@ -139,7 +141,7 @@ def _refuse_other_separators(lines: list[tuple[int, list[str]]]) -> None:
 
 def _check_header(line: int, header: list[str]) -> None:
     for column, count in Counter(header).items():
-        if column not in COLUMNS:
+        if column not in (*COLUMNS, *NOTES):
             nearest = difflib.get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.0)[0]
             raise DataError(
                 f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {', '.join(COLUMNS)}"
@@ -153,7 +155,7 @@ def _check_header(line: int, header: list[str]) -> None:
 
 def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
     """Turn the cells of a row into what they mean."""
-    filled = {column: text for column, text in cells.items() if text}
+    filled = {column: text for column, text in cells.items() if text and column not in NOTES}
     for column in REQUIRED:
         if column not in filled:
             raise DataError(f"row {line}: {column} must not be empty; fill it")
@@ -169,6 +171,7 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
         }
         values["section"] = Section.parse(filled["section"]) if "section" in filled else None
         _check_labels(values)
+        values["night"] = filled.get("night")
         return FrameRow(number=line, name=filled["field"], field=filled["field"], split=_split(filled), **values)
     except DataError as error:
         raise DataError(f"row {line}: {error}") from error
@@ -176,13 +179,16 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
 
 def _check_company(filled: dict[str, str]) -> None:
     """Refuse columns that contradict each other or lack the one that they are about."""
-    bits, codes = ([name for name in names if name in filled] for names in (BIT_COLUMNS, CODE_COLUMNS))
-    if bits and codes:
-        raise DataError(f"{bits[0]} and {codes[0]} exclude each other: a plane holds bits or codes; empty one of them")
-    needs = dict.fromkeys((*bits, *codes), "target") | {
-        "reference_fwhm": "reference",
-        "reference_scale": "reference",
-    }
+    needs = {"reference_fwhm": "reference", "reference_scale": "reference"}
+    for plane in ("target", "mask"):
+        bits, codes = (
+            [name for name in names if name in filled and (name.startswith("mask") == (plane == "mask"))]
+            for names in (BIT_COLUMNS, CODE_COLUMNS)
+        )
+        if bits and codes:
+            exclude = f"{bits[0]} and {codes[0]} exclude each other"
+            raise DataError(f"{exclude}: a plane holds bits or codes; empty one of them")
+        needs |= dict.fromkeys((*bits, *codes), plane)
     for column, needed in needs.items():
         if column in filled and needed not in filled:
             raise DataError(f"{column} is about the {needed}, which is empty; name its file in column {needed!r}")

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from .footprints import footprint, overlapping
 from .frames import ImageInfo
 from .rows import FrameRow, Pictures, Section, Split
 
 logger = logging.getLogger(__name__)
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-_TOUCHING = 1e-9  # radians: footprints that share an edge don't overlap
 
 
 def assign_splits(rows: Sequence[FrameRow], *, val_fraction: float, test_fraction: float, seed: int) -> list[FrameRow]:
@@ -169,42 +168,21 @@ def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo])
             len(rows) - len(seen),
             len(rows),
         )
-    if not seen:
-        return
-    centres = np.stack([corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0)) for _, corners in seen])
-    cosines = [(corners @ centre).min() for (_, corners), centre in zip(seen, centres, strict=True)]
-    radii = np.arccos(np.clip(cosines, -1.0, 1.0))
-    for index, (one, polygon) in enumerate(seen):
-        near = centres @ centres[index] >= np.cos(np.minimum(radii + radii[index], np.pi))
-        for other in np.flatnonzero(near[:index]):
-            two, corners = seen[other]
-            if one.split != two.split and _overlap(polygon, corners):
-                remedy = "put them into one field and split, or state a weaker data.split_unit"
-                raise _leak(two, one, "frames in different splits must not overlap on the sky", remedy)
+    owners = [row for row, _ in seen]
+
+    def parted(one: int, two: int) -> bool:
+        return owners[one].split != owners[two].split
+
+    for one, two in overlapping([corners for _, corners in seen], matters=parted):
+        remedy = "put them into one field and split, or state a weaker data.split_unit"
+        raise _leak(owners[one], owners[two], "frames in different splits must not overlap on the sky", remedy)
 
 
 def _footprint(row: FrameRow, science: Mapping[int, ImageInfo]) -> NDArray[np.float64] | None:
-    """Return the (4, 3) unit vectors of a frame's corners in the order of its edge, or None without coordinates."""
     wcs = science[row.number].wcs
     if wcs is None:
         return None
-    part = _part(row, science)
-    x = np.array([part.x1 - 1.5, part.x2 - 0.5, part.x2 - 0.5, part.x1 - 1.5])
-    y = np.array([part.y1 - 1.5, part.y1 - 1.5, part.y2 - 0.5, part.y2 - 0.5])
-    corners = np.asarray(wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T, dtype=np.float64)
-    if not np.isfinite(corners).all():
+    corners = footprint(wcs, _part(row, science))
+    if corners is None:
         logger.warning("row %d: its coordinates are not finite at the corners, overlap is not checked", row.number)
-        return None
-    anticlockwise = np.dot(np.cross(corners[0], corners[1]), corners.mean(axis=0)) > 0
-    return corners if anticlockwise else corners[::-1]
-
-
-def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
-    """Tell whether two convex polygons on the sphere overlap: unless an edge parts them, they do."""
-    return not (_has_separating_edge(one, two) or _has_separating_edge(two, one))
-
-
-def _has_separating_edge(polygon: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    normals = np.cross(polygon, np.roll(polygon, -1, axis=0))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return bool(((other @ normals.T) < _TOUCHING).all(axis=0).any())
+    return corners
