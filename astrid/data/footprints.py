@@ -44,9 +44,9 @@ def overlapping(
     radii = np.arccos(np.clip(cosines, -1.0, 1.0))
     for index, polygon in enumerate(footprints):
         near = centres @ centres[index] >= np.cos(np.minimum(radii + radii[index], np.pi))
-        for other in np.flatnonzero(near[:index]):
-            if matters(int(other), index) and _overlap(polygon, footprints[other]):
-                yield int(other), index
+        for other in np.flatnonzero(near[:index]).tolist():
+            if matters(other, index) and _overlap(polygon, footprints[other]):
+                yield other, index
 
 
 def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:

@@ -164,12 +164,12 @@ def read_plane(
         return plane
 
 
-def digest_image(path: str | Path, *, hdu: int | str | None = None) -> str:
+def digest_values(image: NDArray[np.floating[Any]]) -> str:
     """Return the SHA-256 of an image's shape and physical values: that of each lossless copy, however it is stored.
 
-    Values are compared as float32; pixels that are not finite count as equal. Errors are those of `read_image`.
+    Values are compared as float32; pixels that are not finite count as equal.
     """
-    values = np.asarray(read_image(path, hdu=hdu).data, dtype=np.float32)
+    values = np.asarray(image, dtype=np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
     return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 

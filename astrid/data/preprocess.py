@@ -48,9 +48,9 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
 
     Raw exposures go through the steps of `config.preprocess` first, which the field's history tells. Each frame has
     its background subtracted, in cells of `config.background_box`, and is divided by one background sigma, so that the
-    shape of its sources stays as it is. Pixels that are NaN, ignored, masked or without weight are 0 in the image and their
-    values decide nothing; those and the unlabelled ones are not valid. A section is cut out of the frame prepared as a
-    whole: one exposure has one noise, whichever of its parts is looked at.
+    shape of its sources stays as it is. Pixels that are NaN, ignored, masked or without weight are 0 in the image and
+    their values decide nothing; those and the unlabelled ones are not valid. A section is cut out of the frame
+    prepared as a whole: one exposure has one noise, whichever of its parts is looked at.
 
     Raises
     ------

@@ -94,14 +94,6 @@ def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Digests of the pixels of a row's science and reference frame, the same for every lossless copy."""
-
-    science: str
-    reference: str | None
-
-
-@dataclass(frozen=True)
 class FrameRow:
     """One frame of a manifest.
 
@@ -135,6 +127,8 @@ class FrameRow:
         Night of the exposure, by any name; None where it isn't known.
     picture : str or None
         Digest of the science frame's pixels; None until the file was read.
+    positives : int
+        Pixels that are to be found, as far as the target plane says; 0 until it was read.
     """
 
     number: int
@@ -161,6 +155,7 @@ class FrameRow:
     reference_scale: float | None = None
     night: str | None = None
     picture: str | None = None
+    positives: int = 0
 
     @property
     def origin(self) -> str:

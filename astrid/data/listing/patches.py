@@ -33,9 +33,9 @@ def find_fields(pictures: Sequence[Listed], *, tolerance_arcmin: float) -> dict[
     ends = np.array(links, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(pictures), len(pictures)))
     groups = connected_components(graph, directed=False)[1]
-    members = [
-        [picture for picture, own in zip(pictures, groups, strict=True) if own == group] for group in set(groups)
-    ]
+    members: list[list[Listed]] = [[] for _ in set(groups)]
+    for picture, group in zip(pictures, groups, strict=True):
+        members[group].append(picture)
     names = _unique([_name(group) for group in members])
     return {picture.file: name for group, name in zip(members, names, strict=True) for picture in group}
 

@@ -148,9 +148,8 @@ def _complete(
 def _with(kept: list[Listed], having: Mapping[str, bool], what: str, *, remedy: str) -> list[Listed]:
     lacking = [picture.file for picture in kept if picture.file not in having]
     if lacking:
-        logger.warning(
-            "left out %d of %d frames without a %s (%s); %s", *_told(lacking, kept), what, _some(lacking), remedy
-        )
+        counts = _told(lacking, kept)
+        logger.warning("left out %d of %d frames without a %s (%s); %s", *counts, what, _some(lacking), remedy)
     return [picture for picture in kept if picture.file in having]
 
 
