@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from . import keywords
 Header = Mapping[str, Any]
 Kind = Literal["science", "bias", "dark", "flat", "other"]
 
+DAY_ZERO = date(1858, 11, 17).toordinal()
+"""Modified Julian day 0, as Python counts days."""
 _DAYS = (15_000.0, 90_000.0)  # MJD from 1899 to 2105: what a detector can have seen, or will
 _ZERO_SECONDS = 1e-3  # a dark as short as this is a bias
 _FITS_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\S+))?")
@@ -133,7 +136,7 @@ def parse_date(text: object) -> tuple[float, str] | None:
     else:
         return None
     try:
-        return float(Time(f"{year:04d}-{month:02d}-{day:02d}", scale="utc").mjd), clock.removesuffix("Z")
+        return float(date(year, month, day).toordinal() - DAY_ZERO), clock.removesuffix("Z")
     except ValueError:
         return None
 

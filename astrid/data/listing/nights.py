@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from .headers import DAY_ZERO
 from .pictures import Listed
 
 logger = logging.getLogger(__name__)
 
-_DAY_ZERO = date(1858, 11, 17).toordinal()  # modified Julian day 0
 _DAYLIGHT = (7.0, 17.0)  # local solar hours in which nobody looks at the sky
 
 
@@ -25,7 +25,7 @@ def night_of(mjd: float, longitude: float) -> str:
     longitude : float
         Of the observatory in degrees, east positive. Local mean solar time is UTC + longitude / 15 hours.
     """
-    return date.fromordinal(_DAY_ZERO + math.floor(mjd + longitude / 360 - 0.5)).isoformat()
+    return date.fromordinal(DAY_ZERO + math.floor(mjd + longitude / 360 - 0.5)).isoformat()
 
 
 def find_nights(pictures: Sequence[Listed], *, longitude: float | None) -> dict[str, str]:
