@@ -127,8 +127,8 @@ def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
     fields = len({row["field"] for row in table.rows})
     if fields < _FEWEST_FIELDS:
         lines.append(
-            f"{fields} of the {_FEWEST_FIELDS} fields needed to train, validate and test: add fields, or a column "
-            "split and data.split_unit=exposure"
+            f"{fields} of the {_FEWEST_FIELDS} fields needed to train, validate and test: add fields, or say "
+            "data.split_unit=exposure, knowing that splits then share the sky"
         )
     return lines
 
