@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "judge a finished model on other data, or again on its own",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
     "fetch": "download images of places on the sky from public archives",
+    "manifest": "list a folder of frames for training: fields, nights, filters, references, masks",
     "energy": "say where the energy of runs went, and what would save some",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",

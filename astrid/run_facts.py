@@ -68,8 +68,8 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         tags |= {STUDY_TAG: config.sweep.study, TRIAL_TAG: str(config.sweep.trial)}
     if config.sweep.parent_run is not None:
         tags[PARENT_TAG] = config.sweep.parent_run
-    if isinstance(config.data, FramesData) and config.data.split_unit != "sky":
-        tags["data.split_unit"] = f"{config.data.split_unit} (weaker than sky: splits share a patch of sky)"
+    if isinstance(config.data, FramesData) and config.data.split_unit in ("exposure", "section"):
+        tags["data.split_unit"] = f"{config.data.split_unit} (weaker than field: splits may share a patch of sky)"
     name = f"unet-d{config.model.depth}-f{config.model.filters}-{data}-{run_dir.name[-8:]}"
     return RunFacts(name, parameters_of(config), tags, around)
 

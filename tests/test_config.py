@@ -219,7 +219,7 @@ def test_resuming_refuses_any_other_change(tmp_path: Path, change: str) -> None:
 
 def test_resuming_lets_only_epochs_device_workers_budgets_and_tracking_change(tmp_path: Path) -> None:
     config = load([f"training.resume={saved_run(tmp_path)}"])
-    allowed = {"training.epochs", "training.device", "training.resume", "data.workers"}
+    allowed = {"training.epochs", "training.device", "training.resume", "data.workers", "data.prepare_workers"}
     allowed |= {"energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"}
     for group in CHOICES:
         for knob in dataclasses.fields(getattr(config, group)):

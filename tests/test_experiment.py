@@ -51,6 +51,12 @@ def test_the_metrics_of_the_contract_are_measured_and_finite(finished: Path) -> 
     assert all(math.isfinite(value) for value in metrics.values())
 
 
+def test_the_fingerprint_of_the_data_is_the_digest_of_the_dataset(finished: Path) -> None:
+    told = [record for record in journal(finished) if record.get("kind") == "dataset"]
+    assert len(told) == 1 and len(str(told[0]["digest"])) == 36
+    assert f'"data.fingerprint": "{told[0]["digest"]}' in (finished / "journal.jsonl").read_text()
+
+
 def test_unmeasured_energy_is_absent_and_labelled(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     absent = [name for name in metrics if name.startswith(("energy/", "carbon/", "cost/"))]

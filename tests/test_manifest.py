@@ -246,10 +246,10 @@ def test_too_few_fields_for_three_splits_are_refused(folder: Path) -> None:
         rows_of(folder, "field,science\nA,a.fits\nA,b.fits\nB,c.fits\n")
 
 
-@pytest.mark.parametrize("unit", ["sky", "exposure", "section"])
-def test_a_field_in_two_splits_is_a_leak_under_sky_only(folder: Path, unit: str) -> None:
+@pytest.mark.parametrize("unit", ["field", "exposure", "section"])
+def test_a_field_in_two_splits_is_a_leak_under_field_only(folder: Path, unit: str) -> None:
     text = THREE + "A,d.fits,test\n"
-    if unit == "sky":
+    if unit == "field":
         with pytest.raises(
             DataError, match=r"rows 2 \(train\) and 5 \(test\): different splits must not share a field"
         ):
@@ -258,7 +258,7 @@ def test_a_field_in_two_splits_is_a_leak_under_sky_only(folder: Path, unit: str)
         assert len(rows_of(folder, text, split_unit=unit)) == 4
 
 
-@pytest.mark.parametrize("unit", ["sky", "exposure"])
+@pytest.mark.parametrize("unit", ["field", "exposure"])
 @pytest.mark.parametrize("again", ["a.fits", "copy.fits"])
 def test_an_exposure_in_two_splits_is_a_leak(folder: Path, unit: str, again: str) -> None:
     shutil.copy(folder / "a.fits", folder / "copy.fits")
@@ -274,7 +274,7 @@ def test_an_exposure_in_two_splits_is_a_leak(folder: Path, unit: str, again: str
     assert len(rows_of(folder, text, split_unit="section")) == 3
 
 
-def test_a_reference_in_two_splits_is_a_leak_under_sky(folder: Path) -> None:
+def test_a_reference_in_two_splits_is_a_leak_under_field(folder: Path) -> None:
     text = "field,science,reference,split\nA,a.fits,d.fits,train\nB,b.fits,e.fits,val\nC,c.fits,d.fits,test\n"
     with pytest.raises(
         DataError, match=r"rows 2 \(train\) and 4 \(test\): different splits must not share a reference"
@@ -310,7 +310,9 @@ def test_sections_in_one_split_may_touch(folder: Path) -> None:
     ("apart_arcsec", "leaks"), [(0.0, True), (39.0, True), (40.0, False), (41.0, False), (6e5, False)]
 )
 @pytest.mark.parametrize("ra", [10.0, 0.0])
-def test_overlap_on_the_sky_is_a_leak_under_sky_only(folder: Path, apart_arcsec: float, leaks: bool, ra: float) -> None:
+def test_overlap_on_the_sky_is_a_leak_unless_exposures_decide(
+    folder: Path, apart_arcsec: float, leaks: bool, ra: float
+) -> None:
     """Frames are 40 arcsec wide; at right ascension 0 they straddle the meridian where degrees jump."""
     write_frame(folder / "left.fits", seed=11, ra=ra)
     write_frame(folder / "right.fits", seed=12, ra=ra + apart_arcsec / 3600)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Iterator
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,16 +77,96 @@ def test_a_cached_store_is_made_once(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: path.unlink(),
+    "short": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "empty": lambda path: path.write_bytes(b""),
+    "one bit flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
+}
+
+
+def flipped(content: bytes) -> bytes:
+    """Change the lowest bit of a byte in the middle; in JSON, of a digit or a letter, which makes it another."""
+    middle = len(content) // 2
+    while content.startswith(b"{") and not chr(content[middle]).isalnum():
+        middle += 1
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
 @pytest.mark.parametrize("name", [IMAGES, PLANES, INDEX])
-@pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_damaged_store_is_made_anew(tmp_path: Path, name: str, damage: str) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_made_anew_and_that_is_said(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cached_store(tmp_path, "key", [make_field(6)])
-    path = tmp_path / "key" / name
-    if damage == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-3])
+    assert "damaged" not in caplog.text
+    DAMAGES[damage](tmp_path / "key" / name)
     assert_same(cached_store(tmp_path, "key", [make_field(6)]).field(0), make_field(6))
+    assert f"{tmp_path / 'key'} is damaged" in caplog.text and "is made again" in caplog.text
+    assert_same(cached_store(tmp_path, "key", []).field(0), make_field(6))
+
+
+def test_an_index_of_another_shape_is_not_trusted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As many pixels, but 31 rows of 20 where 20 rows of 31 were written."""
+    cached_store(tmp_path, "key", [make_field(6)])
+    index = json.loads((tmp_path / "key" / INDEX).read_text())
+    index["entries"][0] |= {"height": 31, "width": 20}
+    (tmp_path / "key" / INDEX).write_text(json.dumps(index))
+    assert_same(cached_store(tmp_path, "key", [make_field(6)]).field(0), make_field(6))
+    assert "index.json is not what was written" in caplog.text
+
+
+def start_builder(folder: Path, *, fields: int, seconds: float, **options: Any) -> subprocess.Popen[str]:
+    program = Path(__file__).with_name("cache_builders.py")
+    command = [sys.executable, program, folder / "cache", folder / "log", str(fields), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def made(folder: Path) -> list[tuple[str, str]]:
+    """Which process made which field, in the order of time."""
+    lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
+    return [(line.split()[0], line.split()[1]) for line in lines]
+
+
+def test_processes_that_start_at_once_build_one_store(tmp_path: Path) -> None:
+    builders = [start_builder(tmp_path, fields=6, seconds=0.05) for _ in range(4)]
+    outcomes = [builder.communicate(timeout=240) for builder in builders]
+    assert [builder.returncode for builder in builders] == [0] * 4, outcomes
+    assert len({output for output, _ in outcomes}) == 1 and outcomes[0][0].strip()
+    assert [number for _, number in made(tmp_path)] == [str(number) for number in range(6)]
+    assert len({process for process, _ in made(tmp_path)}) == 1
+
+
+def test_a_builder_that_is_killed_leaves_its_place_to_another(tmp_path: Path) -> None:
+    victim = start_builder(tmp_path, fields=6, seconds=1.0)
+    deadline = time.monotonic() + 240
+    while len(made(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    heirs = [start_builder(tmp_path, fields=6, seconds=0.0) for _ in range(2)]
+    victim.kill()
+    victim.communicate(timeout=60)
+    outcomes = [heir.communicate(timeout=240) for heir in heirs]
+    assert victim.returncode == -signal.SIGKILL and [heir.returncode for heir in heirs] == [0, 0], outcomes
+    by_process = Counter(process for process, _ in made(tmp_path))
+    assert by_process.pop(str(victim.pid)) < 6 and list(by_process.values()) == [6]
+    assert len({output for output, _ in outcomes}) == 1
+    assert [path.name for path in (tmp_path / "cache/key").iterdir() if path.is_dir()] == ["train"]
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path) -> None:
+    """The system stops the process from writing files beyond a size, as a full disk would."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    builder = start_builder(tmp_path, fields=6, seconds=0.0, preexec_fn=limited)
+    _, errors = builder.communicate(timeout=240)
+    last = errors.strip().splitlines()[-1]
+    assert builder.returncode == 1 and "Traceback" not in errors
+    assert re.fullmatch(r"error: data\.cache: .* can't be written \(.*MiB are free\); make room, or name .*", last), (
+        last
+    )
+    assert not [path for path in (tmp_path / "cache/key").iterdir() if path.is_dir()]
 
 
 def test_a_store_whose_making_fails_does_not_appear(tmp_path: Path) -> None:

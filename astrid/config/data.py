@@ -28,6 +28,8 @@ class DataConfig:
     """Tiles per step. `auto`: the largest power of two that fits into memory and leaves enough steps."""
     tile_size: int = 128
     """Edge of a square training tile in pixels; a multiple of 2**model.depth."""
+    prepare_workers: int = 0
+    """Processes that prepare fields; 0 is one a core. Each holds a frame with its steps in memory."""
     workers: int = 0
     """Loader processes; 0 reads the memory-mapped tiles in the main process, fastest on few cores."""
     stretch: Literal["arcsinh", "linear"] = "arcsinh"
@@ -51,6 +53,7 @@ class DataConfig:
         check(
             bool(self.cache.strip()), "data.cache", self.cache, "the name of a folder", "try data.cache=outputs/cache"
         )
+        check(self.prepare_workers >= 0, "data.prepare_workers", self.prepare_workers, "at least 0", "try 2")
         check(self.workers >= 0, "data.workers", self.workers, "at least 0", "try data.workers=2")
 
 
@@ -70,8 +73,9 @@ class FramesData(DataConfig):
     """Folder that the manifest's file names start from."""
     manifest: str = MISSING
     """CSV with a row a frame; see the README for its columns."""
-    split_unit: Literal["sky", "exposure", "section"] = "sky"
-    """What may not be shared between splits: a patch of sky; only an exposure; only a section of a frame."""
+    split_unit: Literal["field", "night", "exposure", "section"] = "field"
+    """What may not be shared between splits, and is drawn where the manifest has no `split` column: a patch of sky; a
+    patch of sky or a night; only an exposure; only a section of a frame."""
     val_fraction: float = 0.2
     """Share of the fields that validates, where the manifest has no `split` column."""
     test_fraction: float = 0.2

@@ -19,7 +19,7 @@ from .explain import explain
 OPEN = ("data", "metrics", "energy", "tracking", "experiment", "training.device", "training.threads")
 """Groups and knobs that an evaluation takes; everything else belongs to training."""
 
-SERVED = ("cache", "batch_size", "tile_size")
+SERVED = ("cache", "batch_size", "tile_size", "prepare_workers")
 FOLDS = ("folds", "fold")
 """Knobs of `data` that describe the run's own cross-validation; other data have none."""
 

@@ -18,7 +18,7 @@ from .secrets import MASK, scrub_values, without_mask
 
 CONFIG_FILE, EVALUATION_FILE = "config.yaml", "evaluation.json"
 CHANGEABLE = (
-    *("training.epochs", "training.device", "training.resume", "data.workers", "tracking"),
+    *("training.epochs", "training.device", "training.resume", "data.workers", "data.prepare_workers", "tracking"),
     *("energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"),
 )
 """Keys (or whole groups) that may differ when a run is resumed."""

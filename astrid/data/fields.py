@@ -23,14 +23,14 @@ from . import alert_rows, alerts, difference, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow, Split
-from .splits import SPLITS
+from .splits import SPLITS, group_rows
 from .store import FieldStore, cached_store
 
 T = TypeVar("T")
 
 SERVING_KEYS = (
     *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
-    *("folds", "fold"),
+    *("prepare_workers", "folds", "fold"),
 )
 """Knobs that change how fields are served but not the fields."""
 
@@ -81,7 +81,7 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
         fold = settled_fold(config)
         return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
     recipe = _recipe(config, receptive_field_pixels)
-    stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
+    stores = {split: recipe.prepare(split, config=config, announce=announce) for split in SPLITS}
     return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
 
 
@@ -102,7 +102,7 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
     """
     recipe = _recipe(config, receptive_field_pixels).pooled()
     _place(config, recipe, fold=0)  # which tests the most fields: too few are refused before any is made
-    store = recipe.prepare("all", cache=config.cache, announce=announce)
+    store = recipe.prepare("all", config=config, announce=announce)
     return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
 
 
@@ -182,11 +182,11 @@ class Recipe:
         makers, origins, groups = _joined(self.makers), _joined(self.origins), _joined(self.groups)
         return dataclasses.replace(self, makers=makers, origins=origins, groups=groups, key=f"all-{self.key}")
 
-    def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
+    def prepare(self, split: str, *, config: DataConfig, announce: Announce) -> FieldStore:
         """Make the fields of a split, or find them in the cache."""
         work = self.makers[split]
-        fields = announce(_parallel(work), f"{split} fields", len(work))
-        return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
+        fields = announce(_parallel(work, workers=config.prepare_workers), f"{split} fields", len(work))
+        return cached_store(_open_cache(config.cache), f"{self.key[:16]}/{split}", fields)
 
 
 def _joined(by_split: Mapping[str, Collection[T]]) -> dict[str, list[T]]:
@@ -201,10 +201,11 @@ def _open_cache(name: str) -> Path:
     return Path(name)
 
 
-def _parallel(makers: Iterable[Callable[[], Field]]) -> Iterator[Field]:
-    """Make fields on all cores, in order, holding only a few at a time."""
+def _parallel(makers: Iterable[Callable[[], Field]], *, workers: int) -> Iterator[Field]:
+    """Make fields in so many processes, 0 is one a core, in order, holding only a few at a time."""
     try:
-        yield from joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(maker)() for maker in makers)
+        pool = joblib.Parallel(n_jobs=workers or -1, return_as="generator")
+        yield from pool(joblib.delayed(maker)() for maker in makers)
     finally:
         get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
 
@@ -236,7 +237,7 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
             split: [FieldMaker(preprocess.prepare_field, row, config) for row in own] for split, own in by_split.items()
         },
         origins={split: [row.origin for row in own] for split, own in by_split.items()},
-        groups={split: [row.field for row in own] for split, own in by_split.items()},
+        groups={split: group_rows(own, config.split_unit) for split, own in by_split.items()},
         key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
         channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
@@ -291,7 +292,8 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
         name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)
     }
     package = Path(__file__).parent
-    code = [path.read_text() for path in sorted(package.rglob("*.py")) if path.parent != package / "archives"]
+    apart = (package / "archives", package / "listing")  # which only make what a run then reads
+    code = [path.read_text() for path in sorted(package.rglob("*.py")) if path.parent not in apart]
     versions = [importlib.metadata.version(package) for package in MAKERS]
     text = json.dumps([type(config).__name__, knobs, code, versions, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

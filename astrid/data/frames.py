@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import io
 import logging
 import lzma
-import shutil
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -29,15 +24,13 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
-from .hdus import check_complete, find_picture
+from .hdus import locate_picture, locate_pictures
+from .packing import Source, uncompressed
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
 
 logger = logging.getLogger(__name__)
 
-_UNPACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7z": lzma.open}
-_NOT_UNPACKED = {b"PK\x03": "a zip archive", b"\x1f\x9d": "packed by compress"}
-_SPOOL_BYTES = 2**28  # unpacked files beyond this size go through the disk
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
     *(AssertionError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
@@ -121,10 +114,6 @@ class ImageInfo:
     names: tuple[str, ...] = ()
 
 
-Source = str | Path | bytes
-"""Where a FITS file is: its path, or its content itself, as alert packets carry it."""
-
-
 def read_image(path: Source, *, hdu: int | str | None = None, section: Section | None = None) -> CCDData:
     """Read an image from a FITS file: plain, packed by gzip, bzip2 or xz, or tile-compressed.
 
@@ -175,12 +164,12 @@ def read_plane(
         return plane
 
 
-def digest_image(path: str | Path, *, hdu: int | str | None = None) -> str:
+def digest_values(image: NDArray[np.floating[Any]]) -> str:
     """Return the SHA-256 of an image's shape and physical values: that of each lossless copy, however it is stored.
 
-    Values are compared as float32; pixels that are not finite count as equal. Errors are those of `read_image`.
+    Values are compared as float32; pixels that are not finite count as equal.
     """
-    values = np.asarray(read_image(path, hdu=hdu).data, dtype=np.float32)
+    values = np.asarray(image, dtype=np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
     return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 
@@ -191,21 +180,78 @@ def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
         return info
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a file, by its headers alone.
+
+    Attributes
+    ----------
+    info : ImageInfo
+    name, version : str, int
+        EXTNAME, empty where there is none, and EXTVER.
+    header : mapping of str to value
+        Its own header, over the file's primary one.
+    """
+
+    info: ImageInfo
+    name: str
+    version: int
+    header: Mapping[str, Any]
+
+
+def list_pictures(path: Source) -> list[Picture]:
+    """Read the headers of all pictures of a file, whose own keywords come before those of the primary header.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or cut short, or has no picture.
+    """
+    with _naming_damage(path), uncompressed(path) as stream:
+        found = locate_pictures(stream)
+        stream.seek(0)
+        hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
+        names = tuple(hdu.name for hdu in hdus)
+        return [
+            Picture(
+                ImageInfo(number, shape, _celestial_wcs(hdus[number].header, hdus), names),
+                "" if number == 0 else hdus[number].name,
+                hdus[number].ver,
+                _values(hdus[0].header) | _values(hdus[number].header),
+            )
+            for number, shape in found
+        ]
+
+
+def _values(header: fits.Header) -> dict[str, Any]:
+    """Return the keywords that can be read: a broken one doesn't spoil the others."""
+    values: dict[str, Any] = {}
+    for card in header.cards:
+        with suppress(*_DAMAGE):
+            values[card.keyword] = card.value
+    return values
+
+
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
     """Find an image in a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
+    with _naming_damage(source), uncompressed(source) as stream:
+        index, shape = locate_picture(stream, hdu)
+        stream.seek(0)
+        # Not closed: that would close the stream as well, which has its own `with`.
+        hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
+        image = hdus[index]
+        names = tuple(hdu.name for hdu in hdus)
+        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+
+
+@contextmanager
+def _naming_damage(source: Source) -> Iterator[None]:
     name = "a stamp" if isinstance(source, bytes) else source
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _uncompressed(source) as stream:
-                index, shape = _locate(stream, hdu)
-                stream.seek(0)
-                # Not closed: that would close the stream as well, which has its own `with`.
-                hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
-                image = hdus[index]
-                names = tuple(hdu.name for hdu in hdus)
-                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+            yield
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         except MemoryError as error:
@@ -215,43 +261,6 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
             raise DataError(
                 f"{name}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
             ) from error
-
-
-@contextmanager
-def _uncompressed(source: Source) -> Iterator[IO[bytes]]:
-    """Open a file for reading in any order; a packed one is unpacked, and so checked, to its end."""
-    with _raw(source) as raw:
-        magic = raw.read(3)
-        raw.seek(0)
-        for start, form in _NOT_UNPACKED.items():
-            if magic.startswith(start):
-                raise DataError(f"must be FITS, plain or packed by gzip, bzip2 or xz, got {form}; unpack it")
-        unpack = next((opener for start, opener in _UNPACKERS.items() if magic.startswith(start)), None)
-        if unpack is None:
-            yield raw
-            return
-        with unpack(raw) as packed, SpooledTemporaryFile(max_size=_SPOOL_BYTES) as plain:
-            shutil.copyfileobj(packed, plain, 2**20)
-            plain.seek(0)
-            yield plain
-
-
-def _raw(source: Source) -> IO[bytes]:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    if not Path(source).is_file():
-        raise DataError("there is no such file; check the name and the folder it starts from")
-    return Path(source).open("rb")
-
-
-def _locate(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tuple[int, int]]:
-    """Return the number and the (height, width) of the image that is wanted, once its file is known to be whole."""
-    file_bytes = stream.seek(0, 2)
-    stream.seek(0)
-    hdus = fits.open(stream, memmap=False, disable_image_compression=True)
-    index, shape = find_picture(hdus, wanted=wanted)
-    check_complete(hdus[index], file_bytes=file_bytes)
-    return index, shape
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:

@@ -7,11 +7,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
+
+from astropy.io import fits
 
 from astrid.config import DataError
 
 _SHOWN = 10  # HDUs listed in a message
+
+
+def locate_picture(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tuple[int, int]]:
+    """Return the number and the (height, width) of the image that is wanted, once its file is known to be whole."""
+    hdus, file_bytes = _open_bare(stream)
+    index, shape = find_picture(hdus, wanted=wanted)
+    check_complete(hdus[index], file_bytes=file_bytes)
+    return index, shape
+
+
+def locate_pictures(stream: IO[bytes]) -> list[tuple[int, tuple[int, int]]]:
+    """Return number and (height, width) of every picture, once the file is known to hold all of each."""
+    hdus, file_bytes = _open_bare(stream)
+    found = find_pictures(hdus)
+    for number, _ in found:
+        check_complete(hdus[number], file_bytes=file_bytes)
+    return found
+
+
+def _open_bare(stream: IO[bytes]) -> tuple[fits.HDUList, int]:
+    file_bytes = stream.seek(0, 2)
+    stream.seek(0)
+    return fits.open(stream, memmap=False, disable_image_compression=True), file_bytes
 
 
 def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int, tuple[int, int]]:
@@ -32,6 +57,15 @@ def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int,
             f"name another among {_contents(hdus)}, or save one plane as an image of its own"
         )
     return index, (shape[0], shape[1])
+
+
+def find_pictures(hdus: Sequence[Any]) -> list[tuple[int, tuple[int, int]]]:
+    """Return the number and the (height, width) of every HDU that holds a picture with two axes."""
+    shapes = [(number, _declared_shape(hdu)) for number, hdu in enumerate(hdus)]
+    found = [(number, (shape[0], shape[1])) for number, shape in shapes if len(shape) == 2 and min(shape) > 0]
+    if not found:
+        raise DataError(f"there is no picture with two axes in it ({_contents(hdus)}); leave it out")
+    return found
 
 
 def check_complete(hdu: Any, *, file_bytes: int) -> None:

@@ -82,12 +82,12 @@ def _prepare(config: DataConfig, recipe: Recipe, split: JudgedSplit, *, announce
     """Prepare what is judged; the fields and the fingerprint of a test split are those of a run that trains on them."""
     if config.folds > 1 or split == ALL:
         recipe = recipe.pooled()
-        store = recipe.prepare(ALL, cache=config.cache, announce=announce)
+        store = recipe.prepare(ALL, config=config, announce=announce)
         if split == ALL:
             return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description)
         own = _of_splits(fold_of(config, recipe, store, fold=settled_fold(config)), split)
     else:
-        store = recipe.prepare(split, cache=config.cache, announce=announce)
+        store = recipe.prepare(split, config=config, announce=announce)
         own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description)
     return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
 

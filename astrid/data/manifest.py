@@ -16,14 +16,17 @@ from typing import Any
 
 from astrid.config import DataError, FramesData
 
-from .frames import ImageInfo, digest_image, inspect_image
+from .frames import ImageInfo, inspect_image
+from .looks import Look, look_at
 from .reduction.sets import masters_key
-from .rows import FrameRow, ImageFile, Pictures, Section
+from .rows import FrameRow, ImageFile, Section
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
-IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
-BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits")
-CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes")
+IMAGE_COLUMNS = ("science", "reference", "target", "mask", "valid", "weight")
+BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits", "mask_bits")
+CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes", "mask_codes")
+NOTES = ("filter", "exposure", "mjd")
+"""Columns for people and for other tools, as `astrid manifest` writes them; nothing here reads them."""
 NUMBER_COLUMNS = {
     "fwhm": "fwhm_pixels",
     "reference_fwhm": "reference_fwhm_pixels",
@@ -31,7 +34,7 @@ NUMBER_COLUMNS = {
 }
 POSSIBLE = {"fwhm": (0.5, 100.0), "reference_fwhm": (0.5, 100.0), "reference_scale": (1e-6, 1e6)}
 """Lowest and highest value of these columns: seeing in pixels, and a ratio of fluxes."""
-COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", *NUMBER_COLUMNS)
+COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", "night", *NUMBER_COLUMNS)
 REQUIRED = ("field", "science")
 
 _SEPARATORS = re.compile(r"[|;,\s]+")
@@ -56,9 +59,10 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
         For anything that cannot be used, naming the row by its line in the file.
     """
     with named(config):
-        rows, science, pictures = read_rows(config)
-        parted = each_by_itself(rows, config.folds) if config.folds > 1 else assigned(rows, config)
-        refuse_leaks(parted, science, pictures, unit=config.split_unit, receptive_field_pixels=receptive_field_pixels)
+        rows, science, looks = read_rows(config)
+        unit = config.split_unit
+        parted = each_by_itself(rows, config.folds, unit=unit) if config.folds > 1 else assigned(rows, config)
+        refuse_leaks(parted, science, looks, unit=unit, receptive_field_pixels=receptive_field_pixels)
     return with_unique_names(rows if config.folds > 1 else parted)
 
 
@@ -71,23 +75,26 @@ def named(config: FramesData) -> Iterator[None]:
         raise DataError(f"{Path(config.manifest).name}, {error}") from error
 
 
-def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Pictures]]:
-    """Read the rows and look into every file; return them with what their science frames are, by row number."""
+def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Look]]:
+    """Read the rows and look into every file; return them with what their frames are and show, by row number."""
     rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
     on_grid = config.preprocess.register == "none"
     science = {row.number: _inspect_row(row, on_grid=on_grid) for row in rows}
     for column in ("reference", "target"):
         _refuse_mixed(rows, column)
-    pictures = {row.number: _digest_pictures(row) for row in rows}
-    _refuse_duplicates(rows, pictures)
-    rows = [dataclasses.replace(row, picture=pictures[row.number].science) for row in rows]
-    return rows, science, pictures
+    looks = look_at(rows, config)
+    _refuse_duplicates(rows, looks)
+    rows = [
+        dataclasses.replace(row, picture=looks[row.number].science, positives=looks[row.number].positives)
+        for row in rows
+    ]
+    return rows, science, looks
 
 
 def assigned(rows: Sequence[FrameRow], config: FramesData) -> list[FrameRow]:
     """Give every row its split, as `assign_splits` does with the fractions and the seed of the configuration."""
     fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
-    return assign_splits(rows, **fractions, seed=config.split_seed)
+    return assign_splits(rows, **fractions, seed=config.split_seed, unit=config.split_unit)
 
 
 def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
@@ -139,7 +146,7 @@ def _refuse_other_separators(lines: list[tuple[int, list[str]]]) -> None:
 
 def _check_header(line: int, header: list[str]) -> None:
     for column, count in Counter(header).items():
-        if column not in COLUMNS:
+        if column not in (*COLUMNS, *NOTES):
             nearest = difflib.get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.0)[0]
             raise DataError(
                 f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {', '.join(COLUMNS)}"
@@ -153,7 +160,7 @@ def _check_header(line: int, header: list[str]) -> None:
 
 def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
     """Turn the cells of a row into what they mean."""
-    filled = {column: text for column, text in cells.items() if text}
+    filled = {column: text for column, text in cells.items() if text and column not in NOTES}
     for column in REQUIRED:
         if column not in filled:
             raise DataError(f"row {line}: {column} must not be empty; fill it")
@@ -169,6 +176,7 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
         }
         values["section"] = Section.parse(filled["section"]) if "section" in filled else None
         _check_labels(values)
+        values["night"] = filled.get("night")
         return FrameRow(number=line, name=filled["field"], field=filled["field"], split=_split(filled), **values)
     except DataError as error:
         raise DataError(f"row {line}: {error}") from error
@@ -176,13 +184,16 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
 
 def _check_company(filled: dict[str, str]) -> None:
     """Refuse columns that contradict each other or lack the one that they are about."""
-    bits, codes = ([name for name in names if name in filled] for names in (BIT_COLUMNS, CODE_COLUMNS))
-    if bits and codes:
-        raise DataError(f"{bits[0]} and {codes[0]} exclude each other: a plane holds bits or codes; empty one of them")
-    needs = dict.fromkeys((*bits, *codes), "target") | {
-        "reference_fwhm": "reference",
-        "reference_scale": "reference",
-    }
+    needs = {"reference_fwhm": "reference", "reference_scale": "reference"}
+    for plane in ("target", "mask"):
+        bits, codes = (
+            [name for name in names if name in filled and (name.startswith("mask") == (plane == "mask"))]
+            for names in (BIT_COLUMNS, CODE_COLUMNS)
+        )
+        if bits and codes:
+            exclude = f"{bits[0]} and {codes[0]} exclude each other"
+            raise DataError(f"{exclude}: a plane holds bits or codes; empty one of them")
+        needs |= dict.fromkeys((*bits, *codes), plane)
     for column, needed in needs.items():
         if column in filled and needed not in filled:
             raise DataError(f"{column} is about the {needed}, which is empty; name its file in column {needed!r}")
@@ -273,22 +284,11 @@ def _size(shape: tuple[int, int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _digest_pictures(row: FrameRow) -> Pictures:
-    """Return what tells the pictures of a row from all others, and refuse a frame that is its own reference."""
-    science = digest_image(row.science.path, hdu=row.science.hdu)
-    if row.reference is None:
-        return Pictures(science, None)
-    reference = digest_image(row.reference.path, hdu=row.reference.hdu)
-    if reference == science:
-        raise DataError(f"row {row.number}: reference must be another exposure than science, got the same pixels")
-    return Pictures(science, reference)
-
-
-def _refuse_duplicates(rows: Sequence[FrameRow], pictures: Mapping[int, Pictures]) -> None:
+def _refuse_duplicates(rows: Sequence[FrameRow], looks: Mapping[int, Look]) -> None:
     """Refuse a frame, or a section of it, that is listed twice, under whatever file name and however it is packed."""
     seen: dict[tuple[str, Section | None], int] = {}
     for row in rows:
-        first = seen.setdefault((pictures[row.number].science, row.section), row.number)
+        first = seen.setdefault((looks[row.number].science, row.section), row.number)
         if first != row.number:
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
 

@@ -48,9 +48,9 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
 
     Raw exposures go through the steps of `config.preprocess` first, which the field's history tells. Each frame has
     its background subtracted, in cells of `config.background_box`, and is divided by one background sigma, so that the
-    shape of its sources stays as it is. Pixels that are NaN, ignored or without weight are 0 in the image and their
-    values decide nothing; those and the unlabelled ones are not valid. A section is cut out of the frame prepared as a
-    whole: one exposure has one noise, whichever of its parts is looked at.
+    shape of its sources stays as it is. Pixels that are NaN, ignored, masked or without weight are 0 in the image and
+    their values decide nothing; those and the unlabelled ones are not valid. A section is cut out of the frame
+    prepared as a whole: one exposure has one noise, whichever of its parts is looked at.
 
     Raises
     ------
@@ -100,10 +100,7 @@ def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
     plane = read_plane(row.target.path, hdu=row.target.hdu)
     ignored = _marked(plane, bits=row.ignore_bits, codes=row.ignore_codes)
     unlabelled = _marked(plane, bits=row.unlabelled_bits, codes=row.unlabelled_codes)
-    if row.target_bits is None and row.target_codes is None:
-        target = plane != 0
-    else:
-        target = _marked(plane, bits=row.target_bits, codes=row.target_codes)
+    target = _meant(plane, bits=row.target_bits, codes=row.target_codes)
     return Labels(target & ~ignored & ~unlabelled, ignored, unlabelled)
 
 
@@ -112,14 +109,21 @@ def _read(image: ImageFile) -> CCDData:
 
 
 def _good_pixels(row: FrameRow, *, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return where the valid plane isn't 0 and the weight is above 0."""
+    """Return where the mask isn't bad, the valid plane isn't 0 and the weight is above 0."""
     good: NDArray[np.bool_] = np.ones(shape, dtype=bool)
+    if row.mask is not None:
+        good &= ~_meant(read_plane(row.mask.path, hdu=row.mask.hdu), bits=row.mask_bits, codes=row.mask_codes)
     if row.valid is not None:
         good &= read_plane(row.valid.path, hdu=row.valid.hdu) != 0
     if row.weight is not None:
         weight = _read(row.weight)
         good &= np.asarray(~weight.mask & (weight.data > 0))
     return good
+
+
+def _meant(plane: NDArray[np.integer], *, bits: int | None, codes: tuple[int, ...] | None) -> NDArray[np.bool_]:
+    """Return where a plane has any of the bits, or is one of the codes, or isn't 0 where neither is given."""
+    return np.asarray(plane != 0) if bits is None and codes is None else _marked(plane, bits=bits, codes=codes)
 
 
 def _marked(plane: NDArray[np.integer], *, bits: int | None, codes: tuple[int, ...] | None) -> NDArray[np.bool_]:

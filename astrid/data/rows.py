@@ -94,14 +94,6 @@ def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Digests of the pixels of a row's science and reference frame, the same for every lossless copy."""
-
-    science: str
-    reference: str | None
-
-
-@dataclass(frozen=True)
 class FrameRow:
     """One frame of a manifest.
 
@@ -115,22 +107,28 @@ class FrameRow:
         Patch of sky; what splits are made of.
     split : {"train", "val", "test"} or None
         What the frame is for; None only before splits are assigned.
-    science, reference, target, valid, weight : ImageFile
-        Images of one shape. A pixel is good where `valid` isn't 0 and `weight` is above 0.
+    science, reference, target, mask, valid, weight : ImageFile
+        Images of one shape. A pixel is good where `mask` isn't bad, `valid` isn't 0 and `weight` is above 0.
     target_bits, target_codes : int, tuple of int
         Which bits, or which values, of the target plane make a pixel positive; without either, any but 0.
     ignore_bits, ignore_codes : int, tuple of int
         Which make it invalid: not counted and blanked, so that the network can't see it.
     unlabelled_bits, unlabelled_codes : int, tuple of int
         Which make it invalid but leave it in sight: what is marked because of the truth would otherwise show it.
+    mask_bits, mask_codes : int, tuple of int
+        Which bits, or which values, of the mask mean bad; without either, any but 0.
     section : Section
         Part of the frame that is used; None is all of it.
     fwhm_pixels, reference_fwhm_pixels : float
         Full width at half maximum of the point sources; None is measured where it is needed.
     reference_scale : float
         Factor that brings the reference to the flux scale of the science frame; None is measured.
+    night : str or None
+        Night of the exposure, by any name; None where it isn't known.
     picture : str or None
         Digest of the science frame's pixels; None until the file was read.
+    positives : int
+        Pixels that are to be found, as far as the target plane says; 0 until it was read.
     """
 
     number: int
@@ -140,19 +138,24 @@ class FrameRow:
     science: ImageFile
     reference: ImageFile | None = None
     target: ImageFile | None = None
+    mask: ImageFile | None = None
     valid: ImageFile | None = None
     weight: ImageFile | None = None
     target_bits: int | None = None
     ignore_bits: int | None = None
     unlabelled_bits: int | None = None
+    mask_bits: int | None = None
     target_codes: tuple[int, ...] | None = None
     ignore_codes: tuple[int, ...] | None = None
     unlabelled_codes: tuple[int, ...] | None = None
+    mask_codes: tuple[int, ...] | None = None
     section: Section | None = None
     fwhm_pixels: float | None = None
     reference_fwhm_pixels: float | None = None
     reference_scale: float | None = None
+    night: str | None = None
     picture: str | None = None
+    positives: int = 0
 
     @property
     def origin(self) -> str:
@@ -162,5 +165,5 @@ class FrameRow:
     @property
     def images(self) -> dict[str, ImageFile]:
         """The image files of the row by column."""
-        columns = ("science", "reference", "target", "valid", "weight")
+        columns = ("science", "reference", "target", "mask", "valid", "weight")
         return {column: getattr(self, column) for column in columns if getattr(self, column) is not None}

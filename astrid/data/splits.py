@@ -10,30 +10,75 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from astrid.config import DataError
 
+from .copies import find_copies
+from .footprints import footprint, overlapping
 from .frames import ImageInfo
-from .rows import FrameRow, Pictures, Section, Split
+from .looks import Look
+from .rows import FrameRow, Section, Split
+
+Unit = Literal["field", "night", "exposure", "section"]
 
 logger = logging.getLogger(__name__)
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-_TOUCHING = 1e-9  # radians: footprints that share an edge don't overlap
+
+def group_rows(rows: Sequence[FrameRow], unit: Unit) -> list[str]:
+    """Return the name of the group of each row, which no split parts.
+
+    A field; with `night`, fields that share a night, and nights that share a field, in a chain; with `exposure` and
+    `section`, the exposure or its section.
+
+    Raises
+    ------
+    DataError
+        If nights decide, and a row has none.
+    """
+    if unit == "exposure":
+        return [str(row.picture) for row in rows]
+    if unit == "section":
+        return [row.origin for row in rows]
+    if unit == "field":
+        return [row.field for row in rows]
+    for row in rows:
+        if row.night is None:
+            rule = "data.split_unit=night needs the night of every row, which is empty"
+            raise DataError(f"row {row.number}: {rule}; fill column 'night', or state another data.split_unit")
+    return _chained([row.field for row in rows], [str(row.night) for row in rows])
 
 
-def assign_splits(rows: Sequence[FrameRow], *, val_fraction: float, test_fraction: float, seed: int) -> list[FrameRow]:
-    """Give every row a split: the one in the manifest, or whole fields at random where it names none.
+def _chained(fields: Sequence[str], nights: Sequence[str]) -> list[str]:
+    """Name each row by the first field of those that share a night with its own, in a chain."""
+    names = sorted(set(fields))
+    left, right = (np.unique(column, return_inverse=True)[1] for column in (fields, nights))
+    size = len(names) + len(set(nights))
+    graph = coo_array((np.ones(len(left)), (left, right + len(names))), shape=(size, size))
+    groups = connected_components(graph, directed=False)[1][: len(names)].tolist()
+    return [names[groups.index(groups[field])] for field in left]
+
+
+def assign_splits(
+    rows: Sequence[FrameRow], *, val_fraction: float, test_fraction: float, seed: int, unit: Unit = "field"
+) -> list[FrameRow]:
+    """Give every row a split: the one in the manifest, or whole groups at random where it names none.
+
+    Groups with positives and those without are drawn apart, so that each split has its share of both.
 
     Parameters
     ----------
     rows : sequence of FrameRow
         All with a split or all without.
     val_fraction, test_fraction : float
-        Share of the fields, at least one, that validates and tests.
+        Share of the groups, at least one, that validates and tests.
     seed : int
         Of the assignment, which doesn't depend on the order of the rows.
+    unit : {"field", "night", "exposure", "section"}
+        What is drawn, as `group_rows` says.
 
     Raises
     ------
@@ -44,29 +89,63 @@ def assign_splits(rows: Sequence[FrameRow], *, val_fraction: float, test_fractio
     if 0 < len(without) < len(rows):
         raise DataError(f"row {without[0]}: split must be filled in every row or in none; fill it")
     if without:
-        splits = _draw_splits(sorted({row.field for row in rows}), val_fraction, test_fraction, seed)
-        return [dataclasses.replace(row, split=splits[row.field]) for row in rows]
+        groups = group_rows(rows, unit)
+        positive = {group for group, row in zip(groups, rows, strict=True) if row.positives}
+        splits = _draw_splits(set(groups), positive, (val_fraction, test_fraction), seed=seed, unit=unit)
+        return [dataclasses.replace(row, split=splits[group]) for group, row in zip(groups, rows, strict=True)]
     for split in SPLITS:
         if all(row.split != split for row in rows):
             raise DataError(f"split {split!r} must have a row, got none among {len(rows)}; give it one")
     return list(rows)
 
 
-def _draw_splits(fields: list[str], val_fraction: float, test_fraction: float, seed: int) -> dict[str, Split]:
-    val, test = (max(1, round(fraction * len(fields))) for fraction in (val_fraction, test_fraction))
-    if val + test >= len(fields):
+def _draw_splits(
+    groups: set[str], positive: set[str], shares: tuple[float, float], *, seed: int, unit: Unit
+) -> dict[str, Split]:
+    counts = [max(1, round(share * len(groups))) for share in shares]
+    if sum(counts) >= len(groups):
+        what = {"night": "groups of fields and nights"}.get(unit, f"{unit}s")
         raise DataError(
-            f"its {len(fields)} fields must fill train, val and test, but val takes {val} and test {test}; "
-            "add fields, lower data.val_fraction and data.test_fraction, or add a split column"
+            f"its {len(groups)} {what} must fill train, val and test, but val takes {counts[0]} and test {counts[1]}; "
+            f"add {what}, lower data.val_fraction and data.test_fraction, or add a split column"
         )
-    order = np.random.default_rng(seed).permutation(len(fields))
-    shuffled = [fields[index] for index in order]
+    rng = np.random.default_rng(seed)
+    if not 0 < len(positive) < len(groups):
+        return _deal(sorted(groups), counts, rng)
+    own = _share_positives(len(positive), shares)
+    if 0 in own:
+        logger.warning(
+            "%d %ss have positives, too few for train, val and test: %s has none", len(positive), unit, _lacking(own)
+        )
+    own = [min(own_count, count) for own_count, count in zip(own, counts, strict=True)]
+    rest = [count - own_count for count, own_count in zip(counts, own, strict=True)]
+    return _deal(sorted(positive), own, rng) | _deal(sorted(groups - positive), rest, rng)
+
+
+def _share_positives(count: int, shares: tuple[float, float]) -> list[int]:
+    """Return how many groups with positives validate and test: one trains first, then one tests, then one validates."""
+    if count < len(SPLITS):
+        return [0, count - 1]
+    own = [max(1, round(share * count)) for share in shares]
+    while sum(own) >= count:
+        own[int(own[1] > own[0])] -= 1
+    return own
+
+
+def _lacking(own: Sequence[int]) -> str:
+    return " and ".join(split for split, count in zip(SPLITS[1:], own, strict=True) if count == 0)
+
+
+def _deal(groups: Sequence[str], counts: Sequence[int], rng: np.random.Generator) -> dict[str, Split]:
+    """Put so many groups at random into val and test, and the rest into train."""
+    shuffled = [groups[index] for index in rng.permutation(len(groups))]
+    val, test = counts
     splits: dict[str, Split] = dict.fromkeys(shuffled, "train")
     return splits | dict.fromkeys(shuffled[:val], "val") | dict.fromkeys(shuffled[val : val + test], "test")
 
 
-def each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
-    """Return the rows with each field as its own split: sooner or later the folds part any two fields.
+def each_by_itself(rows: Sequence[FrameRow], folds: int, *, unit: Unit) -> list[FrameRow]:
+    """Return the rows with each group as its own split: sooner or later the folds part any two of them.
 
     Raises
     ------
@@ -77,15 +156,16 @@ def each_by_itself(rows: Sequence[FrameRow], folds: int) -> list[FrameRow]:
         if row.split is not None:
             remedy = "leave the column out, or say data.folds=1"
             raise DataError(f"row {row.number}: data.folds must be 1 with a split column, got {folds}; {remedy}")
-    return [dataclasses.replace(row, split=cast(Split, row.field)) for row in rows]
+    groups = group_rows(rows, unit)
+    return [dataclasses.replace(row, split=cast(Split, group)) for row, group in zip(rows, groups, strict=True)]
 
 
 def refuse_leaks(
     rows: Sequence[FrameRow],
     science: Mapping[int, ImageInfo],
-    pictures: Mapping[int, Pictures],
+    looks: Mapping[int, Look],
     *,
-    unit: Literal["sky", "exposure", "section"],
+    unit: Unit,
     receptive_field_pixels: int,
 ) -> None:
     """Refuse rows in different splits that share what the unit forbids, and what weaker units forbid.
@@ -96,11 +176,12 @@ def refuse_leaks(
         Each with its split.
     science : mapping of int to ImageInfo
         What the science frame of each row is, by row number.
-    pictures : mapping of int to Pictures
+    looks : mapping of int to Look
         What tells its frames from others, by row number.
-    unit : {"sky", "exposure", "section"}
-        `section` forbids sections of one frame closer than the receptive field; `exposure` also anything from the
-        same science file; `sky` also the same field, the same reference and overlap on the sky.
+    unit : {"field", "night", "exposure", "section"}
+        `section` forbids shared pixels, turned, mirrored or cut as they may be, and sections of one frame closer than
+        the receptive field; `exposure` also anything from the same science file; `field` also the same field, a
+        reference of the other split and overlap on the sky; `night` also the same night.
     receptive_field_pixels : int
         Smallest gap between sections of one frame.
 
@@ -109,16 +190,22 @@ def refuse_leaks(
     DataError
         Naming the two rows and what they share.
     """
-    if unit == "sky":
+    if unit == "night":
+        remedy = "put them into one split, or say data.split_unit=field"
+        group_rows(rows, unit)  # refuses rows without a night
+        _refuse_shared(rows, lambda row: row.night, what="night", remedy=remedy)
+    of_sky = unit in ("field", "night")
+    if of_sky:
         remedy = "put them into one split, or state a weaker data.split_unit"
         _refuse_shared(rows, lambda row: row.field, what="field", remedy=remedy)
-        _refuse_shared(rows, lambda row: pictures[row.number].reference, what="reference", remedy=remedy)
+        _refuse_shared(rows, lambda row: looks[row.number].reference, what="reference", remedy=remedy)
     if unit != "section":
         remedy = "put them into one split, or divide the frame with data.split_unit=section"
         _refuse_shared(rows, lambda row: row.science.digest(), what="science file", remedy=remedy)
-        _refuse_shared(rows, lambda row: pictures[row.number].science, what="science frame", remedy=remedy)
-    _refuse_close_sections(rows, science, pictures, smallest_gap=receptive_field_pixels)
-    if unit == "sky":
+        _refuse_shared(rows, lambda row: looks[row.number].science, what="science frame", remedy=remedy)
+    _refuse_close_sections(rows, science, looks, smallest_gap=receptive_field_pixels)
+    _refuse_copies(rows, looks, references=of_sky)
+    if of_sky:
         _refuse_overlaps(rows, science)
 
 
@@ -138,13 +225,13 @@ def _refuse_shared(rows: Sequence[FrameRow], key: Callable[[FrameRow], str | Non
 def _refuse_close_sections(
     rows: Sequence[FrameRow],
     science: Mapping[int, ImageInfo],
-    pictures: Mapping[int, Pictures],
+    looks: Mapping[int, Look],
     *,
     smallest_gap: int,
 ) -> None:
     frames: dict[str, list[FrameRow]] = {}
     for row in rows:
-        frames.setdefault(pictures[row.number].science, []).append(row)
+        frames.setdefault(looks[row.number].science, []).append(row)
     for parts in frames.values():
         for one, two in itertools.combinations(parts, 2):
             gap = _part(one, science).gap_to(_part(two, science))
@@ -152,6 +239,19 @@ def _refuse_close_sections(
                 rule = f"at least the network's receptive field of {smallest_gap} pixels"
                 broken = f"sections of one frame in different splits must lie apart by {rule}, got {max(gap, 0)}"
                 raise _leak(one, two, broken, "move them apart, or lower model.depth")
+
+
+def _refuse_copies(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, references: bool) -> None:
+    """Refuse rows of different splits that share pixels, in their science frames or, if that counts, references."""
+    numbers = {split: number for number, split in enumerate(dict.fromkeys(row.split for row in rows))}
+    images = [(row, looks[row.number].science_keys) for row in rows]
+    if references:
+        images += [(row, looks[row.number].reference_keys) for row in rows]
+    found = find_copies([keys for _, keys in images], [numbers[row.split] for row, _ in images])
+    if found is not None:
+        one, two = sorted((images[number][0] for number in found), key=lambda row: row.number)
+        broken = "frames in different splits must not share pixels, and these do, as they are, turned, mirrored or cut"
+        raise _leak(one, two, broken, "put them into one split, or remove the copy")
 
 
 def _part(row: FrameRow, science: Mapping[int, ImageInfo]) -> Section:
@@ -169,42 +269,21 @@ def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo])
             len(rows) - len(seen),
             len(rows),
         )
-    if not seen:
-        return
-    centres = np.stack([corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0)) for _, corners in seen])
-    cosines = [(corners @ centre).min() for (_, corners), centre in zip(seen, centres, strict=True)]
-    radii = np.arccos(np.clip(cosines, -1.0, 1.0))
-    for index, (one, polygon) in enumerate(seen):
-        near = centres @ centres[index] >= np.cos(np.minimum(radii + radii[index], np.pi))
-        for other in np.flatnonzero(near[:index]):
-            two, corners = seen[other]
-            if one.split != two.split and _overlap(polygon, corners):
-                remedy = "put them into one field and split, or state a weaker data.split_unit"
-                raise _leak(two, one, "frames in different splits must not overlap on the sky", remedy)
+    owners = [row for row, _ in seen]
+
+    def parted(one: int, two: int) -> bool:
+        return owners[one].split != owners[two].split
+
+    for one, two in overlapping([corners for _, corners in seen], matters=parted):
+        remedy = "put them into one field and split, or state a weaker data.split_unit"
+        raise _leak(owners[one], owners[two], "frames in different splits must not overlap on the sky", remedy)
 
 
 def _footprint(row: FrameRow, science: Mapping[int, ImageInfo]) -> NDArray[np.float64] | None:
-    """Return the (4, 3) unit vectors of a frame's corners in the order of its edge, or None without coordinates."""
     wcs = science[row.number].wcs
     if wcs is None:
         return None
-    part = _part(row, science)
-    x = np.array([part.x1 - 1.5, part.x2 - 0.5, part.x2 - 0.5, part.x1 - 1.5])
-    y = np.array([part.y1 - 1.5, part.y1 - 1.5, part.y2 - 0.5, part.y2 - 0.5])
-    corners = np.asarray(wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T, dtype=np.float64)
-    if not np.isfinite(corners).all():
+    corners = footprint(wcs, _part(row, science))
+    if corners is None:
         logger.warning("row %d: its coordinates are not finite at the corners, overlap is not checked", row.number)
-        return None
-    anticlockwise = np.dot(np.cross(corners[0], corners[1]), corners.mean(axis=0)) > 0
-    return corners if anticlockwise else corners[::-1]
-
-
-def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
-    """Tell whether two convex polygons on the sphere overlap: unless an edge parts them, they do."""
-    return not (_has_separating_edge(one, two) or _has_separating_edge(two, one))
-
-
-def _has_separating_edge(polygon: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    normals = np.cross(polygon, np.roll(polygon, -1, axis=0))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return bool(((other @ normals.T) < _TOUCHING).all(axis=0).any())
+    return corners

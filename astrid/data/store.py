@@ -5,20 +5,28 @@ Reading a tile copies only its own pixels, whatever the size of the data set, an
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+
+from astrid.config import RunError
 
 from .frames import Field, Sources
 
+logger = logging.getLogger(__name__)
+
 IMAGES, PLANES, INDEX = "images.f32", "planes.u8", "index.json"
+ENTRIES, DIGESTS = "entries", "sha256"
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class FieldStore:
 
     def __init__(self, folder: Path, numbers: Sequence[int] | None = None) -> None:
         self.folder = folder
-        every = [FieldEntry(**entry) for entry in json.loads((folder / INDEX).read_text())]
+        every = [FieldEntry(**entry) for entry in json.loads((folder / INDEX).read_text())[ENTRIES]]
         self._numbers = range(len(every)) if numbers is None else numbers
         self.entries = [every[number] for number in self._numbers]
         self._images = np.memmap(folder / IMAGES, dtype=np.float32, mode="r")
@@ -103,46 +111,107 @@ class FieldStore:
 
 
 def write_fields(folder: Path, fields: Iterable[Field]) -> None:
-    """Write fields one after the other into a folder that a `FieldStore` can read."""
+    """Write fields one after the other into a folder that a `FieldStore` can read.
+
+    Raises
+    ------
+    RunError
+        If the disk can't take them.
+    """
     folder.mkdir(parents=True)
     entries, offset = [], 0
     with (folder / IMAGES).open("wb") as images, (folder / PLANES).open("wb") as planes:
         for field in fields:
             entries.append(_entry(field, offset))
-            images.write(np.ascontiguousarray(field.image, dtype=np.float32).data)
-            planes.write(np.stack([field.target, field.valid]).astype(np.uint8).data)
+            with writing(folder):
+                images.write(np.ascontiguousarray(field.image, dtype=np.float32).data)
+                planes.write(np.stack([field.target, field.valid]).astype(np.uint8).data)
+                images.flush()
+                planes.flush()
             offset += field.target.size
-    (folder / INDEX).write_text(json.dumps([asdict(entry) for entry in entries]))
+    listed = [asdict(entry) for entry in entries]
+    digests = {name: _digest(folder / name) for name in (IMAGES, PLANES)} | {ENTRIES: _digest_entries(listed)}
+    with writing(folder):
+        (folder / INDEX).write_text(json.dumps({ENTRIES: listed, DIGESTS: digests}))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in one message that a disk is full, or can't be written."""
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(folder).free / 2**20
+        raise RunError(
+            f"data.cache: {folder} can't be written ({error.strerror}, {free:.0f} MiB are free); make room, or name a "
+            "folder on another disk"
+        ) from error
 
 
 def cached_store(cache: Path, key: str, fields: Iterable[Field]) -> FieldStore:
     """Return the store under `cache/key`, made from `fields` where it isn't there yet or isn't whole.
 
-    Processes that want the same store at once wait for the first; a store appears whole or not at all.
+    Processes that want the same store at once wait for the first; a store appears whole or not at all. What is there is
+    compared with its checksums, and made again where it differs.
+
+    Raises
+    ------
+    RunError
+        If the disk can't take it.
     """
     folder = cache / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not _is_whole(folder):
+    with _held(folder):
+        damage = find_damage(folder)
+        if damage is not None:
+            if folder.exists():
+                logger.warning("%s is damaged (%s) and is made again", folder, damage)
             partial = folder.with_name(f"{folder.name}.partial")
             for stale in (folder, partial):
                 shutil.rmtree(stale, ignore_errors=True)
-            write_fields(partial, fields)
-            partial.replace(folder)
+            try:
+                write_fields(partial, fields)
+                partial.replace(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)  # half a store would only fill the disk
     return FieldStore(folder)
 
 
-def _is_whole(folder: Path) -> bool:
-    if not all((folder / name).is_file() for name in (IMAGES, PLANES, INDEX)):
-        return False
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a store; the system frees it when its holder dies."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
-        entries = json.loads((folder / INDEX).read_text())
-    except json.JSONDecodeError:
-        return False
-    pixels = sum(entry["height"] * entry["width"] for entry in entries)
-    values = sum(entry["channels"] * entry["height"] * entry["width"] for entry in entries)
-    sizes = [(folder / name).stat().st_size for name in (IMAGES, PLANES)]
-    return bool(sizes == [4 * values, 2 * pixels])
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("waiting for another process, which prepares the same fields in %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find_damage(folder: Path) -> str | None:
+    """Say what is wrong with a store; None where it is what was written."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        digests: dict[str, str] = index[DIGESTS]
+        if _digest_entries(index[ENTRIES]) != digests[ENTRIES]:
+            return f"{INDEX} is not what was written"
+        changed = [name for name in (IMAGES, PLANES) if _digest(folder / name) != digests[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return f"{changed[0]} is not what was written" if changed else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_entries(entries: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _entry(field: Field, offset: int) -> FieldEntry:

@@ -25,7 +25,16 @@ from ..tracking.journal import FILE_NAME
 
 JOURNAL, SQLITE = "journal://", "sqlite:///"
 SPACE, SETTINGS = "search_space", "settings"
-NEUTRAL = ("tracking.", "energy.", "sweep.", "training.device", "training.threads", "training.seed", "data.workers")
+NEUTRAL = (
+    "tracking.",
+    "energy.",
+    "sweep.",
+    "training.device",
+    "training.threads",
+    "training.seed",
+    "data.workers",
+    "data.prepare_workers",
+)
 """Knobs that may differ between the trials of a study: they change no value that is compared, or only its noise."""
 Direction = Literal["minimize", "maximize"]
 REMEDY = "choose another hydra.sweeper.study_name"

@@ -19,6 +19,7 @@ from astrid.config import DataError, PreprocessConfig
 
 from ..frames import read_image, read_plane
 from ..rows import ImageFile
+from ..store import writing
 from .chain import Masters, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
 
@@ -130,8 +131,9 @@ def _write(path: Path, masters: Masters) -> None:
     if masters.bad_pixels is not None:
         planes["bad_pixels"] = masters.bad_pixels
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **planes)  # type: ignore[arg-type]
-    partial.replace(path)
+    with writing(path.parent):
+        np.savez(partial, **planes)  # type: ignore[arg-type]
+        partial.replace(path)
 
 
 @functools.lru_cache(maxsize=2)

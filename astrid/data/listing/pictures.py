@@ -1,0 +1,154 @@
+"""The pictures in a folder: each with what its header says, where it lies on the sky, and what it is for."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.config import DataError
+
+from ..footprints import centre, footprint
+from ..frames import Picture, list_pictures
+from ..rows import Section
+from .headers import Facts, Kind, kind_of_words, read_facts
+from .roles import Role, kind_in_name, read_extension, read_name
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".fits", ".fit", ".fts")
+_PACKED = (".gz", ".bz2", ".xz", ".fz")
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A picture of a folder.
+
+    Attributes
+    ----------
+    file : str
+        As a manifest names it: relative to the folder, with the extension in brackets where it isn't the first image.
+    key : tuple of str
+        What the pictures that belong together share: folder, name, number of the extension of its role.
+    role : str
+    kind : str
+        Of the exposure: science, bias, dark, flat or other.
+    shape : (height, width)
+    facts : Facts
+    corners : (4, 3) float64 or None
+        Unit vectors of the corners on the sky, where there are celestial coordinates.
+    bad_bits : int or None
+        Of a mask whose header names its bits, those that mean bad.
+    """
+
+    file: str
+    key: tuple[str, str, str]
+    role: Role
+    kind: Kind
+    shape: tuple[int, int]
+    facts: Facts
+    corners: NDArray[np.float64] | None
+    bad_bits: int | None = None
+
+    @property
+    def place(self) -> NDArray[np.float64] | None:
+        """Unit vector of its middle, or else of where the telescope pointed."""
+        return self.facts.pointing if self.corners is None else centre(self.corners)
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return the FITS files in a folder and below it, in the order of their names.
+
+    Raises
+    ------
+    DataError
+        If it is no folder, or has none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"DIR must be a folder, got {folder}; check the name")
+    files = sorted(path for path in folder.rglob("*") if _is_fits(path.name) and path.is_file())
+    if not files:
+        endings = ", ".join(ENDINGS)
+        raise DataError(f"DIR must have FITS files ({endings}, packed or not), got none in {folder}; name another")
+    return files
+
+
+def _is_fits(name: str) -> bool:
+    small = name.lower()
+    bare = small.removesuffix(next((ending for ending in _PACKED if small.endswith(ending)), ""))
+    return bare.endswith(ENDINGS) and not name.startswith(".")
+
+
+def list_folder(files: Iterable[Path], folder: Path) -> Iterator[Listed]:
+    """Yield the pictures of the files; a file that can't be used is named, once, and left out."""
+    for path in files:
+        try:
+            pictures = list_pictures(path)
+        except DataError as error:
+            logger.warning("left out: %s", error)
+            continue
+        yield from _listed(pictures, path.relative_to(folder), folder=Path(folder.resolve().name))
+
+
+def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterator[Listed]:
+    named = read_name(path.name)
+    extensions = Counter(picture.name for picture in pictures)
+    for number, picture in enumerate(pictures):
+        role = read_extension(picture.name) if picture.name else None
+        facts = read_facts(picture.header)
+        yield Listed(
+            file=_cell(path, picture, is_first=number == 0, is_unique=extensions[picture.name] == 1),
+            key=(str(folder / path.parent), named.rest, _part_key(picture, role, len(pictures))),
+            role=role if role is not None and len(pictures) > 1 else named.role,
+            kind=_kind(facts, path, on_sky=picture.info.wcs is not None),
+            shape=picture.info.shape,
+            facts=facts,
+            corners=_corners(picture),
+            bad_bits=_bad_bits(picture.header),
+        )
+
+
+def _part_key(picture: Picture, role: Role | None, pictures: int) -> str:
+    """Return which part of an exposure a picture is: the detector, or the EXTVER that its planes share."""
+    if pictures == 1:
+        return ""
+    return picture.name if role is None else str(picture.version)
+
+
+def _cell(path: Path, picture: Picture, *, is_first: bool, is_unique: bool) -> str:
+    name = picture.name if is_unique else f"{picture.name},{picture.version}"
+    return str(path) if is_first else f"{path}[{name if picture.name else picture.info.hdu}]"
+
+
+def _kind(facts: Facts, path: Path, *, on_sky: bool) -> Kind:
+    """Return the kind of an exposure: its header's, unless that says science of no place and the name something else.
+
+    Cameras call flats light frames. What has celestial coordinates was matched with stars, so that is no flat.
+    """
+    if on_sky or facts.kind not in (None, "science"):
+        return facts.kind or "science"
+    told = kind_of_words(kind_in_name(path.parent.name, path.name))
+    if told in ("bias", "dark", "flat"):
+        logger.warning("%s: taken as %s, as its name says; its header says %s", path, told, facts.kind or "nothing")
+        return told
+    return "science"
+
+
+def _bad_bits(header: Mapping[str, Any]) -> int | None:
+    """Return the bits of a mask of Rubin's kind, whose planes are numbered by MP_ keywords, without detections."""
+    planes = {name: bit for name, bit in header.items() if name.startswith("MP_") and isinstance(bit, int)}
+    bad = [bit for name, bit in planes.items() if "DETECTED" not in name and 0 <= bit < 63]
+    return sum(1 << bit for bit in set(bad)) if planes else None
+
+
+def _corners(picture: Picture) -> NDArray[np.float64] | None:
+    if picture.info.wcs is None:
+        return None
+    height, width = picture.info.shape
+    return footprint(picture.info.wcs, Section(1, width, 1, height))
