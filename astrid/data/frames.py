@@ -20,6 +20,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 import numpy as np
+from astropy import log as astropy_log
 from astropy import units
 from astropy.io import fits
 from astropy.io.fits.hdu.compressed._compression import CfitsioException
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
-from .hdus import check_complete, find_picture
+from .hdus import FileContent, check_complete, find_picture, list_pictures, readable
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
 
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _UNPACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7z": lzma.open}
 _NOT_UNPACKED = {b"PK\x03": "a zip archive", b"\x1f\x9d": "packed by compress"}
+_FITS = b"SIMPLE  ="
 _SPOOL_BYTES = 2**28  # unpacked files beyond this size go through the disk
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
@@ -152,7 +154,9 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
         stored = _stored_pixels(image, info.shape, section)
         values = physical_values(stored, Scaling.from_header(image.header))
         wcs = info.wcs if info.wcs is None or section is None else info.wcs.slice(section.slices)
-        return CCDData(values, mask=~np.isfinite(values), unit=_unit(image.header), wcs=wcs, meta=image.header.copy())
+        return CCDData(
+            values, mask=~np.isfinite(values), unit=_unit(image.header), wcs=wcs, meta=readable(image.header)
+        )
 
 
 def read_plane(
@@ -191,21 +195,44 @@ def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
         return info
 
 
+def inspect_file(path: Source) -> FileContent:
+    """Say what a FITS file holds. Errors are those of `read_image`, save that a file without a picture is none."""
+    with _guarded(path), _uncompressed(path) as stream:
+        hdus = fits.open(stream, memmap=False, disable_image_compression=True)
+        pictures, others = list_pictures(hdus)
+        return FileContent(readable(hdus[0].header), tuple(pictures), tuple(others))
+
+
+def is_fits(path: Path) -> bool:
+    """Tell whether a file begins as FITS does, once it is unpacked."""
+    try:
+        with _guarded(path), _uncompressed(path) as stream:
+            return stream.read(len(_FITS)) == _FITS
+    except DataError:
+        return False
+
+
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
-    """Find an image in a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
+    """Find an image in a file, in which errors of reading it are told as `_guarded` does."""
+    with _guarded(source), _uncompressed(source) as stream:
+        index, shape = _locate(stream, hdu)
+        stream.seek(0)
+        # Not closed: that would close the stream as well, which has its own `with`.
+        hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
+        image = hdus[index]
+        names = tuple(hdu.name for hdu in hdus)
+        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+
+
+@contextmanager
+def _guarded(source: Source) -> Iterator[None]:
+    """Let whatever is wrong with a file, also while it is read, become a DataError that names it."""
     name = "a stamp" if isinstance(source, bytes) else source
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent_astropy():
         warnings.simplefilter("ignore")
         try:
-            with _uncompressed(source) as stream:
-                index, shape = _locate(stream, hdu)
-                stream.seek(0)
-                # Not closed: that would close the stream as well, which has its own `with`.
-                hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
-                image = hdus[index]
-                names = tuple(hdu.name for hdu in hdus)
-                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+            yield
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         except MemoryError as error:
@@ -215,6 +242,17 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
             raise DataError(
                 f"{name}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
             ) from error
+
+
+@contextmanager
+def _silent_astropy() -> Iterator[None]:
+    """Keep astropy from printing a page of advice about coordinates that it can use all the same."""
+    level = astropy_log.level
+    astropy_log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        astropy_log.setLevel(level)
 
 
 @contextmanager
