@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import io
 import logging
 import lzma
-import shutil
 import struct
 import warnings
 import zlib
@@ -16,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -31,15 +26,13 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from .hdus import FileContent, check_complete, find_picture, list_pictures, readable
+from .packing import Source, uncompressed
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
 
 logger = logging.getLogger(__name__)
 
-_UNPACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7z": lzma.open}
-_NOT_UNPACKED = {b"PK\x03": "a zip archive", b"\x1f\x9d": "packed by compress"}
 _FITS = b"SIMPLE  ="
-_SPOOL_BYTES = 2**28  # unpacked files beyond this size go through the disk
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
     *(AssertionError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
@@ -123,10 +116,6 @@ class ImageInfo:
     names: tuple[str, ...] = ()
 
 
-Source = str | Path | bytes
-"""Where a FITS file is: its path, or its content itself, as alert packets carry it."""
-
-
 def read_image(path: Source, *, hdu: int | str | None = None, section: Section | None = None) -> CCDData:
     """Read an image from a FITS file: plain, packed by gzip, bzip2 or xz, or tile-compressed.
 
@@ -197,7 +186,7 @@ def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
 
 def inspect_file(path: Source) -> FileContent:
     """Say what a FITS file holds. Errors are those of `read_image`, save that a file without a picture is none."""
-    with _guarded(path), _uncompressed(path) as stream:
+    with _guarded(path), uncompressed(path) as stream:
         hdus = fits.open(stream, memmap=False, disable_image_compression=True)
         pictures, others = list_pictures(hdus)
         return FileContent(readable(hdus[0].header), tuple(pictures), tuple(others))
@@ -206,7 +195,7 @@ def inspect_file(path: Source) -> FileContent:
 def is_fits(path: Path) -> bool:
     """Tell whether a file begins as FITS does, once it is unpacked."""
     try:
-        with _guarded(path), _uncompressed(path) as stream:
+        with _guarded(path), uncompressed(path) as stream:
             return stream.read(len(_FITS)) == _FITS
     except DataError:
         return False
@@ -215,7 +204,7 @@ def is_fits(path: Path) -> bool:
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
     """Find an image in a file, in which errors of reading it are told as `_guarded` does."""
-    with _guarded(source), _uncompressed(source) as stream:
+    with _guarded(source), uncompressed(source) as stream:
         index, shape = _locate(stream, hdu)
         stream.seek(0)
         # Not closed: that would close the stream as well, which has its own `with`.
@@ -253,33 +242,6 @@ def _silent_astropy() -> Iterator[None]:
         yield
     finally:
         astropy_log.setLevel(level)
-
-
-@contextmanager
-def _uncompressed(source: Source) -> Iterator[IO[bytes]]:
-    """Open a file for reading in any order; a packed one is unpacked, and so checked, to its end."""
-    with _raw(source) as raw:
-        magic = raw.read(3)
-        raw.seek(0)
-        for start, form in _NOT_UNPACKED.items():
-            if magic.startswith(start):
-                raise DataError(f"must be FITS, plain or packed by gzip, bzip2 or xz, got {form}; unpack it")
-        unpack = next((opener for start, opener in _UNPACKERS.items() if magic.startswith(start)), None)
-        if unpack is None:
-            yield raw
-            return
-        with unpack(raw) as packed, SpooledTemporaryFile(max_size=_SPOOL_BYTES) as plain:
-            shutil.copyfileobj(packed, plain, 2**20)
-            plain.seek(0)
-            yield plain
-
-
-def _raw(source: Source) -> IO[bytes]:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    if not Path(source).is_file():
-        raise DataError("there is no such file; check the name and the folder it starts from")
-    return Path(source).open("rb")
 
 
 def _locate(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tuple[int, int]]:

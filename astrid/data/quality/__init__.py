@@ -2,7 +2,7 @@
 
 from .assess import MEASURES, Assessment, Exposure, assess
 from .files import Refusal, assess_file, assess_files, list_files, with_residuals
-from .score import Verdict, judge, reasons, refuse
+from .score import Verdict, explain, judge, refuse
 
 __all__ = [
     "MEASURES",
@@ -13,9 +13,9 @@ __all__ = [
     "assess",
     "assess_file",
     "assess_files",
+    "explain",
     "judge",
     "list_files",
-    "reasons",
     "refuse",
     "with_residuals",
 ]

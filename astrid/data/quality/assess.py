@@ -18,7 +18,7 @@ from ..background import above_sky, measure_sky
 from ..difference import background_sigma
 from ..reduction.align import measure_stars
 from .astrometry import pixel_arcsec, sky_places
-from .header import PLANES, Facts
+from .header import NO_EXPOSURES, Facts
 from .measures import (
     cosmic_ray_fraction,
     count_sources,
@@ -55,8 +55,6 @@ _SMOOTHING = 3.0
 """Width in pixels at which sources are searched where there are too few stars to tell."""
 _BRIGHTEST = 25
 """Sources whose places are compared with those of other exposures: the places of faint ones are noise."""
-_SMALLEST_EDGE = 16
-"""Pixels along each axis below which there is neither sky nor star to measure."""
 NO_PARTNER = "no other exposure of the set shows the same place with at least four of the same sources"
 _LARGEST = 1e30
 """Of a value that isn't bad: its square is a float64, and it is no float32 that overflowed."""
@@ -140,11 +138,8 @@ def assess(exposure: Exposure, *, box: int) -> Assessment:
     arcsec = pixel_arcsec(exposure.wcs)
     found = Assessment(exposure.name, exposure.facts, (height, width), pixel_arcsec=arcsec)
     found.values["bad_fraction"] = 1.0 - float(valid.mean())
-    if exposure.facts.kind in PLANES:
-        found.lack(f"a plane beside an image ({exposure.facts.kind}), not an exposure", *MEASURES)
-        return found
-    if min(height, width) < _SMALLEST_EDGE:
-        found.lack(f"at least {_SMALLEST_EDGE} pixels along each axis are needed", *MEASURES)
+    if exposure.facts.kind in NO_EXPOSURES:
+        found.lack(NO_EXPOSURES[exposure.facts.kind], *MEASURES)
         return found
     with warnings.catch_warnings(), found.measuring(*_SKY, *_STARS):
         warnings.simplefilter("ignore")  # of numbers out of range, whose result is not finite and left out

@@ -22,9 +22,14 @@ from ..reduction.chain import (
 )
 from ..rows import Section
 
-Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel"]
-PLANES: tuple[Kind, ...] = ("mask", "noise", "kernel")
-"""Kinds that are no exposure: planes that lie beside an image, and images of a PSF or of a matching kernel."""
+Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp"]
+NO_EXPOSURES: dict[Kind, str] = {
+    "mask": "a mask beside an image",
+    "noise": "a plane of noise or weight beside an image",
+    "kernel": "an image of a point-spread function or kernel",
+    "stamp": "an image of fewer than 16 pixels along an axis",
+}
+"""Kinds of image that are no exposure, and what they are."""
 
 _KIND_KEYWORDS = ("OBSTYPE", "IMAGETYP")
 _KIND_WORDS: dict[str, Kind] = {"bias": "bias", "zero": "bias", "dark": "dark", "flat": "flat"}
@@ -38,6 +43,8 @@ _DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
 """Products of the DECam community pipeline in a file's name; their headers are those of the image."""
 _KERNEL_SUM = 0.05
 """By which the sum of a kernel may differ from 1."""
+_SMALLEST_EDGE = 16
+"""Pixels along each axis below which there is neither sky nor star to measure."""
 _AMPLIFIERS = ("A", "B")
 _ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZP")
 
@@ -49,7 +56,7 @@ class Facts:
     Attributes
     ----------
     kind : Kind
-        Those of `PLANES` are no exposures.
+        Those of `NO_EXPOSURES` are no exposures.
     unit : str
         Of the image, as its header has it.
     seconds : float or None
@@ -97,7 +104,7 @@ def read_facts(
     in_electrons = unit.rstrip("s") in ("electron", "e-", "e")
     seconds = _number(header, EXPOSURE_KEYWORDS)
     return Facts(
-        kind="kernel" if _is_kernel(values) else _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds),
+        kind=_kind_of_image(values) or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
@@ -129,10 +136,12 @@ def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | 
     return "science"
 
 
-def _is_kernel(values: NDArray[np.floating]) -> bool:
-    """Tell whether an image is a point-spread function or kernel: square, with a middle, and of sum 1."""
+def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
+    """Tell stamps by their size, and point-spread functions and kernels: square, with a middle, and of sum 1."""
     height, width = values.shape
-    return height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM)
+    if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
+        return "kernel"
+    return "stamp" if min(height, width) < _SMALLEST_EDGE else None
 
 
 def _number(header: Mapping[str, Any], keywords: Sequence[str]) -> float | None:
