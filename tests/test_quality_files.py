@@ -78,7 +78,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     assert main(["quality", str(folder), "--csv", str(table), "--figure", str(figure), "--jobs", "1"]) == 0
     said = capsys.readouterr()
     assert "2 exposures, 0 below data.quality.min_score" in said.out and said.err == ""
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [Path(row["exposure"]).name for row in rows] == ["a.fits", "b.fits"]
     assert float(rows[0]["noise_ratio"]) == pytest.approx(1, abs=0.05)
     assert "zero point" in rows[0]["absent"] and rows[0]["limiting_magnitude"] == ""
@@ -145,7 +145,7 @@ def test_every_file_of_the_sample_data_is_assessed_or_refused_once(
     table = tmp_path / "all.csv"
     assert main(["quality", str(sample_data), "--csv", str(table)]) == 2
     said = capsys.readouterr()
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     refused = [line for line in said.err.splitlines() if line.startswith(("refused: ", "left out: "))]
     for file in (path for path in sample_data.rglob("*") if path.is_file()):
         own = sum(row["exposure"] == str(file) or row["exposure"].startswith(f"{file}[") for row in rows)

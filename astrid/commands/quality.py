@@ -58,16 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
         check_folder(path)
     given = [*arguments.paths, *arguments.overrides]
     config = read_config([text for text in given if _OVERRIDE.fullmatch(text)])
-    judged, refusals = assess_all(
-        [text for text in given if not _OVERRIDE.fullmatch(text)], config, jobs=arguments.jobs
-    )
+    paths = [text for text in given if not _OVERRIDE.fullmatch(text)]
+    judged, refusals = assess_all(paths, config, jobs=arguments.jobs)
+    left_out = [one for one in refusals if one.is_stranger and one.name not in paths]
     show(judged, min_score=config.quality.min_score)
     for refusal in refusals:
-        label = "left out" if refusal.is_stranger else "refused"
+        label = "left out" if refusal in left_out else "refused"
         print(scrub(f"{label}: {refusal.name}: {refusal.reason}"), file=sys.stderr)
     save(judged, config, arguments)
     stopped = stop_at_bad(judged, config)
-    return 2 if stopped or any(not refusal.is_stranger for refusal in refusals) else 0
+    return 2 if stopped or len(refusals) > len(left_out) else 0
 
 
 def read_config(overrides: Sequence[str]) -> FramesData:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from ..background import above_sky, measure_sky
-from ..difference import background_sigma
 from ..reduction.align import measure_stars
 from .astrometry import pixel_arcsec, sky_places
 from .header import NO_EXPOSURES, Facts
@@ -24,6 +23,7 @@ from .measures import (
     count_sources,
     depth,
     noise_ratio,
+    pixel_noise,
     saturation_level,
     sky_shape,
 )
@@ -153,7 +153,7 @@ def _measure(
     facts = exposure.facts
     sky = measure_sky(image, valid, box=box)
     level = found.values["background"] = float(np.median(sky.level[valid]))
-    noise = found.values["noise"] = background_sigma(above_sky(image, valid, sky), valid).sigma
+    noise = found.values["noise"] = pixel_noise(image, valid)
     with found.measuring("background_gradient", "flatness"):
         gradient, flatness = sky_shape(image, valid, noise=noise)
         found.values |= {"background_gradient": gradient, "flatness": flatness}

@@ -20,6 +20,8 @@ from .header import Facts
 
 DEPTH_SIGMA = 5.0
 """Significance of a point source that counts as just seen."""
+_LAG = 5
+"""Pixels between those whose difference tells the noise."""
 _MOST_CELLS, _SMALLEST_CELL = 8, 32
 """Along each axis, for the shape of the sky; the edge is in pixels."""
 _GOOD_SHARE = 0.25
@@ -34,6 +36,25 @@ _SHARPEST_FWHM = 2.2
 """In pixels; below it the cores of stars look like hits."""
 _LARGEST_EDGE = 1024
 """Pixels along each axis, in the middle of the frame, that are searched for cosmic rays."""
+
+
+def pixel_noise(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
+    """Return the noise of a pixel of sky, from the differences of pixels that lie a few apart along each axis.
+
+    Whatever is smooth over so few pixels, gradients and nebulae, takes no part in these; that neighbours share noise,
+    as in resampled frames, makes no difference either, since they are farther apart than that reaches.
+
+    Raises
+    ------
+    DataError
+        If there is no noise, or no good pixel, to measure.
+    """
+    squares = []
+    for axis in (0, 1):
+        here, there = (np.moveaxis(plane, axis, 0)[_LAG:] for plane in (image, valid))
+        before, good = (np.moveaxis(plane, axis, 0)[:-_LAG] for plane in (image, valid))
+        squares.append(background_sigma(here - before, there & good).sigma ** 2 / 2)
+    return math.sqrt(sum(squares) / len(squares))
 
 
 def sky_shape(image: NDArray[np.float32], valid: NDArray[np.bool_], *, noise: float) -> tuple[float, float]:
