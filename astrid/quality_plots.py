@@ -75,7 +75,7 @@ def quality_figure(panels: Sequence[Panel], table: Grades, *, passed: NDArray[np
     rows, worst = -(-len(shown) // 4), np.argsort(table.scores, kind="stable")[:_ROWS].tolist()
     heights = (1.75 * rows, 0.9 + 0.2 * len(worst))
     figure = new_figure(height=sum(heights))
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     upper.suptitle(f"{len(passed)} exposures by number, {(~passed).sum()} below the least score (red)", fontsize=10)
     grid = upper.subplots(rows, 4, squeeze=False).ravel()
     for axes, panel in zip(grid, shown, strict=False):

@@ -87,8 +87,9 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
         return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
     recipe = _recipe(config, receptive_field_pixels, announce)
     stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
-    splits = Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
-    return dataclasses.replace(splits, quality=recipe.quality)
+    return Splits(
+        *(stores[split] for split in SPLITS), recipe.key, recipe.description, recipe.origins, quality=recipe.quality
+    )
 
 
 def settled_fold(config: DataConfig) -> int:

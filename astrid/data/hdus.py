@@ -65,6 +65,14 @@ def readable(header: fits.Header) -> fits.Header:
     return kept
 
 
+def keywords(header: fits.Header) -> dict[str, Any]:
+    """Return what a readable header says, the first of several cards of one name; odd names are names like any other.
+
+    A header itself takes what is asked for as a pattern where it holds a wildcard.
+    """
+    return {card.keyword: card.value for card in reversed(list(header.cards))}
+
+
 def _can_be_read(card: fits.Card) -> bool:
     try:
         return isinstance(card.value, object)

@@ -19,6 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 from astrid.config import DataError, FramesData
 
 from .exposures import read_exposure
+from .hdus import keywords
 from .preprocess import good_pixels
 from .quality import Assessment, Exposure, Verdict, assess, explain, judge, refuse, with_residuals
 from .quality.header import Facts, read_facts
@@ -30,6 +31,8 @@ from .rows import FrameRow, ImageFile
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Iterable[Assessment], str, int], Iterable[Assessment]]
+_FEWEST_FOR_POOL = 8
+"""Exposures below which a pool of processes takes longer to start than it saves."""
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "astroscrappy")
 
 
@@ -121,7 +124,7 @@ def _assessed(rows: Sequence[FrameRow], config: FramesData) -> Iterator[Assessme
 
 
 def _made(rows: Sequence[FrameRow], config: FramesData) -> Iterator[Assessment]:
-    if len(rows) < 2:  # a pool of processes takes longer to start than that
+    if len(rows) < _FEWEST_FOR_POOL:
         yield from (assess_row(row, config) for row in rows)
         return
     try:
@@ -157,7 +160,7 @@ def _name(row: FrameRow, config: FramesData) -> str:
 
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     """Return what the header tells, as far as the steps of the detector left it true."""
-    facts = read_facts(record.frame.meta, record.frame.data, config.quality, name=row.science.path.name)
+    facts = read_facts(keywords(record.frame.header), record.frame.data, config.quality, name=row.science.path.name)
     done = {step.name for step in record.steps if step.done}
     if {"bias", "overscan"} & done:
         facts = dataclasses.replace(facts, pedestal=0.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError, QualityConfig
 
 from ..frames import inspect_file, is_fits, read_image, read_plane
-from ..hdus import FileContent, PictureHDU
+from ..hdus import FileContent, PictureHDU, keywords
 from ..rows import ImageFile
 from .assess import Assessment, Exposure, assess
 from .astrometry import residuals
@@ -142,7 +142,7 @@ def _assess_picture(
     try:
         image = read_image(file.path, hdu=picture.hdu)
         valid = ~image.mask & ~_flagged(file.path, content, picture, shape=image.shape)
-        header = ChainMap(dict(image.header), dict(content.primary))
+        header = ChainMap(keywords(image.header), keywords(content.primary))
         facts = read_facts(header, image.data, config, name=file.path.name, plane=picture.name)
         return assess(Exposure(name, image.data, valid, facts, image.wcs), box=box)
     except DataError as error:

@@ -51,9 +51,9 @@ def pixel_noise(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
     """
     squares = []
     for axis in (0, 1):
-        here, there = (np.moveaxis(plane, axis, 0)[_LAG:] for plane in (image, valid))
-        before, good = (np.moveaxis(plane, axis, 0)[:-_LAG] for plane in (image, valid))
-        squares.append(background_sigma(here - before, there & good).sigma ** 2 / 2)
+        values, good = np.moveaxis(image, axis, 0), np.moveaxis(valid, axis, 0)
+        difference = background_sigma(values[_LAG:] - values[:-_LAG], good[_LAG:] & good[:-_LAG])
+        squares.append(difference.sigma**2 / 2)
     return math.sqrt(sum(squares) / len(squares))
 
 
