@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from starfields import Starfield
 from astrid.config import DataError, FramesData, QualityConfig
 from astrid.config.compose import load
 from astrid.data import screening
-from astrid.data.fields import build_splits
+from astrid.data.fields import frames_recipe
 from astrid.data.manifest import read_manifest
 from astrid.data.screening import screen
 
@@ -41,6 +42,12 @@ def manifest(folder: Path, *, blurred: tuple[int, ...] = (1,), sections: bool = 
     return folder / "m.csv"
 
 
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest whose second exposure is out of focus, with one cache for all tests."""
+    return manifest(tmp_path_factory.mktemp("night")).parent
+
+
 def config(folder: Path, policy: str, *more: str) -> FramesData:
     overrides = [f"data.root={folder}", f"data.manifest={folder}/m.csv", f"data.cache={folder}/cache", *more]
     limits = ["data.quality.limits.fwhm_pixels=[4,6]", f"data.quality.policy={policy}"]
@@ -51,28 +58,25 @@ def screened(given: FramesData) -> tuple[list, list]:
     return screen(read_manifest(given, receptive_field_pixels=1), given, show=show)
 
 
-def test_keep_keeps_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    manifest(tmp_path)
+def test_keep_keeps_and_names(night: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        rows, found = screened(config(tmp_path, "keep"))
+        rows, found = screened(config(night, "keep"))
     assert len(rows) == 4 and [one.verdict.passed for one in found] == [True, False, True, True]
     assert "1 of 4 exposures are below data.quality.min_score and kept" in caplog.text
     assert "1.fits: score 0.00; fwhm_pixels" in caplog.text
 
 
-def test_skip_leaves_out_counts_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    manifest(tmp_path)
+def test_skip_leaves_out_counts_and_names(night: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        rows, found = screened(config(tmp_path, "skip"))
+        rows, found = screened(config(night, "skip"))
     assert [row.science.path.name for row in rows] == ["0.fits", "2.fits", "3.fits"]
     assert [one.is_skipped for one in found] == [False, True, False, False]
     assert "1 of 4 exposures" in caplog.text and "left out" in caplog.text
 
 
-def test_stop_names_row_exposure_measure_threshold_and_remedy(tmp_path: Path) -> None:
-    manifest(tmp_path)
+def test_stop_names_row_exposure_measure_threshold_and_remedy(night: Path) -> None:
     with pytest.raises(DataError, match=r"row 3, 1\.fits: .*min_score = 0\.2, got 0: fwhm_pixels 7.* from 6\); leave"):
-        screened(config(tmp_path, "stop"))
+        screened(config(night, "stop"))
 
 
 def test_a_split_that_loses_all_its_exposures_stops_the_run(tmp_path: Path) -> None:
@@ -87,40 +91,41 @@ def test_an_exposure_of_several_sections_is_assessed_once_and_left_out_whole(tmp
     assert len(found) == 4 and len(rows) == 6
 
 
-def test_what_was_assessed_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest(tmp_path)
-    _, first = screened(config(tmp_path, "keep"))
+def test_what_was_assessed_is_not_looked_at_again(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = screened(config(night, "keep"))
     monkeypatch.setattr(screening, "assess_row", None)  # any call would fail
-    _, again = screened(config(tmp_path, "skip", "data.quality.min_score=0.1"))
+    _, again = screened(config(night, "skip", "data.quality.min_score=0.1"))
     assert [one.found.values for one in again] == [one.found.values for one in first]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"name": 3}'])
-def test_a_damaged_assessment_is_made_anew(tmp_path: Path, damage: bytes) -> None:
-    manifest(tmp_path)
-    _, first = screened(config(tmp_path, "keep"))
-    for path in (tmp_path / "cache" / "quality").glob("*.json"):
+def test_damaged_assessments_are_made_anew(night: Path, tmp_path: Path) -> None:
+    _, first = screened(config(night, "keep"))
+    copy = shutil.copytree(night / "cache", tmp_path / "cache")
+    damages = (b"", b"{", b'{"name": 3}', b"[]")
+    for path, damage in zip(sorted((copy / "quality").glob("*.json")), damages, strict=True):
         path.write_bytes(damage)
-    _, again = screened(config(tmp_path, "keep"))
+    _, again = screened(config(night, "keep", f"data.cache={copy}"))
     assert [one.found.values for one in again] == [one.found.values for one in first]
 
 
-def test_other_pixels_or_another_gain_are_assessed_anew(tmp_path: Path) -> None:
-    manifest(tmp_path)
-    _, before = screened(config(tmp_path, "keep"))
-    _, after = screened(config(tmp_path, "keep", "data.quality.gain=8"))
+def test_other_pixels_or_another_gain_are_assessed_anew(night: Path) -> None:
+    _, before = screened(config(night, "keep"))
+    _, after = screened(config(night, "keep", "data.quality.gain=8"))
     ratios = [one[0].found.values["noise_ratio"] for one in (before, after)]
     assert ratios[1] > 1.5 * ratios[0]
 
 
-def test_splits_without_the_bad_exposures_have_another_fingerprint_and_tell_of_them(tmp_path: Path) -> None:
-    manifest(tmp_path)
+def test_without_the_bad_exposures_the_fields_have_another_key(night: Path) -> None:
     kept, skipped, lenient = (
-        build_splits(config(tmp_path, policy, *more), receptive_field_pixels=1, announce=show)
-        for policy, more in (("keep", []), ("skip", []), ("skip", ["data.quality.min_score=0"]))
+        frames_recipe(given, read_manifest(given, receptive_field_pixels=1), announce=show)
+        for given in (
+            config(night, "keep"),
+            config(night, "skip"),
+            config(night, "skip", "data.quality.min_score=0"),
+        )
     )
-    assert (len(kept.train), len(skipped.train)) == (2, 1)
-    assert kept.fingerprint == lenient.fingerprint != skipped.fingerprint
+    assert (len(kept.makers["train"]), len(skipped.makers["train"])) == (2, 1)
+    assert kept.key == lenient.key != skipped.key
     assert sum(one.is_skipped for one in skipped.quality) == 1 and len(skipped.quality) == 4
 
 

@@ -88,7 +88,13 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     recipe = _recipe(config, receptive_field_pixels, announce)
     stores = {split: recipe.prepare(split, cache=config.cache, announce=announce) for split in SPLITS}
     return Splits(
-        *(stores[split] for split in SPLITS), recipe.key, recipe.description, recipe.origins, quality=recipe.quality
+        train=stores["train"],
+        val=stores["val"],
+        test=stores["test"],
+        fingerprint=recipe.key,
+        description=recipe.description,
+        origins=recipe.origins,
+        quality=recipe.quality,
     )
 
 

@@ -173,7 +173,8 @@ def digest_image(path: str | Path, *, hdu: int | str | None = None) -> str:
 
     Values are compared as float32; pixels that are not finite count as equal. Errors are those of `read_image`.
     """
-    values = np.asarray(read_image(path, hdu=hdu).data, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is out of range becomes infinite
+        values = np.asarray(read_image(path, hdu=hdu).data, dtype=np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
     return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 

@@ -133,7 +133,8 @@ def assess(exposure: Exposure, *, box: int) -> Assessment:
         Edge in pixels of the cells in which the sky is measured.
     """
     height, width = exposure.image.shape
-    image = exposure.image.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is out of range becomes infinite, and bad
+        image = exposure.image.astype(np.float32)
     valid = exposure.valid & (np.abs(image) < _LARGEST)
     arcsec = pixel_arcsec(exposure.wcs)
     found = Assessment(exposure.name, exposure.facts, (height, width), pixel_arcsec=arcsec)
