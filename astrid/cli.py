@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
     "doctor": "say whether a run can start here as configured, and what helps",
     "evaluate": "judge a finished model on other data, or again on its own",
+    "quality": "say how good exposures are: sky, noise, seeing, depth, defects, a score with reasons",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
     "fetch": "download images of places on the sky from public archives",
     "manifest": "list a folder of frames for training: fields, nights, filters, references, masks",

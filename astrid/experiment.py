@@ -27,7 +27,7 @@ from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
 from astrid.predictor import build_predictor
-from astrid.results import EarlyEnd, Outcome, report, say_where
+from astrid.results import EarlyEnd, Outcome, report, report_quality, say_where
 from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.timing import example_tiles, time_network
@@ -212,6 +212,7 @@ def open_run(
         save_surroundings(facts.surroundings, run_dir)
         if write_histories(splits, run_dir / HISTORIES):
             tracker.artifact(run_dir / HISTORIES)
+        report_quality(splits.quality, config, run_dir=run_dir, tracker=tracker)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
-from astrid.config import Config, DataError, RunError, TrackingConfig
+from astrid.config import Config, DataError, FramesData, RunError, TrackingConfig
 from astrid.console import print_plain, print_table
+from astrid.data.screening import Screened
 from astrid.energy import (
     Component,
     EnergyAnalyzer,
@@ -38,8 +39,11 @@ from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
 from astrid.model_card import aim_and_outcome, with_interval
 from astrid.predictor import Predictor
+from astrid.quality_report import Judged, draw_quality, quality_table
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
+from astrid.tracking.tables import write_table
+from astrid.tracking.tracker import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +104,24 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     report_energy_figures(run_dir, tracker)
+
+
+def report_quality(screened: Sequence[Screened], config: Config, *, run_dir: Path, tracker: Tracker) -> None:
+    """Keep with a run how good its exposures are: a table, a figure, and the names of those left out as a tag."""
+    if not screened or not isinstance(config.data, FramesData):
+        return
+    judged = [Judged(one.found, one.verdict) for one in screened]
+    folder = run_dir / TABLES
+    folder.mkdir(exist_ok=True)
+    for path in write_table(quality_table(judged), folder / "quality", about={"table": "quality"}):
+        tracker.artifact(path, folder=TABLES)
+    figure = draw_quality(judged, config.data.quality.limits) if config.metrics.figures else None
+    if figure is not None:
+        tracker.artifact(save_figure(figure, run_dir / FIGURES / "quality.png"), folder=FIGURES)
+    bad = [one.found.name for one in screened if not one.verdict.passed]
+    skipped = sum(one.is_skipped for one in screened)
+    tags = {"data.exposures": str(len(screened)), "data.exposures_skipped": str(skipped)}
+    tracker.tags(tags | ({"data.exposures_bad": ", ".join(bad)} if bad else {}))
 
 
 def report_energy_figures(run_dir: Path, tracker: Tracker) -> None:

@@ -18,6 +18,7 @@ from .model import ModelConfig
 from .optimizer import AdamConfig, AdamWConfig, OptimizerConfig, SGDConfig
 from .packets import AlertsData
 from .preprocess import Header, PreprocessConfig
+from .quality import LimitsConfig, QualityConfig
 from .schedule import ConstantSchedule, CosineSchedule, OneCycleSchedule, PlateauSchedule, ScheduleConfig
 from .sky import SimulatedData
 from .sweep import SweepConfig
@@ -49,6 +50,7 @@ __all__ = [
     "FocalLoss",
     "FramesData",
     "Header",
+    "LimitsConfig",
     "LossConfig",
     "MetricsConfig",
     "ModelConfig",
@@ -58,6 +60,7 @@ __all__ = [
     "PlateauSchedule",
     "PreprocessConfig",
     "Pruned",
+    "QualityConfig",
     "RunError",
     "SGDConfig",
     "ScheduleConfig",

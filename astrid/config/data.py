@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from .auto import Auto
 from .checks import check
 from .preprocess import PreprocessConfig
+from .quality import QualityConfig
 
 
 @dataclass
@@ -90,6 +91,8 @@ class FramesData(DataConfig):
     """Edge in pixels of the cells in which the background level is measured; as large as the frame makes one level."""
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     """Steps from raw exposures to frames of one grid."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """How good each science exposure must be, and what becomes of those that aren't."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,6 +23,7 @@ from . import alert_rows, alerts, difference, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow, Split
+from .screening import Screened, screen
 from .splits import SPLITS, group_rows
 from .store import FieldStore, cached_store
 
@@ -34,7 +35,10 @@ SERVING_KEYS = (
 )
 """Knobs that change how fields are served but not the fields."""
 
-PLACE_KEYS = ("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed")
+PLACE_KEYS = (
+    *("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed"),
+    "quality",
+)
 """Knobs whose effect is in the rows of manifest or packets and the files' contents, which are hashed themselves."""
 
 MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
@@ -52,7 +56,7 @@ class Splits:
     """Prepared fields of each split, with the fingerprint of what they were made from.
 
     `origins` says by split where each field comes from: of the simulated sky its seed and number, of real frames the
-    digest of the frame and the section.
+    digest of the frame and the section. `quality` is that of the exposures of real frames.
     """
 
     train: FieldStore
@@ -61,10 +65,11 @@ class Splits:
     fingerprint: str
     description: str
     origins: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    quality: list[Screened] = dataclasses.field(default_factory=list)
 
 
-Announce = Callable[[Iterable[Field], str, int], Iterable[Field]]
-"""Shows progress: (fields as they are made, what they are, how many) -> the same fields."""
+Announce = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Shows progress: (what is prepared as it is made, what it is, how many) -> the same."""
 
 
 def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: Announce) -> Splits:
@@ -80,9 +85,15 @@ def build_splits(config: DataConfig, *, receptive_field_pixels: int, announce: A
     if config.folds > 1:
         fold = settled_fold(config)
         return build_folds(config, receptive_field_pixels=receptive_field_pixels, announce=announce)[fold]
-    recipe = _recipe(config, receptive_field_pixels)
+    recipe = _recipe(config, receptive_field_pixels, announce)
     stores = {split: recipe.prepare(split, config=config, announce=announce) for split in SPLITS}
-    return Splits(**stores, fingerprint=recipe.key, description=recipe.description, origins=recipe.origins)
+    return Splits(
+        **stores,
+        fingerprint=recipe.key,
+        description=recipe.description,
+        origins=recipe.origins,
+        quality=recipe.quality,
+    )
 
 
 def settled_fold(config: DataConfig) -> int:
@@ -100,7 +111,7 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
     DataError
         For input that cannot be used, and for too few fields.
     """
-    recipe = _recipe(config, receptive_field_pixels).pooled()
+    recipe = _recipe(config, receptive_field_pixels, announce).pooled()
     _place(config, recipe, fold=0)  # which tests the most fields: too few are refused before any is made
     store = recipe.prepare("all", config=config, announce=announce)
     return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
@@ -115,6 +126,7 @@ def fold_of(config: DataConfig, recipe: Recipe, store: FieldStore, *, fold: int)
         fingerprint=hashlib.sha256(json.dumps([recipe.key, numbers]).encode()).hexdigest(),
         description=f"{recipe.description}, fold {fold} of {config.folds}",
         origins={split: [origins[number] for number in numbers[split]] for split in SPLITS},
+        quality=recipe.quality,
     )
 
 
@@ -128,13 +140,13 @@ def _place(config: DataConfig, recipe: Recipe, *, fold: int) -> dict[str, Split]
     return fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
 
 
-def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
+def _recipe(config: DataConfig, receptive_field_pixels: int, announce: Announce) -> Recipe:
     match config:
         case SimulatedData():
             return simulated_recipe(config)
         case FramesData():
             rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
-            return frames_recipe(config, rows)
+            return frames_recipe(config, rows, announce=announce)
         case AlertsData():
             return alerts_recipe(config)
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")
@@ -158,6 +170,8 @@ class Recipe:
     description : str
     channels, unit : int, str
         How many there are, and in what.
+    quality : list of Screened
+        Of the exposures of real frames, those that were left out included.
     """
 
     makers: Mapping[str, Collection[Callable[[], Field]]]
@@ -167,6 +181,7 @@ class Recipe:
     description: str
     channels: int
     unit: str = UNIT
+    quality: list[Screened] = dataclasses.field(default_factory=list)
 
     def pooled(self) -> Recipe:
         """Return the recipe with the fields of every split in one that is called `all`.
@@ -227,8 +242,12 @@ def simulated_recipe(config: SimulatedData) -> Recipe:
     )
 
 
-def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
-    """Return how the fields of real frames are made; rows without a split are of the split `all`."""
+def frames_recipe(config: FramesData, rows: Sequence[FrameRow], *, announce: Announce) -> Recipe:
+    """Return how the fields of real frames are made; rows without a split are of the split `all`.
+
+    Exposures are assessed first; with data.quality.policy=skip the rows of bad ones are left out.
+    """
+    rows, screened = screen(rows, config, show=announce)
     by_split: dict[str, list[FrameRow]] = {}
     for row in rows:
         by_split.setdefault(row.split or "all", []).append(row)
@@ -241,6 +260,7 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
         key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
         channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
+        quality=screened,
     )
 
 

@@ -9,12 +9,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import log as astropy_log
 from astropy import units
 from astropy.io import fits
 from astropy.io.fits.hdu.compressed._compression import CfitsioException
@@ -24,13 +25,14 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
-from .hdus import locate_picture, locate_pictures
+from .hdus import FileContent, keywords, locate_picture, locate_pictures, readable, sort_images
 from .packing import Source, uncompressed
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
 
 logger = logging.getLogger(__name__)
 
+_FITS = b"SIMPLE  ="
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
     *(AssertionError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
@@ -141,7 +143,9 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
         stored = _stored_pixels(image, info.shape, section)
         values = physical_values(stored, Scaling.from_header(image.header))
         wcs = info.wcs if info.wcs is None or section is None else info.wcs.slice(section.slices)
-        return CCDData(values, mask=~np.isfinite(values), unit=_unit(image.header), wcs=wcs, meta=image.header.copy())
+        return CCDData(
+            values, mask=~np.isfinite(values), unit=_unit(image.header), wcs=wcs, meta=readable(image.header)
+        )
 
 
 def read_plane(
@@ -169,7 +173,8 @@ def digest_values(image: NDArray[np.floating[Any]]) -> str:
 
     Values are compared as float32; pixels that are not finite count as equal.
     """
-    values = np.asarray(image, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is out of range becomes infinite
+        values = np.asarray(image, dtype=np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
     return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
 
@@ -207,7 +212,7 @@ def list_pictures(path: Source) -> list[Picture]:
     DataError
         If the file is missing, damaged or cut short, or has no picture.
     """
-    with _naming_damage(path), uncompressed(path) as stream:
+    with _guarded(path), uncompressed(path) as stream:
         found = locate_pictures(stream)
         stream.seek(0)
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
@@ -217,25 +222,33 @@ def list_pictures(path: Source) -> list[Picture]:
                 ImageInfo(number, shape, _celestial_wcs(hdus[number].header, hdus), names),
                 "" if number == 0 else hdus[number].name,
                 hdus[number].ver,
-                _values(hdus[0].header) | _values(hdus[number].header),
+                keywords(readable(hdus[0].header)) | keywords(readable(hdus[number].header)),
             )
             for number, shape in found
         ]
 
 
-def _values(header: fits.Header) -> dict[str, Any]:
-    """Return the keywords that can be read: a broken one doesn't spoil the others."""
-    values: dict[str, Any] = {}
-    for card in header.cards:
-        with suppress(*_DAMAGE):
-            values[card.keyword] = card.value
-    return values
+def inspect_file(path: Source) -> FileContent:
+    """Say what a FITS file holds. Errors are those of `read_image`, save that a file without a picture is none."""
+    with _guarded(path), uncompressed(path) as stream:
+        hdus = fits.open(stream, memmap=False, disable_image_compression=True)
+        pictures, others = sort_images(hdus)
+        return FileContent(readable(hdus[0].header), tuple(pictures), tuple(others))
+
+
+def is_fits(path: Path) -> bool:
+    """Tell whether a file begins as FITS does, once it is unpacked."""
+    try:
+        with _guarded(path), uncompressed(path) as stream:
+            return stream.read(len(_FITS)) == _FITS
+    except DataError:
+        return False
 
 
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
-    """Find an image in a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
-    with _naming_damage(source), uncompressed(source) as stream:
+    """Find an image in a file, in which errors of reading it are told as `_guarded` does."""
+    with _guarded(source), uncompressed(source) as stream:
         index, shape = locate_picture(stream, hdu)
         stream.seek(0)
         # Not closed: that would close the stream as well, which has its own `with`.
@@ -246,9 +259,10 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
 
 
 @contextmanager
-def _naming_damage(source: Source) -> Iterator[None]:
+def _guarded(source: Source) -> Iterator[None]:
+    """Let whatever is wrong with a file, also while it is read, become a DataError that names it."""
     name = "a stamp" if isinstance(source, bytes) else source
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent_astropy():
         warnings.simplefilter("ignore")
         try:
             yield
@@ -261,6 +275,17 @@ def _naming_damage(source: Source) -> Iterator[None]:
             raise DataError(
                 f"{name}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
             ) from error
+
+
+@contextmanager
+def _silent_astropy() -> Iterator[None]:
+    """Keep astropy from printing a page of advice about coordinates that it can use all the same."""
+    level = astropy_log.level
+    astropy_log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        astropy_log.setLevel(level)
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:

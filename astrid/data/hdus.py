@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from astropy.io import fits
@@ -37,6 +38,69 @@ def _open_bare(stream: IO[bytes]) -> tuple[fits.HDUList, int]:
     file_bytes = stream.seek(0, 2)
     stream.seek(0)
     return fits.open(stream, memmap=False, disable_image_compression=True), file_bytes
+
+
+@dataclass(frozen=True)
+class PictureHDU:
+    """An HDU that holds a picture: its number, name and version (EXTNAME, EXTVER)."""
+
+    hdu: int
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """What a FITS file holds.
+
+    Attributes
+    ----------
+    primary : Header
+        Of the file, whose keywords are about all of its HDUs.
+    pictures : tuple of PictureHDU
+    others : tuple of (number, str)
+        Images with other than two axes, and what they are.
+    """
+
+    primary: fits.Header
+    pictures: tuple[PictureHDU, ...]
+    others: tuple[tuple[int, str], ...]
+
+
+def sort_images(hdus: Sequence[Any]) -> tuple[list[PictureHDU], list[tuple[int, str]]]:
+    """Return the HDUs that hold a picture, and images that are none: cubes and spectra."""
+    pictures, others = [], []
+    for index, hdu in enumerate(hdus):
+        shape = _declared_shape(hdu)
+        if len(shape) == 2 and min(shape) > 0:
+            pictures.append(PictureHDU(index, str(hdu.name), int(hdu.ver)))
+        elif shape and min(shape) > 0:
+            others.append((index, _describe(hdu)))
+    return pictures, others
+
+
+def readable(header: fits.Header) -> fits.Header:
+    """Return a copy of a header without the cards whose values can't be read, which would raise when asked for."""
+    kept = header.copy()
+    broken = [number for number, card in enumerate(header.cards) if not _can_be_read(card)]
+    for number in reversed(broken):
+        del kept[number]
+    return kept
+
+
+def keywords(header: fits.Header) -> dict[str, Any]:
+    """Return what a readable header says, the first of several cards of one name; odd names are names like any other.
+
+    A header itself takes what is asked for as a pattern where it holds a wildcard.
+    """
+    return {card.keyword: card.value for card in reversed(list(header.cards))}
+
+
+def _can_be_read(card: fits.Card) -> bool:
+    try:
+        return isinstance(card.value, object)
+    except (fits.VerifyError, ValueError):
+        return False
 
 
 def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int, tuple[int, int]]:

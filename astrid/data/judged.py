@@ -53,7 +53,7 @@ def prepare_judged(
     DataError
         For data of other channels, in another unit, without truth, or without fields in the split.
     """
-    recipe = _recipe(config, split)
+    recipe = _recipe(config, split, announce)
     if recipe.channels != channels:
         remedies = {1: "leave the column reference out", 3: "name a reference in every row"}
         remedy = remedies.get(channels, "choose other data or another model")
@@ -67,12 +67,12 @@ def prepare_judged(
     return judged
 
 
-def _recipe(config: DataConfig, split: JudgedSplit) -> Recipe:
+def _recipe(config: DataConfig, split: JudgedSplit, announce: Announce) -> Recipe:
     match config:
         case SimulatedData():
             return simulated_recipe(config)
         case FramesData():
-            return frames_recipe(config, read_rows_to_judge(config, split=split))
+            return frames_recipe(config, read_rows_to_judge(config, split=split), announce=announce)
         case AlertsData():
             return alerts_recipe(config)
     raise ConfigError(f"data must be a known choice, got {type(config).__name__}; try data=simulated")

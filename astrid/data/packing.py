@@ -1,4 +1,4 @@
-"""Open a FITS file for reading in any order, however it is packed."""
+"""Files as they lie on disk, plain or packed, opened for reading in any order."""
 
 from __future__ import annotations
 

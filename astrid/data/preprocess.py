@@ -60,7 +60,7 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
     try:
         science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
         labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
-        shown = ~science.frame.mask & ~labels.ignored & _good_pixels(row, shape=science.raw_shape)[science.cut]
+        shown = ~science.frame.mask & ~labels.ignored & good_pixels(row, shape=science.raw_shape)[science.cut]
         if row.reference is None:
             image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
         else:
@@ -108,7 +108,7 @@ def _read(image: ImageFile) -> CCDData:
     return read_image(image.path, hdu=image.hdu)
 
 
-def _good_pixels(row: FrameRow, *, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def good_pixels(row: FrameRow, *, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return where the mask isn't bad, the valid plane isn't 0 and the weight is above 0."""
     good: NDArray[np.bool_] = np.ones(shape, dtype=bool)
     if row.mask is not None:

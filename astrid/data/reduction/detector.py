@@ -43,8 +43,10 @@ DEADEST_RESPONSE = 0.1
 
 def as_exposure(values: NDArray[np.floating], *, mask: NDArray[np.bool_] | None = None) -> CCDData:
     """Take (H, W) counts as they were digitised as an exposure in ADU; what is not finite is masked."""
-    bad = ~np.isfinite(values)
-    return CCDData(np.asarray(values, dtype=np.float32), mask=bad if mask is None else bad | mask, unit=units.adu)
+    with np.errstate(over="ignore"):  # what is out of range becomes infinite, and is masked
+        counts = np.asarray(values, dtype=np.float32)
+    bad = ~np.isfinite(counts)
+    return CCDData(counts, mask=bad if mask is None else bad | mask, unit=units.adu)
 
 
 def flag_saturated(exposure: CCDData, *, level: float) -> CCDData:

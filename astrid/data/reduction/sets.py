@@ -18,6 +18,7 @@ from filelock import FileLock
 from astrid.config import DataError, PreprocessConfig
 
 from ..frames import read_image, read_plane
+from ..hdus import keywords
 from ..rows import ImageFile
 from ..store import writing
 from .chain import Masters, exposure_seconds, read_out, start
@@ -107,7 +108,7 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
 
 
 def _first_header(files: Sequence[ImageFile]) -> dict[str, object]:
-    return dict(read_image(files[0].path, hdu=files[0].hdu).header)
+    return keywords(read_image(files[0].path, hdu=files[0].hdu).header)
 
 
 def _exposures(files: Sequence[ImageFile], config: PreprocessConfig) -> Iterator[tuple[CCDData, float]]:

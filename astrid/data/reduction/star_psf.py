@@ -5,6 +5,8 @@ The model is what proper subtraction takes: the noise of an average of few stars
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
@@ -55,11 +57,33 @@ def measure_psf(image: NDArray[np.float32], valid: NDArray[np.bool_], *, fwhm_pi
     x, y = np.rint(stars).astype(int).T
     stars = stars[image[y, x] > _LEAST_SNR * background_sigma(image, valid).sigma]
     stack = stack_stars(image, valid, stars=stars, radius=max(6, round(_STACK_FWHM * fwhm_pixels)))
-    return fit_moffat(stack, fwhm_pixels=fwhm_pixels, radius=round(_MODEL_FWHM * fwhm_pixels))
+    return fit_moffat(stack, fwhm_pixels=fwhm_pixels).profile(round(_MODEL_FWHM * fwhm_pixels))
 
 
-def fit_moffat(stack: NDArray[np.float64], *, fwhm_pixels: float, radius: int) -> NDArray[np.float64]:
-    """Return the elliptical Moffat (2 radius + 1 pixels, sum 1) that fits a stack (odd edge, sum 1) best."""
+@dataclass(frozen=True)
+class MoffatShape:
+    """An elliptical Moffat: inverse core widths along x and y, their mixed term, and the exponent."""
+
+    along_x: float
+    along_y: float
+    mixed: float
+    beta: float
+
+    @property
+    def widths(self) -> tuple[float, float]:
+        """Full widths at half maximum along the major and the minor axis, in pixels."""
+        corner = self.mixed * self.along_x * self.along_y / 2
+        slopes = np.linalg.eigvalsh([[self.along_x**2, corner], [corner, self.along_y**2]])
+        narrow, wide = 2 * np.sqrt((2 ** (1 / self.beta) - 1) / np.maximum(slopes[::-1], 1e-9))
+        return float(wide), float(narrow)
+
+    def profile(self, radius: int) -> NDArray[np.float64]:
+        """Return its light on (2 radius + 1, 2 radius + 1) pixels, centred, with sum 1."""
+        return _elliptical_moffat(radius, self.along_x, self.along_y, self.mixed, self.beta)
+
+
+def fit_moffat(stack: NDArray[np.float64], *, fwhm_pixels: float) -> MoffatShape:
+    """Return the elliptical Moffat that fits a stack (odd edge, sum 1) best, from a rough width in pixels."""
     half = stack.shape[0] // 2
     slope = 1 / moffat_alpha(fwhm_pixels, MATCHING_BETA)
 
@@ -68,8 +92,7 @@ def fit_moffat(stack: NDArray[np.float64], *, fwhm_pixels: float, radius: int) -
         return np.asarray((flux * _elliptical_moffat(half, *shape) - stack).ravel() / stack.max())
 
     fit = least_squares(misfit, [slope, slope, 0.0, MATCHING_BETA, 1.0], bounds=_BOUNDS).x
-    model = _elliptical_moffat(radius, *fit[:-1])
-    return np.asarray(model / model.sum())
+    return MoffatShape(*(float(number) for number in fit[:-1]))
 
 
 _BOUNDS = ([1e-3, 1e-3, -5.0, 1.2, 0.1], [5.0, 5.0, 5.0, 20.0, 10.0])

@@ -1,0 +1,187 @@
+"""What a header tells of an exposure: what kind it is, and the numbers that turn counts into photons and magnitudes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.config import DataError, Header, QualityConfig
+
+from ..reduction.chain import (
+    EXPOSURE_KEYWORDS,
+    GAIN_KEYWORDS,
+    OVERSCAN_KEYWORDS,
+    READ_NOISE_KEYWORDS,
+    SATURATION_KEYWORDS,
+)
+from ..rows import Section
+
+Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp"]
+NO_EXPOSURES: dict[Kind, str] = {
+    "mask": "a mask beside an image",
+    "noise": "a plane of noise or weight beside an image",
+    "kernel": "an image of a point-spread function or kernel",
+    "stamp": "an image of fewer than 16 pixels along an axis",
+}
+"""Kinds of image that are no exposure, and what they are."""
+
+_KIND_KEYWORDS = ("OBSTYPE", "IMAGETYP")
+_KIND_WORDS: dict[str, Kind] = {"bias": "bias", "zero": "bias", "dark": "dark", "flat": "flat"}
+_LONGEST_BIAS_SECONDS = 1e-3
+_PLANE_NAMES: dict[Kind, frozenset[str]] = {
+    "mask": frozenset({"DQ", "MASK", "BPM", "CRMASK", "FLAGS"}),
+    "noise": frozenset({"ERR", "VAR", "VARIANCE", "WHT", "WEIGHT", "IVAR", "UNCERT", "RMS"}),
+}
+"""Names of HDUs that lie beside an image, by what they hold."""
+_DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
+"""Products of the DECam community pipeline in a file's name; their headers are those of the image."""
+_KERNEL_SUM = 0.05
+"""By which the sum of a kernel may differ from 1."""
+_SMALLEST_EDGE = 16
+"""Pixels along each axis below which there is neither sky nor star to measure."""
+_AMPLIFIERS = ("A", "B")
+_ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZP")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an exposure beside its pixels; None is unknown.
+
+    Attributes
+    ----------
+    kind : Kind
+        Those of `NO_EXPOSURES` are no exposures.
+    unit : str
+        Of the image, as its header has it.
+    seconds : float or None
+    band : str
+    gain : float or None
+        Electrons per unit of the image.
+    read_noise : float or None
+        Electrons.
+    pedestal : float or None
+        Value of a pixel without any light.
+    saturation : float or None
+        Value from which a pixel is saturated.
+    zero_point : float or None
+        Magnitude of a flux of 1.
+    """
+
+    kind: Kind = "science"
+    unit: str = ""
+    seconds: float | None = None
+    band: str = ""
+    gain: float | None = None
+    read_noise: float | None = None
+    pedestal: float | None = None
+    saturation: float | None = None
+    zero_point: float | None = None
+
+
+def read_facts(
+    header: Mapping[str, Any], values: NDArray[np.floating], config: QualityConfig, *, name: str, plane: str = ""
+) -> Facts:
+    """Read what a header tells; numbers that the configuration gives come first.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the image, with the keywords of the primary HDU that it doesn't have itself.
+    values : (H, W) float
+        The image, for the level of its overscan.
+    name : str
+        Of the file.
+    plane : str
+        Name of the HDU.
+    """
+    unit = str(header.get("BUNIT", "")).strip().lower()
+    in_electrons = unit.rstrip("s") in ("electron", "e-", "e")
+    seconds = _number(header, EXPOSURE_KEYWORDS)
+    return Facts(
+        kind=_kind_of_image(values) or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds),
+        unit=unit,
+        seconds=seconds,
+        band=" ".join(str(header.get("FILTER", "")).split()[:1]),
+        gain=_given(config.gain, 1.0 if in_electrons else _above_zero(_of_amplifiers(header, GAIN_KEYWORDS))),
+        read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, READ_NOISE_KEYWORDS))),
+        pedestal=_given(config.pedestal, 0.0 if in_electrons else _pedestal(header, values)),
+        saturation=_given(config.saturation, _above_zero(_number(header, SATURATION_KEYWORDS))),
+        zero_point=_given(config.zero_point, _number(header, _ZERO_POINT_KEYWORDS)),
+    )
+
+
+def _given(knob: float | Header | None, found: float | None) -> float | None:
+    return found if knob == "header" else None if knob is None else float(knob)
+
+
+def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | None) -> Kind:
+    for kind, names in _PLANE_NAMES.items():
+        if plane in names:
+            return kind
+    if product := _DECAM_PLANE.search(name):
+        return "mask" if product["product"] == "d" else "noise"
+    for keyword in _KIND_KEYWORDS:
+        words = str(header.get(keyword, "")).lower()
+        found = next((kind for word, kind in _KIND_WORDS.items() if word in words), None)
+        if found == "dark" and seconds is not None and seconds <= _LONGEST_BIAS_SECONDS:
+            return "bias"  # as cameras without a type of their own for it write it
+        if found is not None:
+            return found
+    return "science"
+
+
+def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
+    """Tell stamps by their size, and point-spread functions and kernels: square, with a middle, and of sum 1."""
+    height, width = values.shape
+    if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
+        return "kernel"
+    return "stamp" if min(height, width) < _SMALLEST_EDGE else None
+
+
+def _number(header: Mapping[str, Any], keywords: Sequence[str]) -> float | None:
+    """Return the first finite number under one of the keywords; text and the like count as unknown."""
+    for keyword in keywords:
+        value = header.get(keyword)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None
+
+
+def _above_zero(value: float | None) -> float | None:
+    return value if value is not None and value > 0 else None
+
+
+def _of_amplifiers(header: Mapping[str, Any], keywords: Sequence[str]) -> float | None:
+    """Return a number of the detector, or the mean of those of its two amplifiers, as DECam has it."""
+    whole = _number(header, keywords)
+    if whole is not None:
+        return whole
+    halves = [_number(header, [f"{keyword}{side}" for keyword in keywords]) for side in _AMPLIFIERS]
+    known = [half for half in halves if half is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating]) -> float | None:
+    """Return the counts of no light: what must be added to reach zero, negated, or the level of the overscan.
+
+    PEDESTAL is that of the SBFITSEXT convention (Diffraction Limited, SBFITSEXT version 1.0).
+    """
+    added = _number(header, ("PEDESTAL",))
+    if added is not None:
+        return -added
+    text = next((str(header[keyword]) for keyword in OVERSCAN_KEYWORDS if keyword in header), None)
+    if text is None:
+        return None
+    try:
+        section = Section.parse(text)
+    except DataError:  # as unknown as without the keyword
+        return None
+    strip = values[section.slices] if section.fits_in((values.shape[0], values.shape[1])) else values[:0]
+    finite = strip[np.isfinite(strip)]
+    return float(np.median(finite)) if finite.size else None

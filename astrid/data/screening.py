@@ -1,0 +1,183 @@
+"""The exposures of a manifest, assessed as a run sees them, and what becomes of those that aren't good enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+from astropy import units
+from joblib.externals.loky import get_reusable_executor
+
+from astrid.config import DataError, FramesData
+
+from .exposures import read_exposure
+from .hdus import keywords
+from .preprocess import good_pixels
+from .quality import Assessment, Exposure, Verdict, assess, explain, judge, refuse, with_residuals
+from .quality.header import Facts, read_facts
+from .quality.kept import keep, read_kept
+from .reduction.chain import Record
+from .reduction.sets import masters_key
+from .rows import FrameRow, ImageFile
+
+logger = logging.getLogger(__name__)
+
+Show = Callable[[Iterable[Assessment], str, int], Iterable[Assessment]]
+_FEWEST_FOR_POOL = 8
+"""Exposures below which a pool of processes takes longer to start than it saves."""
+_VERSIONS = ("numpy", "scipy", "astropy", "photutils", "astroscrappy")
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A science exposure of a manifest, how good it is, and whether it was left out."""
+
+    found: Assessment
+    verdict: Verdict
+    is_skipped: bool
+
+
+Planes = tuple[ImageFile, ImageFile | None, ImageFile | None]
+
+
+def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple[list[FrameRow], list[Screened]]:
+    """Assess the science exposure of each row, once however many sections it has, and apply the policy.
+
+    Returns
+    -------
+    rows : list of FrameRow
+        Those that are left.
+    screened : list of Screened
+        Every exposure.
+
+    Raises
+    ------
+    DataError
+        With policy=stop for the first exposure that isn't good enough; with policy=skip if a split has none left.
+    """
+    firsts: dict[Planes, FrameRow] = {}
+    for row in rows:
+        firsts.setdefault(_planes(row), row)
+    work = _assessed(list(firsts.values()), config)
+    found = with_residuals(list(show(work, "exposures", len(firsts))))
+    screened = [_screened(one, config) for one in found]
+    bad = {planes: one for planes, one in zip(firsts, screened, strict=True) if not one.verdict.passed}
+    if bad and config.quality.policy == "stop":
+        planes, worst = next(iter(bad.items()))
+        named = dataclasses.replace(worst.found, name=f"row {firsts[planes].number}, {worst.found.name}")
+        raise refuse(named, worst.verdict, config.quality)
+    _tell(bad.values(), len(screened), config)
+    kept = [row for row in rows if not (_planes(row) in bad and config.quality.policy == "skip")]
+    _refuse_empty(rows, kept)
+    return kept, screened
+
+
+def _planes(row: FrameRow) -> Planes:
+    return row.science, row.valid, row.weight
+
+
+def _screened(found: Assessment, config: FramesData) -> Screened:
+    verdict = judge(found, config.quality)
+    return Screened(found, verdict, is_skipped=not verdict.passed and config.quality.policy == "skip")
+
+
+def _tell(bad: Iterable[Screened], count: int, config: FramesData) -> None:
+    """Name in the log what is left out, or kept although it isn't good."""
+    bad = list(bad)
+    done = "left out" if config.quality.policy == "skip" else "kept"
+    if bad:
+        logger.warning("%d of %d exposures are below data.quality.min_score and %s:", len(bad), count, done)
+    for one in bad:
+        logger.warning("  %s: score %.2f; %s", one.found.name, one.verdict.score, explain(one.found, one.verdict))
+
+
+def _refuse_empty(rows: Sequence[FrameRow], kept: Sequence[FrameRow]) -> None:
+    """Refuse to go on where nothing is left of a split."""
+    for split in dict.fromkeys(row.split for row in rows):
+        if all(row.split != split for row in kept):
+            what = "the manifest" if split is None else f"the {split} split"
+            raise DataError(
+                f"{what} must have exposures of a quality of data.quality.min_score, got none after "
+                "data.quality.policy=skip; lower it, change data.quality.limits, or add data.quality.policy=keep"
+            )
+
+
+def _assessed(rows: Sequence[FrameRow], config: FramesData) -> Iterator[Assessment]:
+    """Assess exposures on all cores, in order; those that are kept in the cache are read from there."""
+    paths = [Path(config.cache) / "quality" / f"{_key(row, config)[:24]}.json" for row in rows]
+    kept = [read_kept(path) for path in paths]
+    missing = [row for row, one in zip(rows, kept, strict=True) if one is None]
+    made = _made(missing, config)
+    for path, one in zip(paths, kept, strict=True):
+        if one is None:
+            one = next(made)
+            keep(one, path)
+        yield one
+
+
+def _made(rows: Sequence[FrameRow], config: FramesData) -> Iterator[Assessment]:
+    if len(rows) < _FEWEST_FOR_POOL:
+        yield from (assess_row(row, config) for row in rows)
+        return
+    try:
+        yield from joblib.Parallel(n_jobs=-1, return_as="generator")(
+            joblib.delayed(assess_row)(row, config) for row in rows
+        )
+    finally:
+        get_reusable_executor().shutdown()  # idle workers would keep their memory, and outlive a killed run
+
+
+def assess_row(row: FrameRow, config: FramesData) -> Assessment:
+    """Assess a row's science exposure after the steps of the detector, with the pixels that its planes call good.
+
+    Raises
+    ------
+    DataError
+        If it can't be read, naming the row.
+    """
+    try:
+        record = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
+        good = good_pixels(row, shape=record.raw_shape)[record.cut]
+    except DataError as error:
+        raise DataError(f"{Path(config.manifest).name}, row {row.number} ({row.field}): {error}") from error
+    frame = record.frame
+    valid = good if frame.mask is None else good & ~np.asarray(frame.mask)
+    facts = _facts(row, record, config)
+    return assess(Exposure(_name(row, config), frame.data, valid, facts, frame.wcs), box=config.background_box)
+
+
+def _name(row: FrameRow, config: FramesData) -> str:
+    return str(row.science).removeprefix(f"{Path(config.root)}/")
+
+
+def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
+    """Return what the header tells, as far as the steps of the detector left it true."""
+    facts = read_facts(keywords(record.frame.header), record.frame.data, config.quality, name=row.science.path.name)
+    done = {step.name for step in record.steps if step.done}
+    if {"bias", "overscan"} & done:
+        facts = dataclasses.replace(facts, pedestal=0.0)
+    if "saturation" in done or "gain" in done:  # masked already, or on another scale
+        facts = dataclasses.replace(facts, saturation=None)
+    if record.frame.unit == units.electron:
+        facts = dataclasses.replace(facts, gain=1.0, unit="electron", zero_point=None)
+    return facts
+
+
+def _key(row: FrameRow, config: FramesData) -> str:
+    """Return the SHA-256 of everything that decides an assessment."""
+    files = [[image.digest(), str(image.hdu)] for image in _planes(row) if image is not None]
+    quality = {name: value for name, value in vars(config.quality).items() if name not in ("policy", "min_score")}
+    knobs = [dataclasses.asdict(config.preprocess), {name: str(value) for name, value in quality.items()}]
+    code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py")) if path.parent.name != "archives"]
+    versions = [importlib.metadata.version(package) for package in _VERSIONS]
+    masters = masters_key(config.preprocess, Path(config.root))
+    told = [files, knobs, code, versions, masters, config.background_box, row.fwhm_pixels, _name(row, config)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

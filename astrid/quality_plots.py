@@ -1,0 +1,132 @@
+"""The figure of a set of exposures: each measure over the set, and the grades of the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from astrid.plots import BLUE, GREY, ORANGE, VERMILION, new_figure, styled
+
+_ROWS = 25
+_NAME_LETTERS = 34
+_DECADES = 30.0
+"""Ratio of the largest to the smallest value beyond which an axis is logarithmic."""
+_GRADES = LinearSegmentedColormap.from_list("grades", [VERMILION, "#f6d9a8", "#d7e8f3"])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A measure over the set.
+
+    Attributes
+    ----------
+    title : str
+    values : (N,) float64
+        One for each exposure; NaN where it is absent.
+    limits : (good, useless) or None
+        Between which its grade falls from 1 to 0.
+    """
+
+    title: str
+    values: NDArray[np.float64]
+    limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Grades:
+    """What the score of each exposure is made of.
+
+    Attributes
+    ----------
+    names : sequence of N str
+    scores : (N,) float64
+    grades : mapping of str to (N,) float64
+        By measure, from 0 to 1; NaN where it is absent.
+    texts : mapping of str to N str
+        By measure, its value as it is shown.
+    """
+
+    names: Sequence[str]
+    scores: NDArray[np.float64]
+    grades: Mapping[str, NDArray[np.float64]]
+    texts: Mapping[str, Sequence[str]]
+
+
+@styled
+def quality_figure(panels: Sequence[Panel], table: Grades, *, passed: NDArray[np.bool_]) -> Figure:
+    """Draw each measure by the number of the exposure, and the grades of those with the lowest scores.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+    table : Grades
+        Of the same exposures, in the same order.
+    passed : (N,) bool
+        Whether the score is good enough.
+    """
+    shown = [panel for panel in panels if np.isfinite(panel.values).any()]
+    rows, worst = -(-len(shown) // 4), np.argsort(table.scores, kind="stable")[:_ROWS].tolist()
+    heights = (1.75 * rows, 0.9 + 0.2 * len(worst))
+    figure = new_figure(height=sum(heights))
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+    upper.suptitle(f"{len(passed)} exposures by number, {(~passed).sum()} below the least score (red)", fontsize=10)
+    grid = upper.subplots(rows, 4, squeeze=False).ravel()
+    for axes, panel in zip(grid, shown, strict=False):
+        _draw_panel(axes, panel, passed)
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    _draw_grades(lower.subplots(), table, worst)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, passed: NDArray[np.bool_]) -> None:
+    numbers = np.arange(1, len(panel.values) + 1)
+    for chosen, color in ((passed, BLUE), (~passed, VERMILION)):
+        axes.plot(numbers[chosen], panel.values[chosen], color=color, marker="o", markersize=3, linestyle="")
+    axes.set_title(panel.title, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.set_xlim(0.5, len(numbers) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    finite = panel.values[np.isfinite(panel.values)]
+    if finite.min() > 0 and finite.max() > _DECADES * finite.min():
+        axes.set_yscale("log")
+    if panel.limits is not None:
+        _shade(axes, *panel.limits)
+
+
+def _shade(axes: Axes, good: float, useless: float) -> None:
+    """Shade what isn't good, and more strongly what is useless, as far as the axis reaches."""
+    bottom, top = axes.get_ylim()
+    far = top if useless > good else bottom
+    axes.axhspan(good, useless, color=ORANGE, alpha=0.12, linewidth=0)
+    if (far - useless) * (useless - good) > 0:
+        axes.axhspan(useless, far, color=VERMILION, alpha=0.15, linewidth=0)
+    axes.set_ylim(bottom, top)
+
+
+def _draw_grades(axes: Axes, table: Grades, worst: Sequence[int]) -> None:
+    columns = ["score", *table.grades]
+    cells = np.column_stack([table.scores, *table.grades.values()])[list(worst)]
+    axes.imshow(np.ma.masked_invalid(cells), cmap=_GRADES, vmin=0, vmax=1, aspect="auto")
+    for (row, column), grade in np.ndenumerate(cells):
+        text = f"{grade:.2f}" if column == 0 else table.texts[columns[column]][worst[row]]
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GREY if np.isnan(grade) else "black")
+    axes.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=7)
+    axes.set_yticks(range(len(worst)), [_short(table.names[number]) for number in worst], fontsize=7)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    several = f"the {len(worst)} worst of {len(table.names)}" if len(table.names) > len(worst) else "worst first"
+    axes.set_xlabel(f"grades, {several}: blue is good, red is useless, grey text is no measure", fontsize=8)
+
+
+def _short(name: str) -> str:
+    """Leave out the middle of a long name: its ends tell exposures apart."""
+    half = _NAME_LETTERS // 2
+    return name if len(name) <= _NAME_LETTERS else f"{name[: half - 1]}…{name[-half:]}"

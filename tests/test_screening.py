@@ -1,0 +1,142 @@
+"""Claims about the exposures of a manifest: assessed once, kept in the cache, stopped at, left out, or kept."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from starfields import Starfield
+
+from astrid.config import DataError, FramesData, QualityConfig
+from astrid.config.compose import load
+from astrid.data import screening
+from astrid.data.fields import frames_recipe
+from astrid.data.manifest import read_manifest
+from astrid.data.screening import screen
+
+SPLITS = ("train", "train", "val", "test")
+
+
+def show(items: Iterable, what: str, count: int) -> Iterable:
+    return items
+
+
+def manifest(folder: Path, *, blurred: tuple[int, ...] = (1,), sections: bool = False) -> Path:
+    """Four exposures, one of them out of focus; all pixels of each are negative but for one."""
+    rows = []
+    for number, split in enumerate(SPLITS):
+        fwhm = 7.0 if number in blurred else 3.0
+        field = Starfield(shape=(192, 192), stars=12, fwhm=fwhm, brightest=1e5, seed=number)
+        field.write(folder / f"{number}.fits")
+        truth = field.image() * 0
+        truth[60, 60] = 1
+        field.write(folder / f"{number}_truth.fits", truth)
+        parts = ["[1:96,1:192]", "[97:192,1:192]"] if sections else [""]
+        rows += [[f"f{number}", f"{number}.fits", f"{number}_truth.fits", part, split] for part in parts]
+    with (folder / "m.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["field", "science", "target", "section", "split"], *rows])
+    return folder / "m.csv"
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest whose second exposure is out of focus, with one cache for all tests."""
+    return manifest(tmp_path_factory.mktemp("night")).parent
+
+
+def config(folder: Path, policy: str, *more: str) -> FramesData:
+    overrides = [f"data.root={folder}", f"data.manifest={folder}/m.csv", f"data.cache={folder}/cache", *more]
+    limits = ["data.quality.limits.fwhm_pixels=[4,6]", f"data.quality.policy={policy}"]
+    return load(["data=frames", *overrides, *limits]).data
+
+
+def screened(given: FramesData) -> tuple[list, list]:
+    return screen(read_manifest(given, receptive_field_pixels=1), given, show=show)
+
+
+def test_keep_keeps_and_names(night: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        rows, found = screened(config(night, "keep"))
+    assert len(rows) == 4 and [one.verdict.passed for one in found] == [True, False, True, True]
+    assert "1 of 4 exposures are below data.quality.min_score and kept" in caplog.text
+    assert "1.fits: score 0.00; fwhm_pixels" in caplog.text
+
+
+def test_skip_leaves_out_counts_and_names(night: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        rows, found = screened(config(night, "skip"))
+    assert [row.science.path.name for row in rows] == ["0.fits", "2.fits", "3.fits"]
+    assert [one.is_skipped for one in found] == [False, True, False, False]
+    assert "1 of 4 exposures" in caplog.text and "left out" in caplog.text
+
+
+def test_stop_names_row_exposure_measure_threshold_and_remedy(night: Path) -> None:
+    with pytest.raises(DataError, match=r"row 3, 1\.fits: .*min_score = 0\.2, got 0: fwhm_pixels 7.* from 6\); leave"):
+        screened(config(night, "stop"))
+
+
+def test_a_split_that_loses_all_its_exposures_stops_the_run(tmp_path: Path) -> None:
+    manifest(tmp_path, blurred=(2,))
+    with pytest.raises(DataError, match=r"the val split must have exposures .* got none"):
+        screened(config(tmp_path, "skip"))
+
+
+def test_an_exposure_of_several_sections_is_assessed_once_and_left_out_whole(tmp_path: Path) -> None:
+    manifest(tmp_path, sections=True)
+    rows, found = screened(config(tmp_path, "skip", "data.split_unit=exposure"))
+    assert len(found) == 4 and len(rows) == 6
+
+
+def test_what_was_assessed_is_not_looked_at_again(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = screened(config(night, "keep"))
+    monkeypatch.setattr(screening, "assess_row", None)  # any call would fail
+    _, again = screened(config(night, "skip", "data.quality.min_score=0.1"))
+    assert [one.found.values for one in again] == [one.found.values for one in first]
+
+
+def test_damaged_assessments_are_made_anew(night: Path, tmp_path: Path) -> None:
+    _, first = screened(config(night, "keep"))
+    copy = shutil.copytree(night / "cache", tmp_path / "cache")
+    damages = (b"", b"{", b'{"name": 3}', b"[]")
+    for path, damage in zip(sorted((copy / "quality").glob("*.json")), damages, strict=True):
+        path.write_bytes(damage)
+    _, again = screened(config(night, "keep", f"data.cache={copy}"))
+    assert [one.found.values for one in again] == [one.found.values for one in first]
+
+
+def test_other_pixels_or_another_gain_are_assessed_anew(night: Path) -> None:
+    _, before = screened(config(night, "keep"))
+    _, after = screened(config(night, "keep", "data.quality.gain=8"))
+    ratios = [one[0].found.values["noise_ratio"] for one in (before, after)]
+    assert ratios[1] > 1.5 * ratios[0]
+
+
+def test_without_the_bad_exposures_the_fields_have_another_key(night: Path) -> None:
+    kept, skipped, lenient = (
+        frames_recipe(given, read_manifest(given, receptive_field_pixels=1), announce=show)
+        for given in (
+            config(night, "keep"),
+            config(night, "skip"),
+            config(night, "skip", "data.quality.min_score=0"),
+        )
+    )
+    assert (len(kept.makers["train"]), len(skipped.makers["train"])) == (2, 1)
+    assert kept.key == lenient.key != skipped.key
+    assert sum(one.is_skipped for one in skipped.quality) == 1 and len(skipped.quality) == 4
+
+
+def test_after_the_steps_of_the_detector_counts_are_electrons_from_zero(tmp_path: Path) -> None:
+    manifest(tmp_path, blurred=())
+    knobs = ["data.preprocess.gain=2", "data.preprocess.read_noise=6", "data.quality.pedestal=0"]
+    _, found = screened(config(tmp_path, "keep", *knobs))
+    for one in found:
+        assert one.found.facts.unit == "electron"
+        assert one.found.values["noise_ratio"] == pytest.approx(1, abs=0.05)
+
+
+def test_the_default_keeps_everything() -> None:
+    assert QualityConfig().policy == "keep"
