@@ -12,7 +12,7 @@ from astrid.data.frames import Sources
 from astrid.data.inject.electrons import add_electrons, draw_photons, expected_light
 from astrid.data.inject.hosts import find_hosts
 from astrid.data.inject.trails import trail_light
-from astrid.data.inject.transients import Epoch, Kinds, add_sources, add_to_pair, draw_sources, flux_for_snr
+from astrid.data.inject.transients import Epoch, Kinds, add_sources, add_to_pair, draw_sources, snr_of_unit_flux
 from astrid.data.psf import moffat
 from astrid.data.psf_image import PsfImage, as_psf
 
@@ -136,7 +136,7 @@ def test_the_stated_signal_to_noise_is_that_of_a_matched_filter_in_many_draws() 
     variance = rng.uniform(50, 400, SHAPE)
     precision = np.where(rng.random(SHAPE) > 0.1, 1 / variance, 0.0)
     x, y = 31.4, 28.8
-    flux = flux_for_snr(8.0, x=x, y=y, psf=psf, precision=precision)
+    flux = 8.0 / snr_of_unit_flux(x, y, psf=psf, precision=precision)
     light = expected_light(catalogue((x, y, flux)), SHAPE, psf=psf)
     weight = expected_light(catalogue((x, y, 1.0)), SHAPE, psf=psf) * precision
     filtered = [((light + rng.normal(0, np.sqrt(variance))) * weight).sum() for _ in range(4000)]

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, InjectedData, SimulatedData, check
 
-from . import alert_rows, alerts, difference, manifest, preprocess, simulate
+from . import alert_rows, alerts, difference, injected, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow, Split
@@ -34,10 +34,10 @@ SERVING_KEYS = (
 )
 """Knobs that change how fields are served but not the fields."""
 
-PLACE_KEYS = ("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed")
+PLACE_KEYS = ("root", "manifest", "packets", "labels", "footprints", "val_fraction", "test_fraction", "split_seed")
 """Knobs whose effect is in the rows of manifest or packets and the files' contents, which are hashed themselves."""
 
-MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
+MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign", "sep")
 """Packages whose versions may change a pixel."""
 
 
@@ -132,6 +132,9 @@ def _recipe(config: DataConfig, receptive_field_pixels: int) -> Recipe:
     match config:
         case SimulatedData():
             return simulated_recipe(config)
+        case InjectedData():
+            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            return injected_recipe(config, rows)
         case FramesData():
             rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
             return frames_recipe(config, rows)
@@ -240,6 +243,21 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow]) -> Recipe:
         key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
         channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
+    )
+
+
+def injected_recipe(config: InjectedData, rows: Sequence[FrameRow]) -> Recipe:
+    """Return how the fields of real frames with injections are made; rows without a split are of the split `all`."""
+    digest = injected.table_digest(config)
+    rows = injected.with_psf(rows, config)
+    frames, made = frames_recipe(config, rows), injected.injections(rows, config)
+    return dataclasses.replace(
+        frames,
+        makers=made,
+        origins={split: [one.row.origin for one in own] for split, own in made.items()},
+        groups={split: [one.row.field for one in own] for split, own in made.items()},
+        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config) + digest),
+        description=f"{frames.description}, with injected {config.target}s, seed {config.injection_seed}",
     )
 
 

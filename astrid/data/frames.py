@@ -12,7 +12,7 @@ import shutil
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,21 +191,44 @@ def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
         return info
 
 
+def read_table(path: str | Path, *, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Read columns of the first table of a FITS file that has them; a cell is a number or an array.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged, or has no such table.
+    """
+    with _reading(path) as stream:
+        for hdu in fits.open(stream, memmap=False):
+            names = getattr(hdu, "columns", None)
+            if names is not None and set(columns) <= set(names.names):
+                return {name: list(hdu.data[name]) for name in columns}
+        raise DataError(f"there must be a table with the columns {', '.join(columns)}, got none; name another file")
+
+
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
-    """Find an image in a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
+    """Find an image in a file."""
+    with _reading(source) as stream:
+        index, shape = _locate(stream, hdu)
+        stream.seek(0)
+        # Not closed: that would close the stream as well, which has its own `with`.
+        hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
+        image = hdus[index]
+        names = tuple(hdu.name for hdu in hdus)
+        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+
+
+@contextmanager
+def _reading(source: Source) -> Iterator[IO[bytes]]:
+    """Open a file; whatever is wrong with it, also while it is read, becomes a DataError that names it."""
     name = "a stamp" if isinstance(source, bytes) else source
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _uncompressed(source) as stream:
-                index, shape = _locate(stream, hdu)
-                stream.seek(0)
-                # Not closed: that would close the stream as well, which has its own `with`.
-                hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
-                image = hdus[index]
-                names = tuple(hdu.name for hdu in hdus)
-                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+                yield stream
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         except MemoryError as error:

@@ -129,6 +129,10 @@ class FrameRow:
         Full width at half maximum of the point sources; None is measured where it is needed.
     reference_scale : float
         Factor that brings the reference to the flux scale of the science frame; None is measured.
+    gain : float
+        Electrons per count, for injection; None is looked for in the header.
+    psf : ImageFile
+        Point-spread function that comes with the frame, for injection; None is measured.
     picture : str or None
         Digest of the science frame's pixels; None until the file was read.
     """
@@ -152,6 +156,8 @@ class FrameRow:
     fwhm_pixels: float | None = None
     reference_fwhm_pixels: float | None = None
     reference_scale: float | None = None
+    gain: float | None = None
+    psf: ImageFile | None = None
     picture: str | None = None
 
     @property

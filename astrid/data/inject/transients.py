@@ -47,11 +47,14 @@ class Kinds:
     ----------
     snr : (low, high)
         Range of the log-uniform matched-filter signal-to-noise.
+    flux : (low, high) or None
+        Range of the log-uniform flux in electrons, in place of that.
     on_galaxies, fading : float
         Shares of the sources that follow the light of a galaxy, and that fade.
     """
 
     snr: Sequence[float]
+    flux: Sequence[float] | None = None
     on_galaxies: float = 0.0
     fading: float = 0.0
 
@@ -84,24 +87,24 @@ def draw_sources(
     Sources
         Kinds are 'transient', 'transient_on_galaxy' and 'fading'. What fades has a negative flux; `snr` is positive.
     """
-    snr = log_uniform(rng, kinds.snr, number)
+    wanted = log_uniform(rng, kinds.snr if kinds.flux is None else kinds.flux, number)
     hosted, fading = rng.random((2, number)) < np.array([[kinds.on_galaxies], [kinds.fading]])
-    x, y, flux = np.empty((3, number))
+    x, y, flux, snr = np.empty((4, number))
     kind = []
     for i in range(number):
         place = hosts.draw_place(rng, precision) if hosts is not None and hosted[i] else None
         x[i], y[i] = place or draw_place(rng, precision)
-        flux[i] = flux_for_snr(
-            snr[i], x=x[i], y=y[i], psf=(faded_psf or psf) if fading[i] else psf, precision=precision
-        )
+        own = faded_psf if faded_psf is not None and fading[i] else psf
+        depth = snr_of_unit_flux(x[i], y[i], psf=own, precision=precision)
+        flux[i], snr[i] = (wanted[i] / depth, wanted[i]) if kinds.flux is None else (wanted[i], wanted[i] * depth)
         kind.append(FADING if fading[i] else "transient" if place is None else "transient_on_galaxy")
     return Sources(x, y, np.where(fading, -flux, flux), snr, kind)
 
 
-def flux_for_snr(snr: float, *, x: float, y: float, psf: PsfImage, precision: NDArray[np.float64]) -> float:
-    """Return the electrons that give a point source this matched-filter signal-to-noise."""
+def snr_of_unit_flux(x: float, y: float, *, psf: PsfImage, precision: NDArray[np.float64]) -> float:
+    """Return the matched-filter signal-to-noise of a point source of one electron; that of others is in proportion."""
     where, share = psf.stamp(_shape(precision), x=x, y=y)
-    return float(snr / snr_per_flux(share, precision[where]))
+    return snr_per_flux(share, precision[where])
 
 
 def add_sources(epoch: Epoch, sources: Sources, rng: Generator, *, valid: NDArray[np.bool_]) -> NDArray[np.generic]:
