@@ -11,6 +11,7 @@ from .preprocess import Header
 
 _AT_LEAST_ZERO = (
     *("transients_per_mpix", "trails_per_mpix", "cosmic_rays_per_mpix", "injection_seed"),
+    "train_stars_per_mpix",
     *("transients_on_galaxies", "fading_fraction"),
 )
 _FRACTIONS = ("transients_on_galaxies", "fading_fraction")
@@ -30,6 +31,15 @@ class InjectedData(FramesData):
     """Seed of the injections; each frame has its own generator, derived from this and its pixels."""
     copies: int = 4
     """Injections, each of its own, into every training frame; frames that validate or test get one."""
+    train_binning: list[int] = field(default_factory=lambda: [1])
+    """Factors by which the training copies of a frame are binned, in turn: 2 sums 2x2 pixels, so that the network
+    meets stars sharper than those of its own frames. What validates or tests is never binned."""
+    train_stars_per_mpix: float = 0.0
+    """Mean number of stars per million pixels that training copies get; nothing to be found, but to be told from it."""
+    train_star_fwhm: list[float] = field(default_factory=lambda: [1.5, 5.0])
+    """Range of the width of these stars in pixels, one for each copy."""
+    train_star_flux: list[float] = field(default_factory=lambda: [1e3, 1e6])
+    """Log-uniform range of their light in electrons."""
     injection_gain: int | float | Header = "header"
     """Electrons per count, where the manifest's column `gain` doesn't say; `header`: GAIN, or EGAIN."""
 
@@ -80,7 +90,14 @@ class InjectedData(FramesData):
         for name in ("target_radius_fwhm", "contamination_sigma"):
             value = getattr(self, name)
             check(value > 0, f"data.{name}", value, "above 0", "leave it at its default")
+        factors = self.train_binning
+        rule, remedy = "at least one whole number from 1 to 8", "try data.train_binning=[1,2]"
+        check(
+            bool(factors) and all(1 <= one <= 8 for one in factors), "data.train_binning", list(factors), rule, remedy
+        )
         check_range("data.transient_snr", self.transient_snr, 0.1)
+        check_range("data.train_star_fwhm", self.train_star_fwhm, 0.5)
+        check_range("data.train_star_flux", self.train_star_flux, 1.0)
         check_range("data.trail_brightness", self.trail_brightness, 1.0)
         self._check_brightness()
         self._check_target()

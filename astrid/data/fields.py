@@ -62,6 +62,11 @@ class Splits:
     description: str
     origins: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def stores(self) -> dict[str, FieldStore]:
+        """The fields by split."""
+        return {split: getattr(self, split) for split in SPLITS}
+
 
 Announce = Callable[[Iterable[Field], str, int], Iterable[Field]]
 """Shows progress: (fields as they are made, what they are, how many) -> the same fields."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from .inject.surroundings import NoPsf, look_around
 from .preprocess import load_frames, naming_row
 from .rows import FrameRow, Split
 from .splits import SPLITS
+from .store import FieldStore
 
 logger = logging.getLogger(__name__)
 
+CATALOGUE = "injections.csv"
+"""File of the run folder with every injected transient."""
 JUDGED_AS: Split = "test"
 """Split whose cosmic rays are used where all frames are judged at once."""
 
@@ -92,3 +96,23 @@ def table_digest(config: InjectedData) -> str:
     if not path.is_file():
         raise DataError(f"data.footprints: there is no file {path}; check the name, relative to the working directory")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_catalogue(stores: Mapping[str, FieldStore], path: Path) -> bool:
+    """Write every injected transient: split, field, place in it, electrons, signal-to-noise, kind; nothing without any.
+
+    Cosmic rays are in the history of their field, number and corner of each.
+    """
+    rows = [
+        (split, entry.name, *source)
+        for split, store in stores.items()
+        for entry in store.entries
+        for source in zip(*((entry.sources or {}).get(name, []) for name in _COLUMNS), strict=True)
+    ]
+    if rows:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("split", "field", *_COLUMNS), *rows])
+    return bool(rows)
+
+
+_COLUMNS = ("x", "y", "flux", "snr", "kind")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
+from astropy.nddata import CCDData
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -65,3 +66,13 @@ def add_electrons(image: NDArray[Counts], electrons: NDArray[np.float64], *, gai
         counts = np.clip(np.rint(counts), ends.min, ends.max)
     result[touched] = counts.astype(image.dtype)
     return result
+
+
+def with_electrons(frame: CCDData, electrons: NDArray[np.float64], *, gain: float) -> CCDData:
+    """Return a frame with electrons added to its counts and, where it has one, their noise to its uncertainty."""
+    changed = frame.copy()
+    changed.data = add_electrons(frame.data, electrons, gain=gain)
+    if frame.uncertainty is not None:
+        variance = frame.uncertainty.array.astype(np.float64) ** 2 + electrons / gain**2
+        changed.uncertainty.array = np.sqrt(variance).astype(frame.uncertainty.array.dtype)
+    return changed

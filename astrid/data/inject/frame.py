@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.nddata import CCDData
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 
@@ -16,18 +15,19 @@ from astrid.config import InjectedData
 
 from ..frames import Field, Sources
 from ..preprocess import Labels, Loaded, load_frames, make_field, naming_row, part_of
-from ..reduction.chain import Record, Taken
+from ..reduction.chain import Taken
 from ..rows import FrameRow
 from ..truth import disc_mask
+from .binning import binned
 from .cosmic_rays import Footprint, draw_hits
-from .electrons import add_electrons, draw_photons, expected_light
+from .electrons import draw_photons, expected_light, with_electrons
 from .hosts import find_hosts
-from .surroundings import Surroundings, look_around
+from .stars import PIXELS_PER_MPIX, add_stars
+from .surroundings import Surroundings, electrons_per_count, look_around
 from .trails import draw_trail
 from .transients import Kinds, draw_sources, select
 
-PIXELS_PER_MPIX = 1e6
-_INGREDIENTS = ("numbers", "transients", "photons", "trails", "trail photons", "cosmic rays")
+_INGREDIENTS = ("numbers", "transients", "photons", "trails", "trail photons", "cosmic rays", "stars")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,13 @@ def prepare_injected(row: FrameRow, config: InjectedData, copy: int, footprints:
         Naming the row.
     """
     with naming_row(row, config):
-        loaded = load_frames(row, config)
+        row, loaded = binned(row, load_frames(row, config), binning(row, config, copy))
+        rngs = generators(row, config, copy)
+        if row.split == "train" and config.train_stars_per_mpix > 0:
+            gain = electrons_per_count(row, loaded.science, config)
+            add_stars(loaded, config, rngs["stars"], gain=gain)
         around = look_around(row, loaded, config)
-        injection = inject(around, config, generators(row, config, copy), footprints)
+        injection = inject(around, config, rngs, footprints)
         add_to_frames(loaded, injection, around)
         row = dataclasses.replace(row, fwhm_pixels=around.fwhm_pixels)
         field = make_field(row, loaded, config)
@@ -85,6 +89,11 @@ def prepare_injected(row: FrameRow, config: InjectedData, copy: int, footprints:
     if config.target == "transient":
         sources = _in_section(injection.sources, part_of(row, around.shape), field.valid.shape)
     return dataclasses.replace(field, name=name, sources=sources)
+
+
+def binning(row: FrameRow, config: InjectedData, copy: int) -> int:
+    """Return by how much a copy is binned: training copies in turn, what validates or tests never."""
+    return config.train_binning[copy % len(config.train_binning)] if row.split == "train" else 1
 
 
 def generators(row: FrameRow, config: InjectedData, copy: int) -> dict[str, Generator]:
@@ -168,19 +177,10 @@ def add_to_frames(loaded: Loaded, injection: Injection, around: Surroundings) ->
         (loaded.science, loaded.reference), (injection.science, injection.reference), gains, strict=True
     ):
         if record is not None and electrons.any():
-            record.frame = _with_electrons(record, electrons, gain)
+            record.frame = with_electrons(record.frame, electrons, gain=gain)
     loaded.science.steps.append(Taken("injection", True, " ".join(injection.notes)))
     uncounted = loaded.labels.unlabelled | loaded.labels.target | injection.uncounted
     loaded.labels = Labels(injection.target & ~uncounted, loaded.labels.ignored, uncounted)
-
-
-def _with_electrons(record: Record, electrons: NDArray[np.float64], gain: float) -> CCDData:
-    frame = record.frame.copy()
-    frame.data = add_electrons(frame.data, electrons, gain=gain)
-    if frame.uncertainty is not None:
-        variance = frame.uncertainty.array.astype(np.float64) ** 2 + electrons / gain**2
-        frame.uncertainty.array = np.sqrt(variance).astype(frame.uncertainty.array.dtype)
-    return frame
 
 
 def _in_section(sources: Sources, part: tuple[slice, slice], shape: tuple[int, ...]) -> Sources:
