@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import pickle
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrid.config import ConfigError, DataError, InjectedData
+from astrid.config.compose import load
 from astrid.data.fields import Splits, build_splits, injected_recipe
 from astrid.data.frames import Field
 from astrid.data.inject.binning import binned, blocks
@@ -26,6 +28,7 @@ from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
 from astrid.data.rows import FrameRow, ImageFile, Section
+from astrid.experiment import run_experiment
 
 SHAPE = (128, 144)
 GAIN = 2.0
@@ -467,3 +470,19 @@ def test_training_copies_get_stars_that_are_nothing_to_be_found(tmp_path: Path, 
 def test_knobs_that_cannot_be_are_refused(tmp_path: Path, knobs: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Bench(tmp_path, **knobs)
+
+
+def test_a_run_finds_injected_transients_and_leaves_their_catalogue(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    data = f"data=injected data.root={tmp_path} data.manifest={tmp_path}/m.csv data.cache={tmp_path}/cache "
+    data += f"data.split_unit=exposure data.injection_gain={GAIN} data.transients_per_mpix=800 "
+    data += "data.transient_snr=[40,200] data.copies=3 data.tile_size=64 data.batch_size=4 model=unet_small "
+    rest = "tracking=off energy=off metrics=fast training.device=cpu training.threads=1 training.epochs=2"
+    run_experiment(load([*data.split(), *rest.split(), "optimizer.lr=0.01"]), run_dir=tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "test/auprc" in metrics
+    assert "test/completeness" in metrics  # the objects are matched with the catalogue
+    lines = (tmp_path / "run" / "injections.csv").read_text().splitlines()
+    assert {line.partition(",")[0] for line in lines[1:]} == {"train", "val", "test"}
+    told = json.loads((tmp_path / "run" / "preprocessing.json").read_text())
+    assert any("injection: " in step for step in told["test/test"])
