@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from astrid.config import ConfigError, DataError, InjectedData
 from astrid.config.compose import load
-from astrid.data.fields import Splits, build_splits, injected_recipe
+from astrid.data.fields import build_splits, injected_recipe
 from astrid.data.frames import Field
 from astrid.data.inject.binning import binned, blocks
 from astrid.data.inject.cosmic_rays import Footprint, draw_hits, footprints_of, read_footprints
@@ -28,6 +28,7 @@ from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
 from astrid.data.rows import FrameRow, ImageFile, Section
+from astrid.data.store import FieldStore, write_fields
 from astrid.experiment import run_experiment
 
 SHAPE = (128, 144)
@@ -248,14 +249,16 @@ def write_manifest(folder: Path, *, frames: int = 3) -> None:
     (folder / "m.csv").write_text("\n".join(lines))
 
 
-def prepared(bench: Bench) -> Splits:
-    return build_splits(bench.config, receptive_field_pixels=32, announce=lambda fields, what, count: fields)
+def prepared(bench: Bench) -> dict[str, list[Field]]:
+    """Make the fields of all splits in this process."""
+    recipe = injected_recipe(bench.config, read_manifest(bench.config, receptive_field_pixels=32))
+    return {split: [make() for make in makers] for split, makers in recipe.makers.items()}
 
 
 def test_only_training_frames_are_copied_and_processes_make_the_same_fields(tmp_path: Path, footprints: Path) -> None:
     write_manifest(tmp_path)
     bench = Bench(tmp_path, copies=3, footprints=str(footprints), split_unit="exposure", **COSMIC)
-    splits = prepared(bench)
+    splits = build_splits(bench.config, receptive_field_pixels=32, announce=lambda fields, what, count: fields)
     assert [len(splits.stores[split]) for split in ("train", "val", "test")] == [3, 1, 1]
     assert [entry.name for entry in splits.train.entries] == ["train", "train~1", "train~2"]
     rows = read_manifest(bench.config, receptive_field_pixels=32)
@@ -310,7 +313,7 @@ def test_a_frame_without_stars_is_refused_by_name_or_left_out(tmp_path: Path, ca
     skipping = Bench(tmp_path, copies=1, split_unit="exposure", without_psf="skip")
     with caplog.at_level(logging.WARNING):
         splits = prepared(skipping)
-    assert [entry.name for entry in splits.train.entries] == ["train"]
+    assert [field.name for field in splits["train"]] == ["train"]
     assert "left out: m.csv, row 5 (empty)" in caplog.text
 
 
@@ -395,10 +398,12 @@ def test_sources_of_a_section_are_at_their_places_in_it(tmp_path: Path) -> None:
 def test_the_catalogue_lists_every_transient(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     splits = prepared(Bench(tmp_path, copies=1, split_unit="exposure", transients_per_mpix=800))
-    assert write_catalogue(splits.stores, tmp_path / "c.csv")
+    for split, fields in splits.items():
+        write_fields(tmp_path / split, fields)
+    assert write_catalogue({split: FieldStore(tmp_path / split) for split in splits}, tmp_path / "c.csv")
     lines = (tmp_path / "c.csv").read_text().splitlines()
     assert lines[0] == "split,field,x,y,flux,snr,kind"
-    counts = [len(entry.sources["x"]) for store in splits.stores.values() for entry in store.entries if entry.sources]
+    counts = [len(field.sources.x) for fields in splits.values() for field in fields if field.sources]
     assert len(lines) == 1 + sum(counts) and sum(counts) > 5
 
 
@@ -436,13 +441,18 @@ def test_only_training_copies_are_binned_in_turn(tmp_path: Path, footprints: Pat
     write_manifest(tmp_path)
     knobs = COSMIC | {"copies": 3, "train_binning": [1, 2]}
     splits = prepared(Bench(tmp_path, footprints=str(footprints), split_unit="exposure", **knobs))
-    assert [entry.height for entry in splits.train.entries] == [128, 64, 128]
-    assert splits.val.entries[0].height == splits.test.entries[0].height == 128
+    assert [len(field.target) for field in splits["train"]] == [128, 64, 128]
+    assert len(splits["val"][0].target) == len(splits["test"][0].target) == 128
 
 
 def test_training_copies_get_stars_that_are_nothing_to_be_found(tmp_path: Path, footprints: Path) -> None:
     frame = {"science": sky_frame(0, stars=0)}
-    knobs = COSMIC | {"train_stars_per_mpix": 3000, "train_star_fwhm": [2.0, 2.0], "train_star_flux": [5e4, 5e4]}
+    knobs = COSMIC | {
+        "cosmic_rays_per_mpix": 1e-6,
+        "train_stars_per_mpix": 3000,
+        "train_star_fwhm": [2.0, 2.0],
+        "train_star_flux": [5e4, 5e4],
+    }
     bench = Bench(tmp_path, footprints=str(footprints), **knobs)
     row = bench.row(frame)
     made, judged = (bench.field(dataclasses.replace(row, split=split)) for split in ("train", "test"))
