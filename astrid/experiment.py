@@ -16,11 +16,12 @@ from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import compare
 from astrid.budget import Budget, in_phase, open_meter
 from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, RunError, TrackingConfig, TrainingConfig
+from astrid.config import Config, ConfigError, DataError, InjectedData, RunError, TrackingConfig, TrainingConfig
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, write_histories
+from astrid.data.injected import CATALOGUE, write_catalogue
 from astrid.energy import Factors, Meter, find_factors
 from astrid.evaluate import check_operating_point, evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
@@ -213,6 +214,8 @@ def open_run(
         if write_histories(splits, run_dir / HISTORIES):
             tracker.artifact(run_dir / HISTORIES)
         report_quality(splits.quality, config, run_dir=run_dir, tracker=tracker)
+        if isinstance(config.data, InjectedData) and write_catalogue(splits.stores, run_dir / CATALOGUE):
+            tracker.artifact(run_dir / CATALOGUE)
     tracker.dataset(name=type(config.data).__name__, digest=splits.fingerprint, source=splits.description)
     return tracker
 

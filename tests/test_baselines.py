@@ -11,6 +11,15 @@ from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
+from astrid.baselines.mask_curve import (
+    RATES,
+    SETTINGS,
+    MaskCurve,
+    best_settings,
+    compare_at_rates,
+    draw_curves,
+    settings_in,
+)
 from astrid.baselines.masks import chosen_contrast, compare_masks
 from astrid.baselines.table import equal_false_lines, print_rivals
 from astrid.config import MetricsConfig
@@ -204,6 +213,42 @@ def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_
     truth = [frames.field(number).target for number in range(3)]
     assert rival.tpr == pytest.approx(np.concatenate(flagged)[np.concatenate(truth)].mean())
     assert rival.network_tpr == 1.0
+
+
+def test_a_mask_is_a_curve_from_strict_to_lenient_and_is_read_between_its_points() -> None:
+    curve = MaskCurve(np.array([0.0, 1e-4, 1e-2, 1.0]), np.array([0.0, 0.5, 0.7, 1.0]))
+    assert curve.tpr_at(1e-4) == 0.5
+    assert curve.tpr_at(5e-5) == 0.25
+    assert curve.tpr_at(5.05e-3) == pytest.approx(0.6)
+
+
+def test_astroscrappy_is_compared_at_each_rate_with_the_knobs_that_validation_chose(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(seed, channels=1, catalogue=False) for seed in range(4)])
+    best = best_settings(frames)
+    assert set(best) == set(RATES)
+    curves = draw_curves(frames, SETTINGS)
+    assert curves is not None
+    shares = [curves[knobs].tpr_at(1e-3) for knobs in SETTINGS]
+    assert shares[best["1e-3"]] == max(shares) > min(shares)
+    found = compare_at_rates(frames, chosen=best, network=histogram(frames, scale=0.2))
+    assert found["tpr_at_fpr_1e-3"] == max(shares)
+    assert found["network_tpr_at_fpr_1e-3"] == 1.0
+    assert "tpr_at_fpr_1e-4" not in found  # 37,000 negative pixels are too few for it
+    assert settings_in({f"astroscrappy/{name}": value for name, value in found.items()}) == {
+        rate: best[rate] for rate in ("1e-3", "5e-3")
+    }
+
+
+def test_one_point_of_a_curve_is_the_mask_itself(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(3, channels=1, catalogue=False)])
+    made, knobs = frames.field(0), SETTINGS[2]
+    curves = draw_curves(frames, [knobs])
+    assert curves is not None
+    mask = find_cosmic_rays(
+        made.image[0], made.valid, sigma_clip=4.5, neighbours=knobs.neighbours, object_limit=knobs.object_limit
+    )
+    assert mask[~made.target].mean() in curves[knobs].fpr
+    assert mask[made.target].mean() in curves[knobs].tpr
 
 
 def test_a_frame_without_cosmic_rays_is_not_compared(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from astrid.data.store import FieldStore
 from astrid.evaluate import Evaluation, has_catalogue
 
 from .comparison import Comparison, chosen_thresholds, compare_detectors
+from .mask_curve import best_settings, settings_in
 from .masks import CONTRAST, MaskRival, chosen_contrast, compare_masks
 
 __all__ = ["Comparison", "MaskRival", "compare", "compare_as_chosen"]
@@ -35,7 +36,8 @@ def compare(
     if not config.baselines:
         return None
     if not (has_catalogue(val) and has_catalogue(test)):
-        return compare_masks(test, sigma_clip=chosen_contrast(val), network=evaluation.scores.pixels)
+        settings = best_settings(val)
+        return compare_masks(test, sigma_clip=chosen_contrast(val), network=evaluation.scores.pixels, settings=settings)
     objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
     if objects is None or threshold is None:
         return None  # no sources to choose by, which evaluation said
@@ -66,7 +68,8 @@ def compare_as_chosen(
     if not config.baselines:
         return None
     if not has_catalogue(store):
-        return compare_masks(store, sigma_clip=chosen.get(CONTRAST), network=evaluation.scores.pixels)
+        clip, settings = chosen.get(CONTRAST), settings_in(chosen)
+        return compare_masks(store, sigma_clip=clip, network=evaluation.scores.pixels, settings=settings)
     objects, threshold = evaluation.scores.objects, evaluation.chosen.detection_threshold
     if objects is None or threshold is None:
         return None

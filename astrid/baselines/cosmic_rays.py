@@ -10,13 +10,22 @@ Flags = NDArray[np.bool_]
 
 SIGMA_CLIP = 4.5
 """Laplacian contrast in sigma of a cosmic ray, astroscrappy's default."""
+NEIGHBOURS, OBJECT_LIMIT = 0.3, 5.0
+"""astroscrappy's defaults of `sigfrac` and `objlim`."""
 ELECTRONS_PER_SIGMA = 20.0
 """Background noise in electrons, which channels don't tell: it sets the photon noise of stars."""
 ROUNDS = 1
 """Further rounds flagged no pixel more that mattered, and took as long again."""
 
 
-def find_cosmic_rays(image: NDArray[np.float32], valid: Flags, *, sigma_clip: float = SIGMA_CLIP) -> Flags:
+def find_cosmic_rays(
+    image: NDArray[np.float32],
+    valid: Flags,
+    *,
+    sigma_clip: float = SIGMA_CLIP,
+    neighbours: float = NEIGHBOURS,
+    object_limit: float = OBJECT_LIMIT,
+) -> Flags:
     """Return the pixels that astroscrappy calls cosmic rays, (H, W) bool.
 
     Parameters
@@ -28,6 +37,10 @@ def find_cosmic_rays(image: NDArray[np.float32], valid: Flags, *, sigma_clip: fl
         one are never flagged, and the rims of labelled cosmic rays often don't count.
     sigma_clip : float
         Laplacian contrast, in sigma, from which a pixel is one.
+    neighbours : float
+        Share of that contrast from which a neighbour of one is another.
+    object_limit : float
+        Least ratio of a pixel's sharpness to the smooth structure around it, which spares the cores of stars.
 
     References
     ----------
@@ -39,6 +52,8 @@ def find_cosmic_rays(image: NDArray[np.float32], valid: Flags, *, sigma_clip: fl
         np.array(image),
         inmask=~valid & (image == 0),  # where there is nothing to see, fields hold 0
         sigclip=sigma_clip,
+        sigfrac=neighbours,
+        objlim=object_limit,
         gain=ELECTRONS_PER_SIGMA,
         readnoise=ELECTRONS_PER_SIGMA,
         satlevel=np.inf,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from astrid.metrics.ranking import roc_curve
 
 from .cosmic_rays import find_cosmic_rays
 from .detectors import SCIENCE
+from .mask_curve import compare_at_rates
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +36,20 @@ class MaskRival:
         Shares of the positive and of the negative pixels that it marks.
     network_tpr : float
         Share of the positive pixels that the network marks with no more false ones.
+    at_rates : dict
+        Both at given false positive rates, as of `mask_curve.compare_at_rates`.
     """
 
     sigma_clip: float
     tpr: float
     fpr: float
     network_tpr: float
+    at_rates: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers by the names under which they are logged."""
-        return {
-            "astroscrappy/tpr": self.tpr,
-            "astroscrappy/fpr": self.fpr,
-            "astroscrappy/network_tpr": self.network_tpr,
-            CONTRAST: self.sigma_clip,
-        }
+        own = {"tpr": self.tpr, "fpr": self.fpr, "network_tpr": self.network_tpr, "sigma_clip": self.sigma_clip}
+        return {f"astroscrappy/{name}": value for name, value in (own | dict(self.at_rates)).items()}
 
 
 def chosen_contrast(val: FieldStore) -> float | None:
@@ -59,7 +60,9 @@ def chosen_contrast(val: FieldStore) -> float | None:
     return best if scores[best] > 0 else None
 
 
-def compare_masks(test: FieldStore, *, sigma_clip: float | None, network: PixelHistogram) -> MaskRival | None:
+def compare_masks(
+    test: FieldStore, *, sigma_clip: float | None, network: PixelHistogram, settings: Mapping[str, int] | None = None
+) -> MaskRival | None:
     """Let astroscrappy mark the first channel, with a contrast that other fields chose.
 
     Parameters
@@ -68,6 +71,8 @@ def compare_masks(test: FieldStore, *, sigma_clip: float | None, network: PixelH
     sigma_clip : float or None
     network : PixelHistogram
         Logits of the network on the test fields.
+    settings : mapping, optional
+        Of astroscrappy, that other fields chose for each rate at which both are compared.
 
     Returns
     -------
@@ -80,16 +85,17 @@ def compare_masks(test: FieldStore, *, sigma_clip: float | None, network: PixelH
         return None
     true, false, missed, rejected = count_pixels(test, sigma_clip=sigma_clip)
     fpr = false / (false + rejected)
-    return MaskRival(sigma_clip, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()))
+    at_rates = compare_at_rates(test, chosen=settings or {}, network=network)
+    return MaskRival(sigma_clip, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()), at_rates)
 
 
 def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int, int]:
     """Return true and false positives, false and true negatives of astroscrappy's mask over all fields."""
     totals = np.zeros(4, dtype=np.int64)
     for number in range(len(store)):
-        field = store.field(number)
-        flagged = find_cosmic_rays(field.image[SCIENCE], field.valid, sigma_clip=sigma_clip)
-        cells = [side & part & field.valid for side in (flagged, ~flagged) for part in (field.target, ~field.target)]
+        one = store.field(number)
+        flagged = find_cosmic_rays(one.image[SCIENCE], one.valid, sigma_clip=sigma_clip)
+        cells = [side & part & one.valid for side in (flagged, ~flagged) for part in (one.target, ~one.target)]
         totals += [int(cell.sum()) for cell in cells]
     true, false, missed, rejected = totals.tolist()
     return true, false, missed, rejected

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from astrid.console import print_plain, print_table
 
 from .comparison import Comparison, Reach
+from .mask_curve import RATES
 from .masks import MaskRival
 
 COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".2f"}
@@ -77,6 +78,12 @@ def print_masks(rival: MaskRival) -> None:
         f"astroscrappy (sigma_clip {rival.sigma_clip:g}, from validation) marks {rival.tpr:.3f} of the positive pixels "
         f"and {rival.fpr:.2e} of the negative ones; the U-Net, with no more false ones, {rival.network_tpr:.3f}"
     )
+    for rate in RATES:
+        if f"tpr_at_fpr_{rate}" in rival.at_rates:
+            theirs, ours = (rival.at_rates[f"{who}tpr_at_fpr_{rate}"] for who in ("", "network_"))
+            print_plain(
+                f"at a false positive rate of {rate}: astroscrappy at its best {theirs:.3f}, the U-Net {ours:.3f}"
+            )
 
 
 def _cell(metrics: Mapping[str, float], name: str) -> str:

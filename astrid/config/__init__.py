@@ -12,6 +12,7 @@ from .auto import Auto, settled
 from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopped, check
 from .data import AugmentConfig, DataConfig, FramesData
 from .energy import EnergyConfig
+from .injected import InjectedData
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss
 from .metrics import PIXEL_FAMILIES, CalibrationKind, MetricsConfig, OperatingKind
 from .model import ModelConfig
@@ -50,6 +51,7 @@ __all__ = [
     "FocalLoss",
     "FramesData",
     "Header",
+    "InjectedData",
     "LimitsConfig",
     "LossConfig",
     "MetricsConfig",

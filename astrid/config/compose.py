@@ -35,6 +35,7 @@ from . import (
     EnergyConfig,
     FocalLoss,
     FramesData,
+    InjectedData,
     MetricsConfig,
     ModelConfig,
     OneCycleSchedule,
@@ -53,7 +54,7 @@ CONF = PROJECT_ROOT / "conf"
 
 CHOICES: dict[str, dict[str, type]] = {
     "model": {"unet": ModelConfig},
-    "data": {"simulated": SimulatedData, "frames": FramesData, "alerts": AlertsData},
+    "data": {"simulated": SimulatedData, "frames": FramesData, "alerts": AlertsData, "injected": InjectedData},
     "optimizer": {"adam": AdamConfig, "adamw": AdamWConfig, "sgd": SGDConfig},
     "schedule": {
         "constant": ConstantSchedule,

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import Config, ConfigError, DataConfig, SimulatedData
+from . import Config, ConfigError, DataConfig, FramesData, InjectedData, SimulatedData
 from .command import flattened, written
 from .compose import CHOICES, composed, load, schemas
 from .explain import explain
@@ -27,6 +27,7 @@ WHERE = (
     *("root", "manifest", "packets", "labels", "split_unit", "val_fraction", "test_fraction", "split_seed"),
     *SERVED,
     *sorted({knob.name for knob in fields(SimulatedData)} - {knob.name for knob in fields(DataConfig)}),
+    *sorted({knob.name for knob in fields(InjectedData)} - {knob.name for knob in fields(FramesData)}),
 )
 """Knobs of `data` that say which frames or which sky it is, and not how they become channels."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,13 +53,16 @@ def paired_channels(
 
 def _matched(row: FrameRow, flat: list[Image], shown: Plane, widths: list[float]) -> Image:
     new, old = flat
-    scale = row.reference_scale
-    if scale is None:
-        stars = find_stars(old, shown, sigma=background_sigma(old, shown).sigma)
-        scale = measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=widths[0], reference_fwhm=widths[1])
+    scale = row.reference_scale or flux_ratio(new, old, shown, widths)
     scaled = old * np.float32(scale)
     residual = matched_difference(new, scaled, science_fwhm=widths[0], reference_fwhm=widths[1], valid=shown)
     return channels_in_sigma(new, scaled, residual, shown)
+
+
+def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) -> float:
+    """Return the factor that brings the reference to the flux scale of the science frame, both above their sky."""
+    stars = find_stars(old, shown, sigma=background_sigma(old, shown).sigma)
+    return measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=widths[0], reference_fwhm=widths[1])
 
 
 def _proper(science: Epoch, reference: Epoch, shown: Plane, config: FramesData) -> Image:

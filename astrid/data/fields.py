@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData, check
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, InjectedData, SimulatedData, check
 
-from . import alert_rows, alerts, difference, manifest, preprocess, simulate
+from . import alert_rows, alerts, difference, injected, manifest, preprocess, simulate
 from .folds import fold_splits
 from .frames import Field
 from .rows import FrameRow, Split
@@ -36,12 +36,12 @@ SERVING_KEYS = (
 """Knobs that change how fields are served but not the fields."""
 
 PLACE_KEYS = (
-    *("root", "manifest", "packets", "labels", "val_fraction", "test_fraction", "split_seed"),
+    *("root", "manifest", "packets", "labels", "footprints", "val_fraction", "test_fraction", "split_seed"),
     "quality",
 )
 """Knobs whose effect is in the rows of manifest or packets and the files' contents, which are hashed themselves."""
 
-MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign")
+MAKERS = ("numpy", "scipy", "astropy", "photutils", "ccdproc", "astroscrappy", "astroalign", "sep")
 """Packages whose versions may change a pixel."""
 
 
@@ -66,6 +66,11 @@ class Splits:
     description: str
     origins: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     quality: list[Screened] = dataclasses.field(default_factory=list)
+
+    @property
+    def stores(self) -> dict[str, FieldStore]:
+        """The fields by split."""
+        return {split: getattr(self, split) for split in SPLITS}
 
 
 Announce = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -144,6 +149,9 @@ def _recipe(config: DataConfig, receptive_field_pixels: int, announce: Announce)
     match config:
         case SimulatedData():
             return simulated_recipe(config)
+        case InjectedData():
+            rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            return injected_recipe(config, rows, announce=announce)
         case FramesData():
             rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
             return frames_recipe(config, rows, announce=announce)
@@ -248,6 +256,10 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow], *, announce: Ann
     Exposures are assessed first; with data.quality.policy=skip the rows of bad ones are left out.
     """
     rows, screened = screen(rows, config, show=announce)
+    return _screened_recipe(config, rows, screened)
+
+
+def _screened_recipe(config: FramesData, rows: Sequence[FrameRow], screened: list[Screened]) -> Recipe:
     by_split: dict[str, list[FrameRow]] = {}
     for row in rows:
         by_split.setdefault(row.split or "all", []).append(row)
@@ -261,6 +273,22 @@ def frames_recipe(config: FramesData, rows: Sequence[FrameRow], *, announce: Ann
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
         channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
         quality=screened,
+    )
+
+
+def injected_recipe(config: InjectedData, rows: Sequence[FrameRow], *, announce: Announce) -> Recipe:
+    """Return how the fields of real frames with injections are made, as `frames_recipe` does for those without."""
+    digest = injected.table_digest(config)
+    rows, screened = screen(rows, config, show=announce)
+    rows = injected.with_psf(rows, config)
+    frames, made = _screened_recipe(config, rows, screened), injected.injections(rows, config)
+    return dataclasses.replace(
+        frames,
+        makers=made,
+        origins={split: [one.row.origin for one in own] for split, own in made.items()},
+        groups={split: group_rows([one.row for one in own], config.split_unit) for split, own in made.items()},
+        key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config) + digest),
+        description=f"{frames.description}, with injected {config.target}s, seed {config.injection_seed}",
     )
 
 

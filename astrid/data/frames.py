@@ -8,7 +8,7 @@ import lzma
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +243,22 @@ def is_fits(path: Path) -> bool:
             return stream.read(len(_FITS)) == _FITS
     except DataError:
         return False
+
+
+def read_table(path: str | Path, *, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Read columns of the first table of a FITS file that has them; a cell is a number or an array.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged, or has no such table.
+    """
+    with _guarded(path), uncompressed(path) as stream:
+        for hdu in fits.open(stream, memmap=False):
+            names = getattr(hdu, "columns", None)
+            if names is not None and set(columns) <= set(names.names):
+                return {name: list(hdu.data[name]) for name in columns}
+        raise DataError(f"there must be a table with the columns {', '.join(columns)}, got none; name another file")
 
 
 @contextmanager

@@ -7,9 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData
+from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, InjectedData, SimulatedData
 
-from .fields import Announce, Recipe, Splits, alerts_recipe, fold_of, frames_recipe, settled_fold, simulated_recipe
+from .fields import (
+    Announce,
+    Recipe,
+    Splits,
+    alerts_recipe,
+    fold_of,
+    frames_recipe,
+    injected_recipe,
+    settled_fold,
+    simulated_recipe,
+)
 from .manifest import assigned, named, read_rows, with_unique_names
 from .rows import FrameRow, Section
 from .store import FieldStore
@@ -71,6 +81,8 @@ def _recipe(config: DataConfig, split: JudgedSplit, announce: Announce) -> Recip
     match config:
         case SimulatedData():
             return simulated_recipe(config)
+        case InjectedData():
+            return injected_recipe(config, read_rows_to_judge(config, split=split), announce=announce)
         case FramesData():
             return frames_recipe(config, read_rows_to_judge(config, split=split), announce=announce)
         case AlertsData():
@@ -109,7 +121,7 @@ def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameR
     """
     with named(config):
         rows, _, _ = read_rows(config)
-        if rows[0].target is None:
+        if rows[0].target is None and not isinstance(config, InjectedData):
             rule = "column 'target' must be filled, or there is no truth to judge by"
             remedy = "name the plane that marks what is to be found, or a plane of zeros where nothing is"
             raise DataError(f"row {rows[0].number}: {rule}; {remedy}")

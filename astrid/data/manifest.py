@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from astrid.config import DataError, FramesData
+from astrid.config import DataError, FramesData, InjectedData
 
 from .frames import ImageInfo, inspect_image
 from .looks import Look, look_at
@@ -31,10 +31,14 @@ NUMBER_COLUMNS = {
     "fwhm": "fwhm_pixels",
     "reference_fwhm": "reference_fwhm_pixels",
     "reference_scale": "reference_scale",
+    "gain": "gain",
 }
-POSSIBLE = {"fwhm": (0.5, 100.0), "reference_fwhm": (0.5, 100.0), "reference_scale": (1e-6, 1e6)}
-"""Lowest and highest value of these columns: seeing in pixels, and a ratio of fluxes."""
-COLUMNS = ("field", *IMAGE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", "night", *NUMBER_COLUMNS)
+_SEEING = (0.5, 100.0)
+POSSIBLE = {"fwhm": _SEEING, "reference_fwhm": _SEEING, "reference_scale": (1e-6, 1e6), "gain": (1e-6, 1e9)}
+"""Lowest and highest value of these columns: seeing in pixels, a ratio of fluxes, electrons per count."""
+FILE_COLUMNS = (*IMAGE_COLUMNS, "psf")
+"""Columns that name a file; the images among them have one shape."""
+COLUMNS = ("field", *FILE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", "night", *NUMBER_COLUMNS)
 REQUIRED = ("field", "science")
 
 _SEPARATORS = re.compile(r"[|;,\s]+")
@@ -80,8 +84,8 @@ def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo],
     rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
     on_grid = config.preprocess.register == "none"
     science = {row.number: _inspect_row(row, on_grid=on_grid) for row in rows}
-    for column in ("reference", "target"):
-        _refuse_mixed(rows, column)
+    for column in ("reference",) if isinstance(config, InjectedData) else ("reference", "target"):
+        _refuse_mixed(rows, column)  # what is injected is the truth of every row, whether it has a target or not
     looks = look_at(rows, config)
     _refuse_duplicates(rows, looks)
     rows = [
@@ -167,7 +171,7 @@ def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:
     try:
         _check_company(filled)
         values: dict[str, Any] = {
-            column: ImageFile.parse(filled[column], root) for column in IMAGE_COLUMNS if column in filled
+            column: ImageFile.parse(filled[column], root) for column in FILE_COLUMNS if column in filled
         }
         values |= {column: _bit_mask(column, filled[column]) for column in BIT_COLUMNS if column in filled}
         values |= {column: _whole_numbers(column, filled[column]) for column in CODE_COLUMNS if column in filled}
@@ -273,6 +277,8 @@ def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
             if info.shape != science.shape and (on_grid or column != "reference"):
                 shapes = f"{_size(info.shape)} where science has {_size(science.shape)}"
                 raise DataError(f"{column} must have the shape of science, got {shapes}; bring them onto one grid")
+        if row.psf is not None:
+            inspect_image(row.psf.path, hdu=row.psf.hdu)
         if row.section is not None and not row.section.fits_in(science.shape):
             raise DataError(f"section {row.section} must lie in the frame of {_size(science.shape)} pixels; shrink it")
     except DataError as error:

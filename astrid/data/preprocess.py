@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from astrid.config import DataError, FramesData
 from .channels import paired_channels, single_channel
 from .exposures import read_exposure, read_reference
 from .frames import Field, read_image, read_plane
+from .reduction.chain import Record
 from .rows import FrameRow, ImageFile
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,25 @@ class Labels:
     unlabelled: NDArray[np.bool_]
 
 
+@dataclass
+class Loaded:
+    """The frames of a row on one grid, before they become channels.
+
+    Attributes
+    ----------
+    science : Record
+    reference : Record or None
+    labels : Labels
+    shown : (H, W) bool
+        True = pixel that the network may see.
+    """
+
+    science: Record
+    reference: Record | None
+    labels: Labels
+    shown: NDArray[np.bool_]
+
+
 def prepare_field(row: FrameRow, config: FramesData) -> Field:
     """Read a row's files and bring them into the network's channels: science, or science, reference and difference.
 
@@ -57,20 +79,39 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
     DataError
         Naming the row.
     """
+    with naming_row(row, config):
+        return make_field(row, load_frames(row, config), config)
+
+
+@contextmanager
+def naming_row(row: FrameRow, config: FramesData) -> Iterator[None]:
+    """Say of which row of which manifest an error is."""
     try:
-        science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
-        labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
-        shown = ~science.frame.mask & ~labels.ignored & good_pixels(row, shape=science.raw_shape)[science.cut]
-        if row.reference is None:
-            image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
-        else:
-            reference = read_reference(row, science, config)
-            shown &= ~reference.frame.mask
-            image, fwhm = paired_channels(row, (science, reference), shown, config)
-            science.steps += [dataclasses.replace(step, name=f"reference {step.name}") for step in reference.steps]
-        part = _part(row, shown.shape)
+        yield
     except DataError as error:
         raise DataError(f"{Path(config.manifest).name}, row {row.number} ({row.field}): {error}") from error
+
+
+def load_frames(row: FrameRow, config: FramesData) -> Loaded:
+    """Read the files of a row, take raw exposures through their steps and bring all onto one grid."""
+    science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
+    labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
+    shown = ~science.frame.mask & ~labels.ignored & good_pixels(row, shape=science.raw_shape)[science.cut]
+    if row.reference is None:
+        return Loaded(science, None, labels, shown)
+    reference = read_reference(row, science, config)
+    return Loaded(science, reference, labels, shown & ~reference.frame.mask)
+
+
+def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
+    """Bring the frames of a row into the network's channels, and cut out the section that is used."""
+    science, reference, labels, shown = loaded.science, loaded.reference, loaded.labels, loaded.shown
+    if reference is None:
+        image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
+    else:
+        image, fwhm = paired_channels(row, (science, reference), shown, config)
+        science.steps += [dataclasses.replace(step, name=f"reference {step.name}") for step in reference.steps]
+    part = part_of(row, (shown.shape[0], shown.shape[1]))
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
     history = [str(step) for step in science.steps]
@@ -79,7 +120,8 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
     )
 
 
-def _part(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:
+def part_of(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the rows and columns of the section that a row uses."""
     if row.section is None:
         return slice(None), slice(None)
     if not row.section.fits_in(shape):

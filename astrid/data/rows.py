@@ -125,6 +125,10 @@ class FrameRow:
         Factor that brings the reference to the flux scale of the science frame; None is measured.
     night : str or None
         Night of the exposure, by any name; None where it isn't known.
+    gain : float
+        Electrons per count, for injection; None is looked for in the header.
+    psf : ImageFile
+        Point-spread function that comes with the frame, for injection; None is measured.
     picture : str or None
         Digest of the science frame's pixels; None until the file was read.
     positives : int
@@ -154,6 +158,8 @@ class FrameRow:
     reference_fwhm_pixels: float | None = None
     reference_scale: float | None = None
     night: str | None = None
+    gain: float | None = None
+    psf: ImageFile | None = None
     picture: str | None = None
     positives: int = 0
 

@@ -122,7 +122,7 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     """
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = header_number(image.meta, config.saturation, SATURATION_KEYWORDS, knob="saturation")
+    level = header_number(image.meta, config.saturation, SATURATION_KEYWORDS, knob="data.preprocess.saturation")
     overscan = header_section(image.meta, config.overscan, OVERSCAN_KEYWORDS, knob="overscan")
     section = header_section(image.meta, config.trim, TRIM_KEYWORDS, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
@@ -149,7 +149,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    gain = header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="gain")
+    gain = header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="data.preprocess.gain")
     readout = read_out(image.meta, config)
     seconds = None if masters.dark is None else exposure_seconds(image.meta)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
@@ -186,14 +186,14 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = header_number(header, config.gain, GAIN_KEYWORDS, knob="gain")
-    read_noise = header_number(header, config.read_noise, READ_NOISE_KEYWORDS, knob="read_noise")
+    gain = header_number(header, config.gain, GAIN_KEYWORDS, knob="data.preprocess.gain")
+    read_noise = header_number(header, config.read_noise, READ_NOISE_KEYWORDS, knob="data.preprocess.read_noise")
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", EXPOSURE_KEYWORDS, knob="dark")
+    seconds = header_number(header, "header", EXPOSURE_KEYWORDS, knob="data.preprocess.dark")
     assert seconds is not None
     return seconds
 
@@ -213,8 +213,7 @@ def header_number(
     found = next((header[keyword] for keyword in keywords if keyword in header), None)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise DataError(
-            f"the header must have a number {' or '.join(keywords)}, got {found!r}; add it, or change "
-            f"data.preprocess.{knob}"
+            f"the header must have a number {' or '.join(keywords)}, got {found!r}; add it, or change {knob}"
         )
     return float(found)
 

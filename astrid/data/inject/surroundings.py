@@ -1,0 +1,179 @@
+"""What must be known of a real frame before anything is put into it: gain, noise, PSF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units
+from numpy.typing import NDArray
+
+from astrid.config import DataError, InjectedData
+
+from ..background import subtract_background
+from ..channels import flux_ratio
+from ..difference import background_sigma
+from ..exposures import naming
+from ..frames import read_image
+from ..preprocess import Loaded
+from ..psf_image import PsfImage, as_psf
+from ..reduction.chain import GAIN_KEYWORDS, Record, header_number
+from ..rows import FrameRow
+from ..stars import typical_fwhm
+from .frame_psf import measure_epsf
+
+ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP")
+
+
+class NoPsf(DataError):
+    """A frame whose PSF isn't known and can't be measured."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A frame as injection sees it.
+
+    Attributes
+    ----------
+    flat : (H, W) float32
+        Counts above the sky, 0 where not valid.
+    valid : (H, W) bool
+        True = pixel that counts.
+    sigma : float
+        Noise of the sky in counts.
+    gain : float
+        Electrons per count.
+    noise : (H, W) float64
+        Standard deviation of each pixel in electrons: that of the sky, and the photons above it.
+    precision : (H, W) float64, 1 / electrons²
+        Inverse variance of science, or of science minus reference, each under its own PSF; 0 where not valid.
+    fwhm_pixels : float or None
+        Of the point sources, where they are needed.
+    reference_scale : float
+        Counts of the science frame per count of the reference; 1 without one.
+    psfs : tuple of PsfImage
+        Of science and, where something fades, of the reference; empty where the optics spread nothing.
+    flux_range : (low, high) or None
+        Electrons of the transients, where their magnitudes are given.
+    """
+
+    flat: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    sigma: float
+    gain: float
+    noise: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    fwhm_pixels: float | None
+    reference_scale: float
+    psfs: tuple[PsfImage, ...]
+    flux_range: tuple[float, float] | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.valid.shape
+        return height, width
+
+    @property
+    def psf(self) -> PsfImage:
+        """PSF of the science frame."""
+        return self.psfs[0]
+
+    @property
+    def reference_psf(self) -> PsfImage:
+        """PSF of the reference; that of the science frame where nothing fades."""
+        return self.psfs[-1]
+
+    @property
+    def fwhm(self) -> float:
+        """Width of the point sources."""
+        assert self.fwhm_pixels is not None
+        return self.fwhm_pixels
+
+
+def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surroundings:
+    """Measure a frame, before anything is put into it.
+
+    Raises
+    ------
+    DataError
+        Naming the column, where the gain isn't known or a frame can't be measured; `NoPsf` where its PSF can't.
+    """
+    valid = loaded.shown & ~loaded.labels.unlabelled & ~loaded.labels.target
+    with naming("science", row.science):
+        gain = electrons_per_count(row, loaded.science, config)
+        flat, sigma = _above_sky(loaded.science, loaded.shown, config)
+        fwhm, psf = science_psf(row, flat, loaded.shown, config) if config.needs_psf else (row.fwhm_pixels, None)
+    noise = np.sqrt((sigma * gain) ** 2 + np.maximum(flat, 0) * gain)
+    psfs: tuple[PsfImage, ...] = () if psf is None else (psf,)
+    variance, scale = noise**2, 1.0
+    if loaded.reference is not None and psf is not None:
+        assert row.reference is not None and fwhm is not None
+        with naming("reference", row.reference):
+            beneath, other_sigma = _above_sky(loaded.reference, loaded.shown, config)
+            other_fwhm = row.reference_fwhm_pixels or typical_fwhm(beneath, loaded.shown)
+            scale = row.reference_scale or flux_ratio(flat, beneath, loaded.shown, (fwhm, other_fwhm))
+            variance = variance + (other_sigma * scale * gain) ** 2 + np.maximum(beneath, 0) * scale * gain
+            if config.fading_fraction > 0:
+                psfs += (_own_psf(beneath, loaded.shown, other_fwhm, config),)
+    return Surroundings(
+        flat=flat,
+        valid=valid,
+        sigma=sigma,
+        gain=gain,
+        noise=noise,
+        precision=np.where(valid, 1.0 / variance, 0.0),
+        fwhm_pixels=fwhm,
+        reference_scale=scale,
+        psfs=psfs,
+        flux_range=_flux_range(loaded.science, gain, config),
+    )
+
+
+def electrons_per_count(row: FrameRow, science: Record, config: InjectedData) -> float:
+    """Return the gain: 1 for a frame in electrons, else that of the row, of the knob or of the header."""
+    if science.frame.unit == units.electron:
+        return 1.0
+    if row.gain is not None:
+        return row.gain
+    gain = header_number(science.frame.meta, config.injection_gain, GAIN_KEYWORDS, knob="data.injection_gain")
+    if gain is None or not gain > 0:
+        raise DataError(f"the gain must be above 0, got {gain}; give it in the manifest's column gain")
+    return gain
+
+
+def science_psf(
+    row: FrameRow, flat: NDArray[np.float32], valid: NDArray[np.bool_], config: InjectedData
+) -> tuple[float, PsfImage]:
+    """Return the width of the point sources and the PSF: those of the row, or of the frame's own stars."""
+    try:
+        fwhm = row.fwhm_pixels or typical_fwhm(flat, valid)
+    except DataError as error:
+        raise NoPsf(str(error)) from error
+    if row.psf is None:
+        return fwhm, _own_psf(flat, valid, fwhm, config)
+    with naming("psf", row.psf):
+        pixels = read_image(row.psf.path, hdu=row.psf.hdu).data
+        return fwhm, as_psf(pixels, oversampling=config.psf_oversampling)
+
+
+def _own_psf(flat: NDArray[np.float32], valid: NDArray[np.bool_], fwhm: float, config: InjectedData) -> PsfImage:
+    try:
+        return measure_epsf(flat, valid, fwhm_pixels=fwhm, least_stars=config.least_stars)
+    except DataError as error:
+        raise NoPsf(str(error)) from error
+
+
+def _above_sky(record: Record, valid: NDArray[np.bool_], config: InjectedData) -> tuple[NDArray[np.float32], float]:
+    flat = subtract_background(record.frame.data, valid, box=config.background_box)
+    return flat, background_sigma(flat, valid).sigma
+
+
+def _flux_range(science: Record, gain: float, config: InjectedData) -> tuple[float, float] | None:
+    """Return the electrons of the faintest and the brightest magnitude."""
+    if config.transient_magnitude is None:
+        return None
+    zero_point = header_number(science.frame.meta, config.zero_point, ZERO_POINT_KEYWORDS, knob="data.zero_point")
+    assert zero_point is not None
+    bright, faint = (gain * 10.0 ** (0.4 * (zero_point - magnitude)) for magnitude in config.transient_magnitude)
+    return faint, bright
