@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from astrid.plots import BLUE, GREY, ORANGE, VERMILION, new_figure, styled
 
-_ROWS = 25
+_ROWS = 16
 _NAME_LETTERS = 34
+_ENDING = re.compile(r"\.(fits|fit|fts)(\.\w+)?$")
 _DECADES = 30.0
 """Ratio of the largest to the smallest value beyond which an axis is logarithmic."""
 _GRADES = LinearSegmentedColormap.from_list("grades", [VERMILION, "#f6d9a8", "#d7e8f3"])
@@ -128,5 +130,6 @@ def _draw_grades(axes: Axes, table: Grades, worst: Sequence[int]) -> None:
 
 def _short(name: str) -> str:
     """Leave out the middle of a long name: its ends tell exposures apart."""
+    name = _ENDING.sub("", name)
     half = _NAME_LETTERS // 2
     return name if len(name) <= _NAME_LETTERS else f"{name[: half - 1]}…{name[-half:]}"

@@ -42,6 +42,13 @@ def test_other_frames_are_prepared_as_the_models_were() -> None:
     assert data == FramesData(root="/other", manifest="/other/m.csv", background_box=128)
 
 
+def test_other_frames_may_be_held_to_other_standards() -> None:
+    data = evaluation_config(FRAMES, ["data.quality.policy=skip", "data.quality.limits.fwhm_pixels=[4,6]"]).data
+    assert (data.quality.policy, data.quality.limits.fwhm_pixels) == ("skip", [4.0, 6.0])
+    with pytest.raises(ConfigError, match=r"data\.preprocess\.gain must be the model's own"):
+        evaluation_config(FRAMES, ["data.preprocess.gain=2"])
+
+
 def test_frames_for_a_model_of_the_sky_take_what_both_have_from_the_model() -> None:
     given = ["data=frames", "data.root=/x", "data.manifest=m.csv", "data.background_box=32"]
     data = evaluation_config(SKY, given).data

@@ -155,6 +155,10 @@ def test_the_noise_of_a_subtracted_sky_is_not_held_against_it() -> None:
     assert "subtracted" in found.absent["noise_ratio"] and "noise" in found.values
 
 
+def test_a_dark_sky_of_readout_noise_is_no_subtracted_one() -> None:
+    assert Starfield(sky=0.5, read_noise=8.0).assessed().values["noise_ratio"] == pytest.approx(1, abs=0.03)
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
 def test_a_blank_exposure_has_no_quality(value: float) -> None:
     image = np.full((200, 200), value, dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import shutil
 from collections.abc import Iterable
@@ -140,3 +141,20 @@ def test_after_the_steps_of_the_detector_counts_are_electrons_from_zero(tmp_path
 
 def test_the_default_keeps_everything() -> None:
     assert QualityConfig().policy == "keep"
+
+
+@pytest.mark.slow
+def test_table_figure_and_counts_come_with_the_run(night: Path, tmp_path: Path) -> None:
+    from astrid.experiment import run_experiment
+    from astrid.tracking.stored_runs import read_folder
+
+    knobs = ["data=frames", f"data.root={night}", f"data.manifest={night}/m.csv", f"data.cache={night}/cache"]
+    small = ["model=unet_small", "data.tile_size=64", "training.epochs=1", "training.device=cpu", "tracking=off"]
+    policy = ["data.quality.limits.fwhm_pixels=[4,6]", "data.quality.policy=skip"]
+    run_experiment(load([*knobs, *small, *policy, "training.threads=1", "metrics.bins=4096"]), run_dir=tmp_path / "run")
+    table = json.loads((tmp_path / "run/tables/quality.json").read_text())
+    passed = [row[table["columns"].index("passed")] for row in table["data"]]
+    assert passed == ["yes", "no", "yes", "yes"]
+    assert (tmp_path / "run/tables/quality.parquet").is_file() and (tmp_path / "run/figures/quality.png").is_file()
+    tags = read_folder(tmp_path / "run").tags
+    assert (tags["data.exposures"], tags["data.exposures_skipped"], tags["data.exposures_bad"]) == ("4", "1", "1.fits")

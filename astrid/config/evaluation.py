@@ -19,7 +19,7 @@ from .explain import explain
 OPEN = ("data", "metrics", "energy", "tracking", "experiment", "training.device", "training.threads")
 """Groups and knobs that an evaluation takes; everything else belongs to training."""
 
-SERVED = ("cache", "batch_size", "tile_size", "prepare_workers")
+SERVED = ("cache", "batch_size", "tile_size", "prepare_workers", "quality")
 FOLDS = ("folds", "fold")
 """Knobs of `data` that describe the run's own cross-validation; other data have none."""
 
@@ -122,10 +122,10 @@ def _data(own: OwnSettings, given: Mapping[str, str]) -> tuple[str, dict[str, An
         base = _shared(base)
     changed = {key: value for key, value in wanted.items() if f"data.{key}" in given or value != defaults.get(key)}
     for key, value in changed.items():
-        if key not in WHERE and key in base and value != base[key]:
+        if key.partition(".")[0] not in WHERE and key in base and value != base[key]:
             rule, remedy = f"the model's own, {written(base[key])}", "leave it out, or train a model with it"
             raise ConfigError(f"data.{key} must be {rule}, got {written(value)}; {remedy}")
-    if any(key in base and value != base[key] for key, value in changed.items() if key not in SERVED):
+    if any(key in base and value != base[key] for key, value in changed.items() if key.partition(".")[0] not in SERVED):
         base = {key: value for key, value in base.items() if key not in FOLDS}
     return choice, defaults | base | changed
 

@@ -31,7 +31,9 @@ _FEWEST_PILED, _PILED_SHARE = 5, 1e-5
 """Pixels, at least, that must share the highest value before it counts as saturated."""
 _PILED_SIGMA = 20.0
 _EXPLAINED = 0.1
-"""Share of the noise that the level of the sky must explain at least, or it was subtracted."""
+"""Share of the variance that the level of the sky must explain, or it was subtracted."""
+_BEYOND_READOUT = 2.0
+"""Variance, in units of that of the readout, up to which a sky may be dark instead."""
 _SHARPEST_FWHM = 2.2
 """In pixels; below it the cores of stars look like hits."""
 _LARGEST_EDGE = 1024
@@ -122,7 +124,7 @@ def noise_ratio(facts: Facts, *, level: float, noise: float) -> float:
     gain, read_noise, pedestal = (float(value or 0.0) for value in known.values())
     electrons = (level - pedestal) * gain
     variance = (noise * gain) ** 2
-    if electrons + read_noise**2 < _EXPLAINED * variance:
+    if electrons < _EXPLAINED * variance and variance > _BEYOND_READOUT * read_noise**2:
         raise DataError("its sky explains less than a tenth of its noise, as after the sky was subtracted")
     return math.sqrt(variance / (max(electrons, 0.0) + read_noise**2))
 
