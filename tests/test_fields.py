@@ -37,11 +37,21 @@ def test_prepared_fields_equal_those_made_one_by_one_in_any_order(tmp_path: Path
         np.testing.assert_array_equal(splits.train.field(index).target, alone.target)
 
 
+def test_fields_are_the_same_from_one_process_and_from_two(tmp_path: Path) -> None:
+    made = [
+        build_splits(small_sky(tmp_path / str(count), prepare_workers=count), receptive_field_pixels=44, announce=quiet)
+        for count in (1, 2)
+    ]
+    for index in range(3):
+        np.testing.assert_array_equal(made[0].train.image(index), made[1].train.image(index))
+
+
 SERVED_WITH = {
     "cache": "elsewhere",
     "batch_size": 2,
     "tile_size": 16,
     "workers": 1,
+    "prepare_workers": 1,
     "stretch": "linear",
     "augment": AugmentConfig(flips=False),
     "folds": 2,

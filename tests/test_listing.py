@@ -291,6 +291,15 @@ def test_planes_in_one_file_are_named_by_their_extensions(night: Night) -> None:
     }
 
 
+def test_detections_in_rubins_mask_do_not_count_as_bad(night: Night) -> None:
+    night.expose("a.fits", ra=150.0)
+    night.expose("a_mask.fits", plane=0)
+    with fits.open(night.folder / "a_mask.fits", mode="update") as hdus:
+        for name, bit in {"MP_BAD": 0, "MP_SAT": 3, "MP_DETECTED": 5}.items():
+            hdus[0].header[f"HIERARCH {name}"] = bit
+    assert column(night.table(reference="none"), "mask_bits") == {"a.fits": str(2**0 + 2**3)}
+
+
 def test_calibration_frames_are_no_rows_and_light_frames_named_flat_are_said(
     night: Night, caplog: pytest.LogCaptureFixture
 ) -> None:

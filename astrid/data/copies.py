@@ -99,7 +99,7 @@ def find_copies(keys: Sequence[Keys], groups: Sequence[int]) -> tuple[int, int] 
     every, owners = every[order], owners[order]
     starts = np.flatnonzero(np.append(True, every[1:] != every[:-1])) if len(every) else np.empty(0, dtype=np.intp)
     shared: dict[tuple[int, int], int] = {}
-    for run in _runs_across(owners, starts, np.asarray(groups)):
+    for run in _runs_across(owners, starts, groups=np.asarray(groups)):
         for pair in _pairs_across(run, groups):
             shared[pair] = shared.get(pair, 0) + 1
             if shared[pair] >= SHARED:
@@ -108,7 +108,7 @@ def find_copies(keys: Sequence[Keys], groups: Sequence[int]) -> tuple[int, int] 
 
 
 def _runs_across(
-    owners: NDArray[np.intp], starts: NDArray[np.intp], groups: NDArray[np.int_]
+    owners: NDArray[np.intp], starts: NDArray[np.intp], *, groups: NDArray[np.int_]
 ) -> list[NDArray[np.intp]]:
     """Return the images that have one hash, where they belong to several groups."""
     if not len(starts):

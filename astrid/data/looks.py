@@ -28,6 +28,7 @@ from .store import writing
 logger = logging.getLogger(__name__)
 
 FOLDER = "looks"
+NO_KEYS: Keys = np.empty(0, dtype=np.uint64)
 _LABELS = ("target_bits", "ignore_bits", "unlabelled_bits", "target_codes", "ignore_codes", "unlabelled_codes")
 
 
@@ -50,6 +51,15 @@ class Look:
     science_keys: Keys
     reference_keys: Keys
     positives: int
+
+
+@dataclass(frozen=True)
+class Described:
+    """Digest of a whole frame, None of none, what describes the part of it that is used, and its (height, width)."""
+
+    digest: str | None
+    keys: Keys
+    shape: tuple[int, int]
 
 
 def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
@@ -75,25 +85,23 @@ def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
 
 def _look(row: FrameRow) -> Look:
     try:
-        science, science_keys, shape = _describe(row.science, row)
-        if row.reference is None:
-            reference, reference_keys = None, np.empty(0, dtype=np.uint64)
-        else:
-            reference, reference_keys, _ = _describe(row.reference, row)
-        if reference == science:
+        science = _describe(row.science, row)
+        reference = Described(None, NO_KEYS, science.shape) if row.reference is None else _describe(row.reference, row)
+        if reference.digest == science.digest:
             raise DataError("reference must be another exposure than science, got the same pixels; name another")
-        target = read_labels(row, shape=shape).target
+        target = read_labels(row, shape=science.shape).target
     except DataError as error:
         raise DataError(f"row {row.number}: {error}") from error
     part = target if row.section is None else target[row.section.slices]
-    return Look(science, reference, science_keys, reference_keys, int(part.sum()))
+    assert science.digest is not None
+    return Look(science.digest, reference.digest, science.keys, reference.keys, int(part.sum()))
 
 
-def _describe(image: ImageFile, row: FrameRow) -> tuple[str, Keys, tuple[int, int]]:
+def _describe(image: ImageFile, row: FrameRow) -> Described:
     values = read_image(image.path, hdu=image.hdu).data
     fits = row.section is not None and row.section.fits_in(values.shape)
     part = values[row.section.slices] if row.section is not None and fits else values
-    return digest_values(values), describe_pixels(part), (values.shape[0], values.shape[1])
+    return Described(digest_values(values), describe_pixels(part), (values.shape[0], values.shape[1]))
 
 
 def _place(row: FrameRow, cache: Path) -> Path:

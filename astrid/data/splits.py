@@ -91,7 +91,7 @@ def assign_splits(
     if without:
         groups = group_rows(rows, unit)
         positive = {group for group, row in zip(groups, rows, strict=True) if row.positives}
-        splits = _draw_splits(set(groups), positive, (val_fraction, test_fraction), seed=seed, unit=unit)
+        splits = _draw_splits(set(groups), positive, shares=(val_fraction, test_fraction), seed=seed, unit=unit)
         return [dataclasses.replace(row, split=splits[group]) for group, row in zip(groups, rows, strict=True)]
     for split in SPLITS:
         if all(row.split != split for row in rows):
@@ -100,7 +100,7 @@ def assign_splits(
 
 
 def _draw_splits(
-    groups: set[str], positive: set[str], shares: tuple[float, float], *, seed: int, unit: Unit
+    groups: set[str], positive: set[str], *, shares: tuple[float, float], seed: int, unit: Unit
 ) -> dict[str, Split]:
     counts = [max(1, round(share * len(groups))) for share in shares]
     if sum(counts) >= len(groups):
@@ -111,7 +111,7 @@ def _draw_splits(
         )
     rng = np.random.default_rng(seed)
     if not 0 < len(positive) < len(groups):
-        return _deal(sorted(groups), counts, rng)
+        return _deal(sorted(groups), counts, rng=rng)
     own = _share_positives(len(positive), shares)
     if 0 in own:
         logger.warning(
@@ -119,7 +119,7 @@ def _draw_splits(
         )
     own = [min(own_count, count) for own_count, count in zip(own, counts, strict=True)]
     rest = [count - own_count for count, own_count in zip(counts, own, strict=True)]
-    return _deal(sorted(positive), own, rng) | _deal(sorted(groups - positive), rest, rng)
+    return _deal(sorted(positive), own, rng=rng) | _deal(sorted(groups - positive), rest, rng=rng)
 
 
 def _share_positives(count: int, shares: tuple[float, float]) -> list[int]:
@@ -136,7 +136,7 @@ def _lacking(own: Sequence[int]) -> str:
     return " and ".join(split for split, count in zip(SPLITS[1:], own, strict=True) if count == 0)
 
 
-def _deal(groups: Sequence[str], counts: Sequence[int], rng: np.random.Generator) -> dict[str, Split]:
+def _deal(groups: Sequence[str], counts: Sequence[int], *, rng: np.random.Generator) -> dict[str, Split]:
     """Put so many groups at random into val and test, and the rest into train."""
     shuffled = [groups[index] for index in rng.permutation(len(groups))]
     val, test = counts

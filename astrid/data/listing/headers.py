@@ -170,13 +170,13 @@ def read_pointing(header: Header) -> NDArray[np.float64] | None:
         if names[0] == "CRVAL1" and not str(header.get("CTYPE1", "")).startswith("RA"):
             continue
         ra, dec = (header.get(name) for name in names)
-        place = _unit_vector(_degrees(ra, per_hour=15), _degrees(dec, per_hour=1), _equinox(header))
+        place = _unit_vector(_degrees(ra, per_hour=15), _degrees(dec, per_hour=1), equinox=_equinox(header))
         if place is not None:
             return place
     return None
 
 
-def _unit_vector(ra: float | None, dec: float | None, equinox: float) -> NDArray[np.float64] | None:
+def _unit_vector(ra: float | None, dec: float | None, *, equinox: float) -> NDArray[np.float64] | None:
     if ra is None or dec is None or not (-360 <= ra <= 360 and -90 <= dec <= 90):
         return None
     place = SkyCoord(ra * units.deg, dec * units.deg, frame=FK5(equinox=Time(equinox, format="jyear")))

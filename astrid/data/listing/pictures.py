@@ -104,7 +104,7 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
         facts = read_facts(picture.header)
         yield Listed(
             file=_cell(path, picture, is_first=number == 0, is_unique=extensions[picture.name] == 1),
-            key=(str(folder / path.parent), named.rest, _part_key(picture, role, len(pictures))),
+            key=(str(folder / path.parent), named.rest, _part_key(picture, role, alone=len(pictures) == 1)),
             role=role if role is not None and len(pictures) > 1 else named.role,
             kind=_kind(facts, path, on_sky=picture.info.wcs is not None),
             shape=picture.info.shape,
@@ -114,9 +114,9 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
         )
 
 
-def _part_key(picture: Picture, role: Role | None, pictures: int) -> str:
+def _part_key(picture: Picture, role: Role | None, *, alone: bool) -> str:
     """Return which part of an exposure a picture is: the detector, or the EXTVER that its planes share."""
-    if pictures == 1:
+    if alone:
         return ""
     return picture.name if role is None else str(picture.version)
 

@@ -45,6 +45,16 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What belongs to each science frame, by its file: field, night, reference, and its planes by their column."""
+
+    fields: Mapping[str, str]
+    nights: Mapping[str, str]
+    references: Mapping[str, Listed]
+    planes: Mapping[str, Mapping[str, Listed]]
+
+
+@dataclass(frozen=True)
 class Table:
     """A manifest, and the calibration frames beside it.
 
@@ -79,9 +89,10 @@ def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     references = _named_references(pictures, science) or choose_references(
         science, rule=rules.reference, fields=fields, nights=nights
     )
-    kept = _complete(science, references, companions)
+    kept = _complete(science, references=references, companions=companions)
     _say_what_is_unknown(kept, nights)
-    rows = [_row(picture, fields, nights, references, companions, rules) for picture in kept]
+    known = Known(fields, nights, references, companions)
+    rows = [_row(picture, known, target=rules.target or {}) for picture in kept]
     return Table(rows, _sets(pictures, kept), _registration(kept, references))
 
 
@@ -133,19 +144,19 @@ def _named_references(pictures: Sequence[Listed], science: Sequence[Listed]) -> 
 
 
 def _complete(
-    science: Sequence[Listed], references: Mapping[str, Listed], companions: Mapping[str, Mapping[str, Listed]]
+    science: Sequence[Listed], *, references: Mapping[str, Listed], companions: Mapping[str, Mapping[str, Listed]]
 ) -> list[Listed]:
     """Return the frames that can be rows of one manifest: where any has a reference or a target, those that do."""
     kept = list(science)
     if references:
-        kept = _with(kept, dict.fromkeys(references, True), "reference", remedy="--reference none keeps them")
+        kept = _with(kept, set(references), what="reference", remedy="--reference none keeps them")
     if any("target" in companions[picture.file] for picture in kept):
-        having = {file: True for file, planes in companions.items() if "target" in planes}
-        kept = _with(kept, having, "target", remedy="give each a plane of its truth, or remove the others'")
+        having = {file for file, planes in companions.items() if "target" in planes}
+        kept = _with(kept, having, what="target", remedy="give each a plane of its truth, or remove the others'")
     return kept
 
 
-def _with(kept: list[Listed], having: Mapping[str, bool], what: str, *, remedy: str) -> list[Listed]:
+def _with(kept: list[Listed], having: set[str], *, what: str, remedy: str) -> list[Listed]:
     lacking = [picture.file for picture in kept if picture.file not in having]
     if lacking:
         counts = _told(lacking, kept)
@@ -177,22 +188,14 @@ def _say_what_is_unknown(kept: Sequence[Listed], nights: Mapping[str, str]) -> N
             logger.warning("%d of %d headers lack %s (%s)", *_told(files, kept), what, _some(files))
 
 
-def _row(
-    picture: Listed,
-    fields: Mapping[str, str],
-    nights: Mapping[str, str],
-    references: Mapping[str, Listed],
-    companions: Mapping[str, Mapping[str, Listed]],
-    rules: Rules,
-) -> dict[str, str]:
-    facts, planes = picture.facts, companions[picture.file]
-    cells = {"field": fields[picture.file], "science": picture.file}
-    cells["reference"] = references[picture.file].file if picture.file in references else ""
-    cells |= {column: planes[column].file if column in planes else "" for column in PLANES}
-    cells |= rules.target or {}
+def _row(picture: Listed, known: Known, *, target: Mapping[str, str]) -> dict[str, str]:
+    facts, file, planes = picture.facts, picture.file, known.planes[picture.file]
+    cells = {"field": known.fields[file], "science": file}
+    cells["reference"] = known.references[file].file if file in known.references else ""
+    cells |= {column: planes[column].file if column in planes else "" for column in PLANES} | dict(target)
     mask = planes.get("mask")
     cells["mask_bits"] = "" if mask is None or mask.bad_bits is None else str(mask.bad_bits)
-    cells["night"] = nights.get(picture.file, "")
+    cells["night"] = known.nights.get(file, "")
     cells |= {"filter": facts.filter, "exposure": "" if facts.seconds is None else f"{facts.seconds:g}"}
     return cells | {"mjd": "" if facts.mjd is None else f"{facts.mjd:.6f}"}
 
