@@ -17,6 +17,7 @@ from .config.secrets import scrub
 
 COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
+    "diagnose": "say what went wrong in a run, with evidence and the knob to turn",
     "doctor": "say whether a run can start here as configured, and what helps",
     "evaluate": "judge a finished model on other data, or again on its own",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
