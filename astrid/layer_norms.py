@@ -25,7 +25,7 @@ class EpochNorms:
     ----------
     epoch : int
     gradient : dict of list of float
-        Of the gradient before clipping; 0 where a parameter has none.
+        Of the gradient before clipping; NaN where a parameter has none, as one that needs none.
     weight : dict of list of float
         Of the parameter before the step.
     update : dict of list of float
@@ -105,7 +105,7 @@ class NormLog:
 
 
 def _gradient(weight: nn.Parameter) -> Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+    return torch.full_like(weight, torch.nan) if weight.grad is None else weight.grad
 
 
 def _norms(tensors: list[Tensor]) -> Tensor:

@@ -194,3 +194,10 @@ def slow_tiles(seconds: float) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TileDataset, "__getitem__", late)
         yield
+
+
+def train_real(folder: Path, *overrides: str) -> Path:
+    """Train on real frames as a recipe says, without what isn't needed here."""
+    shown = [text for text in SMALL if text.startswith(("metrics", "tracking", "energy", "training.threads"))]
+    run_experiment(load([*overrides, *shown, f"data.cache={folder}/cache"]), run_dir=folder / "run")
+    return folder / "run"

@@ -14,7 +14,7 @@ from astrid.data.tiles import cut_tile, tile_origins
 from astrid.plots import BLUE, VERMILION, new_figure, styled
 
 from .finding import Finding
-from .probe import Probe, fields_of
+from .probe import Probe
 
 RARE = 0.05
 """Share of positive pixels below which negatives may drown them."""

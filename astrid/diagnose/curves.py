@@ -40,8 +40,8 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
     if best > len(val) - 4 or late < OVERFIT_RISE * val[best] or train[-1] > OVERFIT_FALL * train[best]:
         return
     text = (
-        f"over-fitting: val/loss rose to {late / val[best]:.2f} times its lowest, of epoch {best + 1}, while train/loss "
-        f"fell to {train[-1] / train[best]:.2f} of what it was there"
+        f"over-fitting: val/loss rose to {late / val[best]:.2f} times its lowest, of epoch {best + 1}, while "
+        f"train/loss fell to {train[-1] / train[best]:.2f} of what it was there"
     )
     knob = f"training.epochs={best + 1} or training.patience=3; more fields, model.dropout=0.2, a smaller model.filters"
     numbers = {"best_epoch": best + 1.0, "val_loss_rise": late / val[best], "train_loss_fall": train[-1] / train[best]}

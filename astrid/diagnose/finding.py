@@ -18,8 +18,8 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
         }
     ),
     "learning_rate_low": frozenset({"plateau", "imbalance", "label_noise"}),
-    "frozen": frozenset({"vanishing_gradients", "plateau"}),
-    "dead_units": frozenset({"vanishing_gradients", "frozen", "plateau", "imbalance"}),
+    "frozen": frozenset({"plateau"}),
+    "dead_units": frozenset({"vanishing_gradients", "plateau", "imbalance"}),
     "shifted_labels": frozenset({"label_noise", "plateau", "imbalance", "overfitting"}),
     "label_noise": frozenset({"plateau", "imbalance", "overfitting"}),
     "leak": frozenset({"overfitting"}),

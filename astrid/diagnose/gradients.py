@@ -22,12 +22,12 @@ EXPLODED = 300.0
 
 def frozen(evidence: Evidence) -> Iterator[Finding]:
     """Find parameters that no step that was looked at has changed, while others moved."""
-    moved = {name: any(max(norms.update[name]) > 0 for norms in evidence.norms) for name in _names(evidence)}
-    still = [name for name, has_moved in moved.items() if not has_moved]
-    if not still or not any(moved.values()):
+    names = _names(evidence)
+    still = [name for name in names if _is_still(evidence.norms, name)]
+    if not still or len(still) == len(names):
         return
-    text = f"frozen: {_blocks(still)} never changed ({len(still)} of {len(moved)} parameters), the others did"
-    numbers = {"frozen_parameters": float(len(still)), "parameters": float(len(moved))}
+    text = f"frozen: {_blocks(still)} never changed ({len(still)} of {len(names)} parameters), the others did"
+    numbers = {"frozen_parameters": float(len(still)), "parameters": float(len(names))}
     knob = "let these layers learn: whoever built the network set requires_grad to False, or left them out of the loss"
     yield Finding("frozen", text, numbers, knob, layers_figure(evidence, "update", marked=still))
 
@@ -35,15 +35,18 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 def vanishing(evidence: Evidence) -> Iterator[Finding]:
     """Find layers whose gradients are next to nothing beside those of the others, in every epoch."""
     shares = {name: _typical(evidence.norms, name, "gradient") for name in _weights(evidence)}
-    finite = [share for share in shares.values() if np.isfinite(share)]
-    if not finite:
+    shares = {name: share for name, share in shares.items() if np.isfinite(share)}
+    if not shares:
         return
-    middle = float(np.median(finite))
+    middle = float(np.median([share for share in shares.values() if share > 0] or [0.0]))
     gone = [name for name, share in shares.items() if share <= VANISHED * middle]
     if not gone:
         return
     worst = min(shares[name] for name in gone)
-    text = f"vanishing gradients: in {_blocks(gone)} they are down to {worst:.1e} of the weights, typically {middle:.1e}"
+    text = (
+        f"vanishing gradients: in {_blocks(gone)} they are down to {worst:.1e} of the weights, where those of the "
+        f"median layer are {middle:.1e}"
+    )
     knob = "model.norm=batch, model.residual=true or a smaller model.depth"
     yield Finding(
         "vanishing_gradients",
@@ -65,14 +68,12 @@ def exploding(evidence: Evidence) -> Iterator[Finding]:
     worst = int(np.argmax(np.where(np.isfinite(totals), totals, np.inf)))
     text = f"exploding gradients: their norm is {totals[worst]:.3g} in epoch {worst + 1}, {totals[0]:.3g} in the first"
     knob = "training.clip_norm=1, a smaller optimizer.lr, or training.precision=fp32"
-    yield Finding(
-        "exploding_gradients", text, {"growth": growth}, knob, layers_figure(evidence, "gradient", marked=[])
-    )
+    yield Finding("exploding_gradients", text, {"growth": growth}, knob, layers_figure(evidence, "gradient", marked=[]))
 
 
 def total_norms(norms: EpochNorms) -> NDArray[np.float64]:
     """Return the norm of all gradients together, by step, (S,) float64."""
-    total: NDArray[np.float64] = np.sqrt(np.square(list(norms.gradient.values())).sum(axis=0))
+    total: NDArray[np.float64] = np.sqrt(np.nansum(np.square(list(norms.gradient.values())), axis=0))
     return total
 
 
@@ -82,17 +83,27 @@ def layers_figure(evidence: Evidence, kind: str, *, marked: Iterable[str]) -> Fi
     names, marked = _weights(evidence), set(marked)
     figure = new_figure(height=4.6)
     axes = figure.subplots()
-    for norms in evidence.norms:
-        shares = [_share(getattr(norms, kind), norms.weight, name) for name in names]
-        axes.plot(shares, color=BLUE, alpha=0.3, linewidth=1)
-    lowest = min((line for artist in axes.lines for line in artist.get_ydata() if line > 0), default=1e-9)  # type: ignore[union-attr]
+    shares = np.array(
+        [[_share(getattr(norms, kind), norms.weight, name) for name in names] for norms in evidence.norms]
+    )
+    axes.plot(shares.T, color=BLUE, alpha=0.3, linewidth=1)
+    lowest = shares[shares > 0].min(initial=1.0)
     hit = [number for number, name in enumerate(names) if name in marked]
-    axes.plot(hit, [lowest / 10] * len(hit), color=VERMILION, marker="v", linestyle="", label="found")
+    axes.plot(hit, np.full(len(hit), lowest / 10), color=VERMILION, marker="v", linestyle="", label="found")
     axes.set_yscale("log", nonpositive="clip")
     axes.set(title=f"{kind} as a share of the weight, a line an epoch", ylabel="share")
     axes.set_xticks(range(len(names)), [name.removesuffix(".weight") for name in names], rotation=90, fontsize=7)
     axes.legend()
     return figure
+
+
+def _is_still(epochs: list[EpochNorms], name: str) -> bool:
+    """Tell whether a parameter never changed though it could have: it has no gradient at all, or one above 0.
+
+    One with a gradient of 0 has nothing to learn from, which is another fault.
+    """
+    unchanged = all(max(norms.update[name]) == 0 for norms in epochs)
+    return unchanged and all(gradient != 0 for norms in epochs for gradient in norms.gradient[name])
 
 
 def _names(evidence: Evidence) -> list[str]:

@@ -21,7 +21,7 @@ REACH = 10
 """Shifts of up to so many pixels to either side are tried."""
 SMALLEST_SHIFT = 2.0
 """Pixels; a smaller one is within the objects."""
-SIGNIFICANT = 5.0
+SIGNIFICANT = 4.0
 """Standard errors by which the light at the best shift must exceed that at none."""
 CONTRAST = 1.5
 """Factor by which it must."""
@@ -29,7 +29,7 @@ CLIP_SIGMA = 10.0
 """Light beyond it counts as that much, so that one star doesn't decide."""
 MOST_PIXELS = 2000
 """Positive pixels of a field that are looked at."""
-BLOCK = 64
+BLOCK = 32
 """Edge of the blocks that are taken as independent, in pixels."""
 
 

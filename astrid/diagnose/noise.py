@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import convolve, distance_transform_edt
@@ -177,13 +178,20 @@ def _finding(text: str, numbers: dict[str, float], suspects: Sequence[Suspect]) 
 def _figure(suspects: Sequence[Suspect]) -> Figure:
     figure = new_figure(height=5.4)
     for axes, suspect in zip(figure.subplots(2, SHOWN // 2).flat, suspects, strict=False):
-        field, rows, columns = suspect.seen.field, *(slice(max(0, at - EDGE), at + EDGE) for at in (suspect.y, suspect.x))
-        extent = (columns.start - 0.5, min(columns.stop, field.target.shape[1]) - 0.5, rows.start - 0.5)
-        extent = (*extent, min(rows.stop, field.target.shape[0]) - 0.5)
-        axes.imshow(field.image[-1][rows, columns], origin="lower", cmap="gray", vmin=-3, vmax=10, extent=extent)
-        axes.contour(field.target[rows, columns], [0.5], colors=ORANGE, extent=extent, linewidths=1)
-        axes.plot(suspect.x, suspect.y, color=VERMILION, marker="o", markersize=16, fillstyle="none")
-        axes.set_title(f"{suspect.seen.split} {field.name}, loss {suspect.loss:.1f}", fontsize=8)
-        axes.grid(False)
+        _draw(axes, suspect)
     figure.suptitle("Suspects: last channel, labels outlined, the highest losses circled", fontsize=10)
     return figure
+
+
+def _draw(axes: Axes, suspect: Suspect) -> None:
+    """Draw the surroundings of a suspect."""
+    field = suspect.seen.field
+    top, left = max(0, suspect.y - EDGE), max(0, suspect.x - EDGE)
+    part = (slice(top, suspect.y + EDGE), slice(left, suspect.x + EDGE))
+    axes.imshow(field.image[-1][part], origin="lower", cmap="gray", vmin=-3, vmax=10)
+    if field.target[part].any() and not field.target[part].all():
+        axes.contour(field.target[part], [0.5], colors=ORANGE, linewidths=1)
+    axes.plot(suspect.x - left, suspect.y - top, color=VERMILION, marker="o", markersize=16, fillstyle="none")
+    axes.set_title(f"{suspect.seen.split} {field.name}, loss {suspect.loss:.1f}", fontsize=8)
+    axes.set(xticks=(), yticks=())
+    axes.grid(False)
