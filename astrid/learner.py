@@ -95,8 +95,8 @@ class Progress:
         Finished epochs, finished batches of the next one, optimizer steps in all.
     loss_sum, pixels, images, seconds : float
         Sums over the finished batches of the unfinished epoch.
-    loss_highest, waiting_seconds : float
-        Its highest loss of a step, and how long it waited for batches, the first of each start left out.
+    waiting_seconds : float
+        How long it waited for batches, the first of each start left out.
     best, best_epoch
         Best value of the monitor, and where it was reached.
     reference, stale_epochs
@@ -112,7 +112,6 @@ class Progress:
     pixels: float = 0.0
     images: int = 0
     seconds: float = 0.0
-    loss_highest: float = 0.0
     waiting_seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
@@ -169,7 +168,6 @@ class LossLog:
                 )
             self.progress.loss_sum += value * pixels.item()
             self.progress.pixels += pixels.item()
-            self.progress.loss_highest = max(self.progress.loss_highest, value)
             self.latest = value
         self._pending.clear()
 
@@ -246,4 +244,4 @@ def finish_epoch(progress: Progress, values: dict[str, float]) -> None:
     progress.history.append({"epoch": float(progress.epoch), "step": float(progress.step)} | values)
     progress.batch, progress.images = 0, 0
     progress.loss_sum, progress.pixels, progress.seconds = 0.0, 0.0, 0.0
-    progress.loss_highest, progress.waiting_seconds = 0.0, 0.0
+    progress.waiting_seconds = 0.0

@@ -217,7 +217,6 @@ def training_values(learner: Learner, progress: Progress, *, energy: PhaseEnergy
     values = {
         "train/loss": progress.loss_sum / max(progress.pixels, 1.0),
         "train/learning_rate": learner.schedule.rate,
-        "train/loss_highest": progress.loss_highest,
         "train/seconds": progress.seconds,
         "train/waiting_seconds": progress.waiting_seconds,
         "train/images_per_second": progress.images / progress.seconds,

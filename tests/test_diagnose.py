@@ -182,21 +182,32 @@ def test_dark_objects_are_marked_as_well_as_bright_ones(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(y=st.integers(0, 60), x=st.integers(0, 60))
-def test_an_overlap_is_found_at_any_offset(y: int, x: int) -> None:
-    sky = np.random.default_rng(3).normal(size=(128, 128)).astype(np.float32)
-    ours, theirs = fingerprints(sky[:64, :64]), fingerprints(sky[y : y + 64, x : x + 64])
-    expected = max(0, 64 - y) * max(0, 64 - x - 7) / 32
+@given(y=st.integers(0, 60), x=st.integers(0, 60), scale=st.floats(0.1, 10), noise=st.sampled_from([0.0, 0.02]))
+def test_an_overlap_is_found_at_any_offset_scale_and_level(y: int, x: int, scale: float, noise: float) -> None:
+    generator = np.random.default_rng(3)
+    sky = generator.normal(size=(128, 128)).astype(np.float32)
+    copy = (scale * sky + 5.0 + scale * noise * generator.normal(size=sky.shape)).astype(np.float32)
+    ours, theirs = fingerprints(sky[:64, :64]), fingerprints(copy[y : y + 64, x : x + 64])
     common = len(np.intersect1d(ours, theirs))
-    assert abs(common - expected) <= 5 * math.sqrt(expected + 1)
-    if y < 32 and x < 24:
+    assert common <= max(0, 64 - y) * max(0, 64 - x)
+    if y <= 32 and x <= 16:
         assert common >= 8
 
 
-def test_blank_and_saturated_pixels_are_shared_by_all_and_tell_nothing() -> None:
+def test_separate_exposures_share_nothing_however_coarse_their_digits() -> None:
+    generator = np.random.default_rng(4)
+    for step in (1e-4, 0.3, 1.0):
+        first, second = (np.round(generator.normal(size=(256, 256)) / step).astype(np.float32) for _ in range(2))
+        ours, theirs = fingerprints(first), fingerprints(second)
+        assert len(np.intersect1d(ours, theirs)) < max(8, 0.02 * len(ours))
+
+
+def test_blank_saturated_and_smooth_pixels_tell_nothing() -> None:
     assert len(fingerprints(np.zeros((64, 64), np.float32))) == 0
-    steps = np.repeat(np.arange(64, dtype=np.float32), 4).reshape(4, 64)
-    assert len(fingerprints(steps)) == 0
+    assert len(fingerprints(np.zeros((8, 8), np.float32))) == 0
+    y, x = np.mgrid[:64, :64]
+    star = np.exp(-((y - 32) ** 2 + (x - 30) ** 2) / 200).astype(np.float32)
+    assert len(fingerprints(star)) == 0
 
 
 def test_a_field_on_both_sides_is_a_leak_and_separate_fields_are_none(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Pixels that training and evaluation share.
+"""Pixels that training and evaluation share, be they rescaled or a little noised.
 
-Noise never repeats: runs of eight neighbouring pixels that agree to the last bit come from one exposure. As in
-winnowing of texts (Schleimer, Wilkerson and Aiken 2003, doi:10.1145/872757.872770), only those whose hash is a
-multiple of a number are kept, so that any overlap is found at any offset while few hashes are compared.
+Noise never repeats: where many runs of neighbouring pixels rise and fall alike, they come from one exposure. A run is
+described by which of its pixels exceed which (as in BRIEF, Calonder et al. 2010, doi:10.1007/978-3-642-15561-1_56), so
+that neither scale nor level matter. As in winnowing of texts (Schleimer, Wilkerson and Aiken 2003,
+doi:10.1145/872757.872770), only runs whose hash is a multiple of a number are kept, so that any overlap is found at any
+offset while few hashes are compared.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from .probe import Probe
 
 Hashes = NDArray[np.uint64]
 
-LENGTH = 8
-"""Neighbouring pixels in a row that are hashed together."""
+LENGTH = 16
+"""Pixels of a run, in a row."""
+LAGS = (1, 2, 3, 5)
+"""Distances at which the pixels of a run are compared."""
+TURNS = 5
+"""Times that a run must turn from rising to falling or back: noise does so nine times, a star's profile once."""
 KEPT = 32
 """One in so many hashes is kept."""
-SHARED = 8
-"""Kept hashes that two fields must have in common."""
+SHARED, SHARED_PART = 8, 0.02
+"""Kept hashes that two fields must have in common, also as a part of those of one."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio, odd: Knuth's multiplicative hashing, The Art of Computer Programming 3, section 6.4."""
 
@@ -44,30 +50,44 @@ def leaks(probe: Probe) -> Iterator[Finding]:
 
 
 def fingerprints(image: NDArray[np.float32]) -> Hashes:
-    """Return the kept hashes of a plane, (N,) uint64, each once; runs in which two neighbours agree don't count.
+    """Return the kept hashes of a plane, (N,) uint64, each once; what is smooth or has equal neighbours has none.
 
     Parameters
     ----------
     image : (H, W) float32
     """
-    bits = np.ascontiguousarray(image, dtype=np.float32).view(np.uint32).astype(np.uint64)
-    width = bits.shape[1] - LENGTH + 1
-    hashed, varied = np.zeros((bits.shape[0], width), np.uint64), np.ones((bits.shape[0], width), bool)
-    for offset in range(LENGTH):
-        part = bits[:, offset : offset + width]
-        hashed = (hashed ^ part) * MULTIPLIER
-        hashed ^= hashed >> np.uint64(29)
-        if offset:
-            varied &= part != bits[:, offset - 1 : offset - 1 + width]
-    return np.unique(hashed[varied & (hashed % np.uint64(KEPT) == 0)])
+    width = image.shape[1] - LENGTH + 1
+    if width < 1:
+        return np.empty(0, np.uint64)
+    rises = {lag: (image[:, lag:] > image[:, :-lag]).astype(np.uint64) for lag in LAGS}
+    word = np.zeros((image.shape[0], width), np.uint64)
+    for lag in LAGS:
+        for offset in range(LENGTH - lag):
+            word = (word ^ rises[lag][:, offset : offset + width]) * MULTIPLIER
+            word ^= word >> np.uint64(29)
+    return np.unique(word[_is_noise(image) & (word % np.uint64(KEPT) == 0)])
+
+
+def _is_noise(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell of each run, (H, W - LENGTH + 1), whether it turns often enough and has no equal neighbours."""
+    steps = np.sign(np.diff(image, axis=1))
+    turns = np.cumsum(steps[:, 1:] * steps[:, :-1] < 0, axis=1)
+    equal = np.cumsum(steps == 0, axis=1)
+    return (_within(turns, LENGTH - 2) >= TURNS) & (_within(equal, LENGTH - 1) == 0)
+
+
+def _within(counted: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return how many lie in each window of a length, from the running count along rows."""
+    start = np.pad(counted, ((0, 0), (1, 0)))
+    return start[:, length:] - start[:, :-length]
 
 
 def _match(store: FieldStore, number: int, everything: Hashes, owner: NDArray[np.int64]) -> tuple[int, int] | None:
     """Return the training field that shares most with a field, and how many hashes; None where none does."""
-    common = np.isin(everything, fingerprints(store.image(number)[0]))
-    counts = np.bincount(owner[common], minlength=1)
+    own = fingerprints(store.image(number)[0])
+    counts = np.bincount(owner[np.isin(everything, own)], minlength=1)
     best = int(counts.argmax())
-    return (best, int(counts[best])) if counts[best] >= SHARED else None
+    return (best, int(counts[best])) if counts[best] >= max(SHARED, SHARED_PART * len(own)) else None
 
 
 def _finding(probe: Probe, split: str, pairs: dict[int, tuple[int, int]]) -> Finding:
