@@ -74,5 +74,6 @@ def _bars(numbers: dict[str, float]) -> Figure:
     figure = new_figure(height=2.8)
     axes = figure.subplots()
     axes.barh(list(numbers), list(numbers.values()), color=[VERMILION, *[BLUE] * (len(numbers) - 1)])
+    axes.set_axisbelow(True)
     axes.set(title="Positives and what the network says", xlabel="share, or mean probability")
     return figure

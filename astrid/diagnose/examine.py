@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,6 @@ from .loading import starving
 from .noise import label_noise
 from .probe import Probe, open_probe
 from .units import dead_units
-
-log = logging.getLogger(__name__)
 
 RECORDED: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(loss_not_finite, rate_too_high, rate_too_low, frozen, exploding, vanishing, starving, overfitting, plateau),
@@ -50,17 +48,23 @@ def diagnose(run_dir: Path) -> Diagnosis:
         Where the folder holds no training run.
     """
     evidence = read_evidence(run_dir)
-    found = [finding for check in RECORDED for finding in check(evidence)]
     skipped = list(_unrecorded(evidence))
     try:
         probe = open_probe(evidence.config, run_dir, fingerprint=evidence.fingerprint)
     except (ConfigError, DataError) as error:
         skipped.append(f"data, labels and units: {error}")
+        found = _recorded(evidence)
     else:
+        known = evidence.prior if evidence.prior is not None else probe.splits.train.prior
+        found = _recorded(dataclasses.replace(evidence, prior=known))
         found += [finding for check in PROBED for finding in check(probe)]
         if probe.predictor is None:
             skipped.append("units and label noise: the run has no checkpoint yet")
     return Diagnosis(run_dir, evidence.status, causes(found), skipped)
+
+
+def _recorded(evidence: Evidence) -> list[Finding]:
+    return [finding for check in RECORDED for finding in check(evidence)]
 
 
 def _unrecorded(evidence: Evidence) -> Iterator[str]:

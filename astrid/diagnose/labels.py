@@ -116,9 +116,12 @@ def _figure(mean: Floats) -> Figure:
     axes = figure.subplots()
     extent = (-REACH - 0.5, REACH + 0.5, -REACH - 0.5, REACH + 0.5)
     shown = axes.imshow(mean, origin="lower", extent=extent, cmap="viridis")
-    axes.plot(0, 0, color=VERMILION, marker="+", markersize=14, linestyle="", label="where the labels are")
-    axes.set(title="Mean light around positive pixels", xlabel="shift in x, pixels", ylabel="shift in y, pixels")
+    axes.plot(0, 0, color=VERMILION, marker="+", markersize=14, linestyle="")
+    axes.set(
+        title="Mean light around positive pixels; the labels are at the cross",
+        xlabel="shift in x, pixels",
+        ylabel="shift in y, pixels",
+    )
     axes.grid(False)
-    axes.legend()
     figure.colorbar(shown, label="background sigma")
     return figure

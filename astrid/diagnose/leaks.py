@@ -27,8 +27,8 @@ LENGTH = 16
 """Pixels of a run, in a row."""
 LAGS = (1, 2, 3, 5)
 """Distances at which the pixels of a run are compared."""
-TURNS = 5
-"""Times that a run must turn from rising to falling or back: noise does so nine times, a star's profile once."""
+TURNS = 8
+"""Times that a run must turn from rising to falling or back, as noise does nine times; blended stars do less often."""
 KEPT = 32
 """One in so many hashes is kept."""
 SHARED, SHARED_PART = 8, 0.02
@@ -71,15 +71,14 @@ def fingerprints(image: NDArray[np.float32]) -> Hashes:
 def _is_noise(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell of each run, (H, W - LENGTH + 1), whether it turns often enough and has no equal neighbours."""
     steps = np.sign(np.diff(image, axis=1))
-    turns = np.cumsum(steps[:, 1:] * steps[:, :-1] < 0, axis=1)
-    equal = np.cumsum(steps == 0, axis=1)
-    return (_within(turns, LENGTH - 2) >= TURNS) & (_within(equal, LENGTH - 1) == 0)
+    turns, equal = steps[:, 1:] * steps[:, :-1] < 0, steps == 0
+    return np.logical_and(_within(turns, LENGTH - 2) >= TURNS, _within(equal, LENGTH - 1) == 0)
 
 
-def _within(counted: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Return how many lie in each window of a length, from the running count along rows."""
-    start = np.pad(counted, ((0, 0), (1, 0)))
-    return start[:, length:] - start[:, :-length]
+def _within(flags: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
+    """Return how many are set in each window of a length along the rows."""
+    counted = np.pad(np.cumsum(flags, axis=1, dtype=np.int64), ((0, 0), (1, 0)))
+    return counted[:, length:] - counted[:, :-length]
 
 
 def _match(store: FieldStore, number: int, everything: Hashes, owner: NDArray[np.int64]) -> tuple[int, int] | None:

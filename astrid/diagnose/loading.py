@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from astrid.plots import BLUE, VERMILION, new_figure, styled
 
@@ -45,5 +46,7 @@ def waiting_figure(evidence: Evidence) -> Figure:
     axes.bar(epochs, waiting, color=VERMILION, label="waiting for batches")
     axes.bar(epochs, seconds - waiting, bottom=waiting, color=BLUE, label="computing")
     axes.set(title="Training time", xlabel="epoch", ylabel="seconds")
-    axes.legend()
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right upper")
     return figure

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import convolve, distance_transform_edt
-from scipy.special import expit
 from scipy.stats import binom, rankdata
 
 from astrid.metrics.detections import Detections, find_detections
@@ -31,14 +30,16 @@ SPECKLE = 0.02
 MOST_AROUND = 1
 TURNED_AUROC = 0.3
 """A field in which the network ranks pixels the wrong way round, below the 0.5 of chance, has its labels reversed."""
-LOWEST_PROBABILITY = 0.1
-"""Detections begin here."""
+LOWEST_LOSS = 0.1
+"""Detections begin where a pixel without a label would cost this much: at a probability of 0.1."""
 NEAR_PIXELS = 4.0
 """A detection that is nearer to a labelled pixel belongs to it."""
 TOP_SHARE = 0.5
 """Contradictions are as sure as this share, the surest, of the labelled detections."""
 TOLERATED = 0.08
 """Share of contradictions among the surest detections that a sound set may have."""
+IN_EACH = 0.05
+"""Share of contradictions that each split must have: one split alone may have a kind of sky that the other lacks."""
 CONFIDENCE = 1e-3
 """Probability with which a sound set may seem unsound."""
 SHOWN = 6
@@ -110,7 +111,8 @@ def turned_over(seen: Sequence[Seen]) -> list[Finding]:
 def contradictory(seen: Sequence[Seen]) -> list[Finding]:
     """Find objects without a label of which the network is as sure as of those that have one."""
     agreement = agree(seen)
-    if not agreement.is_unsound:
+    splits = [agree([one for one in seen if one.split == split]) for split in sorted({one.split for one in seen})]
+    if not agreement.is_unsound or min(part.share for part in splits) < IN_EACH:
         return []
     text = (
         f"label noise: {len(agreement.suspects)} of the {len(agreement.suspects) + agreement.labelled} objects of "
@@ -145,19 +147,24 @@ def agree(seen: Sequence[Seen]) -> Agreement:
         found, is_near = _detections(one)
         scores += found.score[is_near].tolist()
         for y, x, score in zip(found.y[~is_near], found.x[~is_near], found.score[~is_near], strict=True):
-            strangers.append(Suspect(one, round(y), round(x), float(-np.log(max(1 - score, 1e-12)))))
+            strangers.append(Suspect(one, round(y), round(x), float(score)))
     if not scores:
         return Agreement(0, [])
     sure = float(np.quantile(scores, 1 - TOP_SHARE))
-    surest = [suspect for suspect in strangers if suspect.loss >= -np.log(max(1 - sure, 1e-12))]
+    surest = [suspect for suspect in strangers if suspect.loss >= sure]
     return Agreement(sum(score >= sure for score in scores), sorted(surest, key=lambda suspect: -suspect.loss))
 
 
 def _detections(one: Seen) -> tuple[Detections, Plane]:
-    """Return a field's detections, and which of them belong to a label; those beside unknown pixels are left out."""
-    target = one.field.target  # of pixels that aren't valid too: what lies there is an object as well
-    found = find_detections(expit(one.logits), one.field.valid, threshold=LOWEST_PROBABILITY, min_pixels=2)
-    away = distance_transform_edt(~target) if target.any() else np.full(target.shape, np.inf)
+    """Return a field's detections, and which of them may bear a label.
+
+    The response is the loss of a negative, -log(1 - p), which ranks as p does and doesn't end at 1. What lies beside
+    pixels whose label isn't known may bear one.
+    """
+    response = np.logaddexp(0, one.logits)
+    found = find_detections(response, one.field.valid, threshold=LOWEST_LOSS, min_pixels=2)
+    known_empty = one.field.valid & ~one.field.target
+    away = np.full(response.shape, np.inf) if known_empty.all() else distance_transform_edt(known_empty)
     return found, away[np.rint(found.y).astype(int), np.rint(found.x).astype(int)] < NEAR_PIXELS
 
 
@@ -186,8 +193,9 @@ def _figure(suspects: Sequence[Suspect]) -> Figure:
 def _draw(axes: Axes, suspect: Suspect) -> None:
     """Draw the surroundings of a suspect."""
     field = suspect.seen.field
-    top, left = max(0, suspect.y - EDGE), max(0, suspect.x - EDGE)
-    part = (slice(top, suspect.y + EDGE), slice(left, suspect.x + EDGE))
+    centre, sizes = (suspect.y, suspect.x), field.target.shape
+    top, left = (max(0, min(at - EDGE, size - 2 * EDGE)) for at, size in zip(centre, sizes, strict=True))
+    part = (slice(top, top + 2 * EDGE), slice(left, left + 2 * EDGE))
     axes.imshow(field.image[-1][part], origin="lower", cmap="gray", vmin=-3, vmax=10)
     if field.target[part].any() and not field.target[part].all():
         axes.contour(field.target[part], [0.5], colors=ORANGE, linewidths=1)

@@ -38,6 +38,7 @@ def _figure(shares: Mapping[str, float]) -> Figure:
     axes = figure.subplots()
     colors = [VERMILION if share >= DEAD_SHARE else BLUE for share in shares.values()]
     axes.barh(list(shares), list(shares.values()), color=colors)
+    axes.set_axisbelow(True)
     axes.axvline(DEAD_SHARE, color="black", linestyle="--", linewidth=1)
     axes.set(title="Channels that are constant on validation", xlabel="share", xlim=(0, 1))
     axes.invert_yaxis()
