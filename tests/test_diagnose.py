@@ -30,7 +30,7 @@ from astrid.diagnose.leaks import fingerprints, leaks
 from astrid.diagnose.loading import starving
 from astrid.diagnose.noise import agree, auroc, contradictory, speckle, speckled, turned_over
 from astrid.diagnose.probe import Probe, Seen
-from astrid.diagnose.units import dead_units
+from astrid.diagnose.units import dead_units, not_finite
 from astrid.layer_norms import EpochNorms
 
 LAYERS = ("encoders.0.first.weight", "encoders.1.first.weight", "decoders.0.block.first.weight", "heads.0.weight")
@@ -262,6 +262,20 @@ def test_objects_that_lost_their_labels_are_found_as_suspects() -> None:
     (found,) = contradictory(seen)
     assert found.evidence["unlabelled"] >= 10
     assert all(suspect.x < 44 for suspect in agree(seen).suspects)
+
+
+def test_an_answer_that_is_no_number_is_told_and_judges_no_label(tmp_path: Path) -> None:
+    probe = probe_of(tmp_path, [squares(0)], [squares(1)])
+    probe.__dict__["answers"] = [
+        sure_of(squares(0), squares(0).target),
+        seen_with(squares(1), np.full((128, 128), np.nan)),
+    ]
+    (found,) = not_finite(probe)
+    assert found.evidence == {"fields": 0.5}
+    assert [one.field.name for one in probe.seen] == ["field 0"]
+    probe = dataclasses.replace(probe)
+    probe.__dict__["answers"] = [sure_of(squares(0), squares(0).target)]
+    assert list(not_finite(probe)) == []
 
 
 def test_a_layer_of_constant_channels_is_dead_and_single_ones_are_not(tmp_path: Path) -> None:

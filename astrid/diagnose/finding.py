@@ -9,14 +9,18 @@ from matplotlib.figure import Figure
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "loss_not_finite": frozenset(
-        {"learning_rate_high", "exploding_gradients", "plateau", "dead_units", "label_noise", "imbalance"}
+        {
+            *("learning_rate_high", "exploding_gradients", "plateau", "dead_units", "label_noise", "imbalance"),
+            "not_finite",
+        }
     ),
     "learning_rate_high": frozenset(
         {
             *("exploding_gradients", "vanishing_gradients", "dead_units", "plateau", "imbalance"),
-            *("overfitting", "label_noise", "frozen"),
+            *("overfitting", "label_noise", "frozen", "not_finite"),
         }
     ),
+    "not_finite": frozenset({"dead_units", "label_noise", "imbalance", "plateau"}),
     "learning_rate_low": frozenset({"plateau", "imbalance", "label_noise"}),
     "frozen": frozenset({"plateau"}),
     "dead_units": frozenset({"vanishing_gradients", "plateau", "imbalance"}),

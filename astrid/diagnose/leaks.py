@@ -72,7 +72,8 @@ def _is_noise(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell of each run, (H, W - LENGTH + 1), whether it turns often enough and has no equal neighbours."""
     steps = np.sign(np.diff(image, axis=1))
     turns, equal = steps[:, 1:] * steps[:, :-1] < 0, steps == 0
-    return np.logical_and(_within(turns, LENGTH - 2) >= TURNS, _within(equal, LENGTH - 1) == 0)
+    noisy: NDArray[np.bool_] = (_within(turns, LENGTH - 2) >= TURNS) & (_within(equal, LENGTH - 1) == 0)
+    return noisy
 
 
 def _within(flags: NDArray[np.bool_], length: int) -> NDArray[np.int64]:

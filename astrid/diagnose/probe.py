@@ -49,9 +49,14 @@ class Probe:
     predictor: Predictor | None
 
     @cached_property
-    def seen(self) -> list[Seen]:
+    def answers(self) -> list[Seen]:
         """Validation and training fields with what the network makes of them; empty without a network."""
         return [*self._look("val"), *self._look("train")] if self.predictor is not None else []
+
+    @cached_property
+    def seen(self) -> list[Seen]:
+        """Those of the answers that are numbers; `units.not_finite` tells of the others."""
+        return [one for one in self.answers if np.isfinite(one.logits).all()]
 
     def _look(self, split: str) -> Iterator[Seen]:
         assert self.predictor is not None

@@ -1,4 +1,4 @@
-"""Units that say nothing: channels whose output is the same in every pixel of every validation field."""
+"""Units that say nothing, the same in every pixel of every validation field, and networks that answer no number."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ DEAD_SHARE = 0.9
 """A layer with that share of dead channels is dead; single ones are common and cost only their computing."""
 SAME = 1e-6
 """Outputs that differ by less than this, as a share of their size, are the same."""
+
+
+def not_finite(probe: Probe) -> Iterator[Finding]:
+    """Find a network whose answer is infinite or no number."""
+    share = 1 - len(probe.seen) / max(1, len(probe.answers))
+    if len(probe.seen) == len(probe.answers):
+        return
+    text = f"the network answers no number, or infinity, in {share:.0%} of the fields looked at"
+    knob = "a smaller optimizer.lr, training.clip_norm=1 or training.precision=fp32; check the frames for huge values"
+    yield Finding("not_finite", text, {"fields": share}, knob, _figure({"fields without an answer": share}))
 
 
 def dead_units(probe: Probe) -> Iterator[Finding]:
@@ -40,6 +50,6 @@ def _figure(shares: Mapping[str, float]) -> Figure:
     axes.barh(list(shares), list(shares.values()), color=colors)
     axes.set_axisbelow(True)
     axes.axvline(DEAD_SHARE, color="black", linestyle="--", linewidth=1)
-    axes.set(title="Channels that are constant on validation", xlabel="share", xlim=(0, 1))
+    axes.set(title="Channels that are constant on validation, or fields without an answer", xlabel="share", xlim=(0, 1))
     axes.invert_yaxis()
     return figure
