@@ -17,6 +17,7 @@ from .config.secrets import scrub
 
 COMMANDS = {
     "compare": "rank runs, say how sure the order is, what it cost and what differs",
+    "diagnose": "say what went wrong in a run, with evidence and the knob to turn",
     "doctor": "say whether a run can start here as configured, and what helps",
     "evaluate": "judge a finished model on other data, or again on its own",
     "quality": "say how good exposures are: sky, noise, seeing, depth, defects, a score with reasons",

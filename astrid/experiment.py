@@ -24,6 +24,7 @@ from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, wr
 from astrid.data.injected import CATALOGUE, write_catalogue
 from astrid.energy import Factors, Meter, find_factors
 from astrid.evaluate import check_operating_point, evaluate
+from astrid.layer_norms import NORMS_FILE
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
@@ -265,6 +266,8 @@ def train(
         for record in records:
             view.epoch(record)
             report_epoch(tracker, progress.history[-1])
+            if record.norms is not None:
+                record.norms.append_to(run_dir / NORMS_FILE)
             alerts.epoch(progress.history[-1])
             after_epoch(progress.history[-1])
             budget.look()

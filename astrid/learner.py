@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ class Progress:
         Finished epochs, finished batches of the next one, optimizer steps in all.
     loss_sum, pixels, images, seconds : float
         Sums over the finished batches of the unfinished epoch.
+    waiting_seconds : float
+        How long it waited for batches, the first of each start left out.
     best, best_epoch
         Best value of the monitor, and where it was reached.
     reference, stale_epochs
@@ -109,6 +112,7 @@ class Progress:
     pixels: float = 0.0
     images: int = 0
     seconds: float = 0.0
+    waiting_seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
     reference: float | None = None
@@ -175,6 +179,16 @@ class Clock:
         self.progress = progress
         self._last = time.perf_counter()
 
+    def waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Pass batches on and add up how long each was waited for, but for the first: it starts the loader."""
+        for number in itertools.count():
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.progress.waiting_seconds += (time.perf_counter() - began) if number else 0.0
+            yield batch
+
     def count(self, window: list[Batch]) -> None:
         """Add a step's time and images."""
         now = time.perf_counter()
@@ -230,3 +244,4 @@ def finish_epoch(progress: Progress, values: dict[str, float]) -> None:
     progress.history.append({"epoch": float(progress.epoch), "step": float(progress.step)} | values)
     progress.batch, progress.images = 0, 0
     progress.loss_sum, progress.pixels, progress.seconds = 0.0, 0.0, 0.0
+    progress.waiting_seconds = 0.0

@@ -16,6 +16,8 @@ from astrid.runtime import Runtime, git_state, hardware_facts, package_versions
 from astrid.tracking.records import PARENT_TAG, STUDY_TAG, TRIAL_TAG
 
 ENVIRONMENT_FILE, DIFF_FILE = "environment.json", "git.diff"
+PRIOR_TAG = "data.prior"
+"""Tag with the share of positive pixels in training."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def describe(config: Config, run_dir: Path, *, runtime: Runtime, splits: Splits,
         "task": getattr(config.data, "target", data),
         "data": splits.description,
         "data.fingerprint": splits.fingerprint,
+        PRIOR_TAG: f"{splits.train.prior:.6g}",
         "model.parameters": str(parameters),
     }
     if config.sweep.study is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from astrid.config import MetricsConfig, RunError, Stopped, TrainingConfig
 from astrid.data.dataset import Batch, TileLoader, augment
 from astrid.energy import Meter, PhaseEnergy
+from astrid.layer_norms import EpochNorms, NormLog
 from astrid.learner import Clock, Learner, LossLog, Progress, Saver, finish_epoch
 from astrid.metrics.pixels import PixelHistogram, epoch_metrics
 from astrid.runtime import Runtime, StopSignals
@@ -38,12 +39,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch came to: `values` by metric name, and whether it is the best so far."""
+    """What one epoch came to: `values` by metric name, whether it is the best so far, norms where they were taken."""
 
     epoch: int
     step: int
     values: dict[str, float]
     best: bool
+    norms: EpochNorms | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def fit(
     if progress.step == 0:
         saver.save_last()  # a run killed in its first epoch goes on from here
     losses = LossLog(progress, every=1 if learner.runtime.device.type == "cpu" else CHECK_EVERY)
+    steps = -(-len(loaders.train) // config.accumulate)
+    norms = NormLog(learner.model, samples=config.log_gradients, steps=steps)
 
     while progress.epoch < config.epochs and not out_of_patience(progress, config):
         epoch = progress.epoch + 1
@@ -94,13 +98,13 @@ def fit(
         span = meter.start("train", epoch=epoch)
         batches = loaders.train.epoch(epoch, start=progress.batch)
         clock = Clock(progress)
-        for window in accumulation_windows(batches, config.accumulate):
+        for window in accumulation_windows(clock.waiting(batches), config.accumulate):
             seeds = [(config.seed, epoch, progress.batch + number) for number in range(len(window))]
             prepared = [prepare(batch, learner.runtime) for batch in window]
             turned = [
                 augment(batch, flips=loaders.flips, seed=seed) for batch, seed in zip(prepared, seeds, strict=True)
             ]
-            loss, pixels = step(learner, turned, clip_norm=config.clip_norm)
+            loss, pixels = step(learner, turned, clip_norm=config.clip_norm, norms=norms)
             progress.batch += len(window)
             progress.step += 1
             losses.add(loss, pixels)
@@ -130,14 +134,16 @@ def fit(
         saver.save_last()
 
         # report
-        yield EpochRecord(epoch, progress.step, values, best)
+        yield EpochRecord(epoch, progress.step, values, best, norms.settle(epoch))
 
         # stop
         stop_if_asked(stop, progress, run_dir=folder.parent)
 
 
-def step(learner: Learner, window: list[Batch], *, clip_norm: float | None) -> tuple[Tensor, Tensor]:
-    """Take one optimizer step on a window of batches, each weighted by its valid pixels.
+def step(
+    learner: Learner, window: list[Batch], *, clip_norm: float | None, norms: NormLog | None = None
+) -> tuple[Tensor, Tensor]:
+    """Take one optimizer step on a window of batches, each weighted by its valid pixels; `norms` may look at it.
 
     Returns
     -------
@@ -154,11 +160,15 @@ def step(learner: Learner, window: list[Batch], *, clip_norm: float | None) -> t
         learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     learner.scaler.unscale_(learner.optimizer)
+    if norms is not None:
+        norms.before_step()
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(learner.model.parameters(), clip_norm)
     scale = learner.scaler.get_scale()
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
+    if norms is not None:
+        norms.after_step()
     learner.optimizer.zero_grad(set_to_none=True)
     if learner.scaler.get_scale() >= scale:  # a scaler that had to back off has left this step out
         learner.schedule.step()
@@ -208,6 +218,7 @@ def training_values(learner: Learner, progress: Progress, *, energy: PhaseEnergy
         "train/loss": progress.loss_sum / max(progress.pixels, 1.0),
         "train/learning_rate": learner.schedule.rate,
         "train/seconds": progress.seconds,
+        "train/waiting_seconds": progress.waiting_seconds,
         "train/images_per_second": progress.images / progress.seconds,
     }
     measured = {"train/gpu_joules": energy.gpu.joules, "train/cpu_joules": energy.cpu.joules}

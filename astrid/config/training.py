@@ -46,6 +46,8 @@ class TrainingConfig:
     """Stop after this many epochs without improvement of the monitor; null never does."""
     min_delta: float = 0.0
     """Smallest change of the monitor that counts as an improvement."""
+    log_gradients: int = 4
+    """Steps an epoch in which norms of gradients, weights and updates are kept for `astrid diagnose`; 0 keeps none."""
     checkpoint_minutes: float = 10.0
     """Also save in mid-epoch after this many minutes without a checkpoint."""
     resume: str | None = None
@@ -59,6 +61,7 @@ class TrainingConfig:
             check(
                 value is None or value > 0, f"training.{name}", value, "null or positive", f"try training.{name}=null"
             )
+        check(self.log_gradients >= 0, "training.log_gradients", self.log_gradients, "at least 0", "try 4")
         seedable = 0 <= self.seed < 2**63
         check(seedable, "training.seed", self.seed, "from 0 to 2**63 - 1", "try training.seed=0")
         check(self.min_delta >= 0, "training.min_delta", self.min_delta, "at least 0", "try training.min_delta=0")

@@ -1,0 +1,48 @@
+"""A diagnosis as text, as JSON and as figures in the run's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .examine import Diagnosis
+
+FOLDER, JSON_FILE = "diagnose", "diagnosis.json"
+
+
+def write_diagnosis(diagnosis: Diagnosis) -> Path:
+    """Write JSON and figures into `RUN/diagnose`, in place of those of an earlier look, and return the folder."""
+    folder = diagnosis.run_dir / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for finding in diagnosis.findings:
+        finding.figure.savefig(folder / f"{finding.kind}.png")
+    (folder / JSON_FILE).write_text(json.dumps(as_json(diagnosis), indent=2, allow_nan=False))
+    return folder
+
+
+def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return plain values; an infinite number is null, since JSON has none."""
+    findings = [
+        {
+            "kind": finding.kind,
+            "text": finding.text,
+            "evidence": {name: value if math.isfinite(value) else None for name, value in finding.evidence.items()},
+            "knob": finding.knob,
+            "figure": f"{finding.kind}.png",
+        }
+        for finding in diagnosis.findings
+    ]
+    return {"status": diagnosis.status, "findings": findings, "not_examined": diagnosis.skipped}
+
+
+def as_text(diagnosis: Diagnosis, folder: Path) -> str:
+    """Return what a person reads: each finding with its knob and figure, then what could not be looked at."""
+    lines = []
+    for finding in diagnosis.findings:
+        lines += [finding.text, f"  turn: {finding.knob}", f"  see: {folder / finding.kind}.png"]
+    lines += [] if diagnosis.findings else ["nothing found"]
+    return "\n".join([*lines, *(f"not examined: {what}" for what in diagnosis.skipped)])

@@ -1,0 +1,317 @@
+"""The checks of `astrid diagnose` on evidence made by hand: each finds its fault and is silent without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
+
+from astrid.config import BCELoss
+from astrid.config.compose import load
+from astrid.data.fields import Splits
+from astrid.data.frames import Field
+from astrid.data.store import FieldStore, write_fields
+from astrid.diagnose import Diagnosis, Finding, as_text, write_diagnosis
+from astrid.diagnose.balance import imbalance
+from astrid.diagnose.curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
+from astrid.diagnose.evidence import Evidence, blind_loss
+from astrid.diagnose.finding import causes
+from astrid.diagnose.gradients import exploding, frozen, vanishing
+from astrid.diagnose.labels import shifted_labels
+from astrid.diagnose.leaks import fingerprints, leaks
+from astrid.diagnose.loading import starving
+from astrid.diagnose.noise import agree, auroc, contradictory, speckle, speckled, turned_over
+from astrid.diagnose.probe import Probe, Seen
+from astrid.diagnose.units import dead_units, not_finite
+from astrid.layer_norms import EpochNorms
+
+LAYERS = ("encoders.0.first.weight", "encoders.1.first.weight", "decoders.0.block.first.weight", "heads.0.weight")
+
+
+def told(
+    train: list[float], val: list[float] | None = None, *, score: list[float] | None = None, **changes: object
+) -> Evidence:
+    """A run with these curves; 1 % of its pixels are positive."""
+    val, score = val or train, score or [0.5 + 0.01 * number for number in range(len(train))]
+    history = [
+        {"epoch": number + 1.0, "train/loss": a, "val/loss": b, "val/auprc": c, "train/learning_rate": 1e-3}
+        | {"train/seconds": 10.0, "train/waiting_seconds": 0.2}
+        for number, (a, b, c) in enumerate(zip(train, val, score, strict=True))
+    ]
+    evidence = Evidence(Path("run"), load(), "FINISHED", None, history, prior=0.01)
+    return dataclasses.replace(evidence, **changes)  # type: ignore[arg-type]
+
+
+def norms(*, gradient: float = 1e-2, update: float = 1e-2, **own: tuple[float, float]) -> list[EpochNorms]:
+    """Norms of two epochs, alike in all layers but for those named by their last block, as (gradient, update)."""
+    pairs = {name: own.get(name.split(".")[0] + name.split(".")[1], (gradient, update)) for name in LAYERS}
+    kinds = [{name: [pair[kind]] for name, pair in pairs.items()} for kind in (0, 1)]
+    ones = {name: [1.0] for name in LAYERS}
+    return [EpochNorms(epoch, kinds[0], ones, kinds[1]) for epoch in (1, 2)]
+
+
+HEALTHY = [0.05, 0.03, 0.02, 0.015, 0.013, 0.012, 0.0115, 0.011]
+
+
+@pytest.mark.parametrize("check", [overfitting, plateau, loss_not_finite, rate_too_high, rate_too_low, starving])
+def test_a_run_that_learns_gives_no_finding(check: object) -> None:
+    assert list(check(told(HEALTHY, norms=norms()))) == []  # type: ignore[operator]
+
+
+def test_a_validation_loss_that_rises_while_training_falls_is_over_fitting() -> None:
+    rising = [0.05, 0.03, 0.022, 0.025, 0.03, 0.034, 0.04, 0.045]
+    (found,) = overfitting(told(HEALTHY, rising))
+    assert found.evidence["best_epoch"] == 3
+    assert found.evidence["val_loss_rise"] == pytest.approx(0.04 / 0.022)
+    both_rise = [0.05, 0.03, 0.022, 0.025, 0.03, 0.034, 0.04, 0.045]
+    assert list(overfitting(told(both_rise, rising))) == []
+
+
+def test_a_second_half_that_brings_nothing_is_a_plateau() -> None:
+    flat = [0.05, 0.03, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02]
+    (found,) = plateau(told(flat, score=[0.1, 0.3, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]))
+    assert found.evidence["since_epoch"] == 5
+    assert list(plateau(told(flat, score=[0.1, 0.3, 0.5, 0.6, 0.6, 0.6, 0.7, 0.7]))) == []
+
+
+def test_guessing_costs_the_entropy_of_the_prior() -> None:
+    entropy = -0.01 * math.log(0.01) - 0.99 * math.log(0.99)
+    assert blind_loss(BCELoss(), 0.01) == pytest.approx(entropy, rel=1e-4)
+
+
+def test_a_loss_above_guessing_tells_of_a_rate_that_is_too_high() -> None:
+    (found,) = rate_too_high(told([0.9, 0.06, 0.058]))
+    assert found.evidence["highest_train_loss"] == 0.9
+    assert "optimizer.lr" in found.knob
+
+
+def test_large_steps_that_teach_nothing_tell_of_it_too_and_small_ones_of_the_contrary() -> None:
+    idle = [0.056, 0.0559, 0.0558]
+    assert [found.kind for found in rate_too_high(told(idle, norms=norms(update=0.1)))] == ["learning_rate_high"]
+    assert [found.kind for found in rate_too_low(told(idle, norms=norms(update=1e-5)))] == ["learning_rate_low"]
+    for check in (rate_too_high, rate_too_low):
+        assert list(check(told(idle, norms=norms(update=1e-2)))) == []
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
+    reason = "LossNotFinite: the loss must be finite, got nan in epoch 1, step 7; try a smaller optimizer.lr"
+    (found,) = loss_not_finite(told([], status="FAILED", reason=reason))
+    assert "step 7" in found.text
+
+
+def test_layers_without_gradient_or_left_out_of_the_optimizer_are_frozen() -> None:
+    for gradient in (math.nan, 1e-2):
+        (found,) = frozen(told(HEALTHY, norms=norms(encoders0=(gradient, 0.0))))
+        assert "encoders.0" in found.text
+        assert found.evidence == {"frozen_parameters": 1, "parameters": 4}
+    assert list(frozen(told(HEALTHY, norms=norms(encoders0=(0.0, 0.0))))) == []  # nothing to learn from: not frozen
+
+
+def test_a_layer_with_next_to_no_gradient_vanishes() -> None:
+    (found,) = vanishing(told(HEALTHY, norms=norms(encoders0=(1e-7, 1e-2))))
+    assert "encoders.0" in found.text
+    assert list(vanishing(told(HEALTHY, norms=norms(encoders0=(1e-4, 1e-2))))) == []
+
+
+def test_gradients_that_grow_without_bound_explode() -> None:
+    first, second = norms()[0], norms(gradient=1e3)[1]
+    assert [found.kind for found in exploding(told(HEALTHY, norms=[first, second]))] == ["exploding_gradients"]
+    assert list(exploding(told(HEALTHY, norms=norms()))) == []
+
+
+def test_waiting_for_batches_is_starving_unless_the_gpu_is_busy_meanwhile() -> None:
+    slow = told(HEALTHY)
+    for values in slow.history:
+        values["train/waiting_seconds"] = 4.0
+    (found,) = starving(slow)
+    assert found.evidence["waiting_share"] == pytest.approx(0.4)
+    assert list(starving(dataclasses.replace(slow, gpu_percent=[95.0, 96.0]))) == []
+    assert len(list(starving(dataclasses.replace(slow, gpu_percent=[20.0, 30.0])))) == 1
+
+
+def test_what_another_finding_explains_is_left_out() -> None:
+    kinds = ["dead_units", "learning_rate_high", "loader"]
+    found = [Finding(kind, "", {}, "", Figure()) for kind in kinds]
+    assert [finding.kind for finding in causes(found)] == ["learning_rate_high", "loader"]
+
+
+def squares(number: int, *, size: int = 128, shift: tuple[int, int] = (0, 0), count: int = 12) -> Field:
+    """A field of noise with bright squares of 4 pixels, whose labels are shifted by (dy, dx)."""
+    generator = np.random.default_rng([7, number])
+    image = generator.normal(size=(1, size, size)).astype(np.float32)
+    target = np.zeros((size, size), bool)
+    for y, x in generator.integers(16, size - 20, size=(count, 2)):
+        target[y : y + 4, x : x + 4] = True
+    image[0, target] += 8.0
+    target = np.roll(target, shift, axis=(0, 1))
+    return Field(f"field {number}", image, target, np.ones((size, size), bool))
+
+
+def probe_of(folder: Path, train: list[Field], val: list[Field], **changes: object) -> Probe:
+    stores = {}
+    for name, fields in (("train", train), ("val", val), ("test", val)):
+        write_fields(folder / name, fields)
+        stores[name] = FieldStore(folder / name)
+    probe = Probe(load(), Splits(**stores, fingerprint="f", description="d"), None)
+    return dataclasses.replace(probe, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(0, 5), (-5, 0), (3, -4)])
+def test_shifted_labels_are_found_with_the_shift(dy: int, dx: int, tmp_path: Path) -> None:
+    fields = [squares(number, shift=(dy, dx)) for number in range(6)]
+    (found,) = shifted_labels(probe_of(tmp_path, fields[:4], fields[4:]))
+    assert (found.evidence["dy"], found.evidence["dx"]) == (-dy, -dx)  # where the light is, seen from the label
+
+
+def test_labels_that_lie_on_their_light_are_not_shifted(tmp_path: Path) -> None:
+    fields = [squares(number) for number in range(6)]
+    assert list(shifted_labels(probe_of(tmp_path, fields[:4], fields[4:]))) == []
+
+
+def test_dark_objects_are_marked_as_well_as_bright_ones(tmp_path: Path) -> None:
+    fields = [dataclasses.replace(one, image=-one.image) for one in (squares(number) for number in range(6))]
+    assert list(shifted_labels(probe_of(tmp_path, fields[:4], fields[4:]))) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(y=st.integers(0, 60), x=st.integers(0, 60), scale=st.floats(0.1, 10), noise=st.sampled_from([0.0, 0.02]))
+def test_an_overlap_is_found_at_any_offset_scale_and_level(y: int, x: int, scale: float, noise: float) -> None:
+    generator = np.random.default_rng(3)
+    sky = generator.normal(size=(128, 128)).astype(np.float32)
+    copy = (scale * sky + 5.0 + scale * noise * generator.normal(size=sky.shape)).astype(np.float32)
+    ours, theirs = fingerprints(sky[:64, :64]), fingerprints(copy[y : y + 64, x : x + 64])
+    common = len(np.intersect1d(ours, theirs))
+    assert common <= max(0, 64 - y) * max(0, 64 - x)
+    if y <= 32 and x <= 16:
+        assert common >= 8
+
+
+def test_separate_exposures_share_nothing_however_coarse_their_digits() -> None:
+    generator = np.random.default_rng(4)
+    for step in (1e-4, 0.3, 1.0):
+        first, second = (np.round(generator.normal(size=(256, 256)) / step).astype(np.float32) for _ in range(2))
+        ours, theirs = fingerprints(first), fingerprints(second)
+        assert len(np.intersect1d(ours, theirs)) < max(8, 0.02 * len(ours))
+
+
+def test_blank_saturated_and_smooth_pixels_tell_nothing() -> None:
+    assert len(fingerprints(np.zeros((64, 64), np.float32))) == 0
+    assert len(fingerprints(np.zeros((8, 8), np.float32))) == 0
+    y, x = np.mgrid[:64, :64]
+    star = np.exp(-((y - 32) ** 2 + (x - 30) ** 2) / 200).astype(np.float32)
+    assert len(fingerprints(star)) == 0
+
+
+def test_a_field_on_both_sides_is_a_leak_and_separate_fields_are_none(tmp_path: Path) -> None:
+    fields = [squares(number) for number in range(5)]
+    (val, test) = leaks(probe_of(tmp_path / "leaky", fields[:4], fields[3:]))
+    assert val.evidence == {"shared_fields": 1, "fields": 2}
+    assert "field 3" in val.text
+    assert "test" in test.text
+    assert list(leaks(probe_of(tmp_path / "sound", fields[:3], fields[3:]))) == []
+
+
+def seen_with(field: Field, logits: np.ndarray) -> Seen:
+    return Seen(field, "train", logits.astype(np.float32))
+
+
+def sure_of(field: Field, truth: np.ndarray) -> Seen:
+    """A network that is sure of `truth`, a little less at the edges of an object."""
+    noise = np.random.default_rng(5).normal(scale=0.5, size=truth.shape)
+    return seen_with(field, np.where(truth, 4.0, -6.0) + noise)
+
+
+def test_pixels_turned_over_one_by_one_are_speckle() -> None:
+    field = squares(1)
+    noisy = field.target ^ (np.random.default_rng(2).random(field.target.shape) < 0.2)
+    assert speckle(field.target, field.valid) == 0
+    assert speckle(noisy, field.valid) == pytest.approx(0.2, abs=0.02)
+    assert len(speckled([sure_of(dataclasses.replace(field, target=noisy), field.target)])) == 1
+    assert speckled([sure_of(field, field.target)]) == []
+
+
+def test_the_auroc_of_a_field_is_that_of_scikit_learn() -> None:
+    field, generator = squares(1), np.random.default_rng(0)
+    logits = (generator.normal(size=field.target.shape) + field.target).round(1)  # with ties
+    expected = roc_auc_score(field.target.ravel(), logits.ravel())
+    assert auroc(seen_with(field, logits)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_field_whose_labels_are_turned_over_is_found() -> None:
+    fields = [squares(number) for number in range(5)]
+    seen = [sure_of(field, field.target) for field in fields]
+    assert turned_over(seen) == []
+    seen[2] = sure_of(dataclasses.replace(fields[2], target=~fields[2].target), fields[2].target)
+    (found,) = turned_over(seen)
+    assert "field 2" in found.text
+
+
+def test_objects_that_lost_their_labels_are_found_as_suspects() -> None:
+    fields = [squares(number) for number in range(16)]
+    assert contradictory([sure_of(field, field.target) for field in fields]) == []
+    kept = np.arange(128) >= 40  # objects to the left of that column lose their labels
+    seen = [sure_of(dataclasses.replace(field, target=field.target & kept), field.target) for field in fields]
+    (found,) = contradictory(seen)
+    assert found.evidence["unlabelled"] >= 10
+    assert all(suspect.x < 44 for suspect in agree(seen).suspects)
+
+
+def test_an_answer_that_is_no_number_is_told_and_judges_no_label(tmp_path: Path) -> None:
+    probe = probe_of(tmp_path, [squares(0)], [squares(1)])
+    probe.__dict__["answers"] = [
+        sure_of(squares(0), squares(0).target),
+        seen_with(squares(1), np.full((128, 128), np.nan)),
+    ]
+    (found,) = not_finite(probe)
+    assert found.evidence == {"fields": 0.5}
+    assert [one.field.name for one in probe.seen] == ["field 0"]
+    probe = dataclasses.replace(probe)
+    probe.__dict__["answers"] = [sure_of(squares(0), squares(0).target)]
+    assert list(not_finite(probe)) == []
+
+
+def test_a_layer_of_constant_channels_is_dead_and_single_ones_are_not(tmp_path: Path) -> None:
+    probe = probe_of(tmp_path, [squares(0)], [squares(1)])
+    dead, alive = (np.zeros(8, np.float32), np.zeros(8, np.float32)), (np.zeros(8, np.float32), np.ones(8, np.float32))
+    alive[1][:2] = 0
+    probe.__dict__["spans"] = {"encoders.0.first": alive, "encoders.1.first": dead, "encoders.1.second": dead}
+    (found,) = dead_units(probe)
+    assert "encoders.1.first" in found.text and "encoders.0" not in found.text
+    probe.__dict__["spans"] = {"encoders.0.first": alive}
+    assert list(dead_units(probe)) == []
+
+
+def test_a_loss_of_overlap_on_empty_batches_is_told(tmp_path: Path) -> None:
+    empty = [dataclasses.replace(squares(number), target=np.zeros((128, 128), bool)) for number in range(9)]
+    probe = probe_of(tmp_path, [squares(10), *empty], [squares(11)])
+    assert list(imbalance(probe)) == []  # cross-entropy learns from empty tiles, too
+    (found,) = imbalance(dataclasses.replace(probe, config=load(["loss=dice"])))
+    assert found.evidence["empty_batches"] == pytest.approx(0.9**4)
+
+
+def test_a_network_that_calls_all_negative_is_told(tmp_path: Path) -> None:
+    probe = probe_of(tmp_path, [squares(0)], [squares(1)])
+    probe.__dict__["seen"] = [seen_with(squares(0), np.full((128, 128), -5.0))]
+    (found,) = imbalance(probe)
+    assert found.evidence["positive"] == found.evidence["negative"]
+    probe.__dict__["seen"] = [sure_of(squares(0), squares(0).target)]
+    assert list(imbalance(probe)) == []
+
+
+def test_a_diagnosis_is_written_as_json_and_figures_in_place_of_the_last(tmp_path: Path) -> None:
+    finding = Finding("plateau", "plateau: it is flat", {"gain": math.inf}, "schedule=cosine", Figure())
+    folder = write_diagnosis(Diagnosis(tmp_path, "FAILED", [finding], ["units: no checkpoint"]))
+    written = json.loads((folder / "diagnosis.json").read_text())
+    assert written["findings"][0]["evidence"] == {"gain": None}
+    assert (folder / written["findings"][0]["figure"]).is_file()
+    assert "turn: schedule=cosine" in as_text(Diagnosis(tmp_path, "FAILED", [finding], []), folder)
+    write_diagnosis(Diagnosis(tmp_path, "FINISHED", [], []))
+    assert [path.name for path in folder.iterdir()] == ["diagnosis.json"]
