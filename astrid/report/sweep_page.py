@@ -25,8 +25,8 @@ from .pictures import picture, read_png
 from .sweep_curves import monitored_curves
 
 STUDY, TRIALS, FIGURES = "study", "trials.json", "figures"
-METRICS = ("test/auprc", "val/auprc", "val/loss")
-"""What runs are ranked by: the first that one of them has."""
+FALLBACKS = ("val/auprc", "val/loss", "test/auprc")
+"""What runs are ranked by that don't say what chose their best epoch: the first that one of them has."""
 MOST_DIFFERENCES = 20
 FIGURE_WORDS = {
     "history": "The objective of each trial, and the best so far",
@@ -95,7 +95,9 @@ def _trials(folder: Path, problems: list[str]) -> Table | None:
 
 
 def _compared(runs: Sequence[StoredRun]) -> Comparison | None:
-    metric = next((name for name in METRICS if any(name in run.metrics for run in runs)), None)
+    monitors = dict.fromkeys(run.params.get("training.monitor", "") for run in runs)
+    known = (name for name in (*monitors, *FALLBACKS) if any(name in run.metrics for run in runs))
+    metric = next(known, None)
     return None if metric is None else compare(runs, metric)
 
 

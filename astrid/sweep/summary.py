@@ -71,7 +71,7 @@ def summarise(study: optuna.Study, *, folder: Path, base: Config, split: Split, 
 def best_commands(best: FrozenTrial, split: Split, *, seed: int) -> dict[str, str]:
     """Return what a person types to train the best trial again, with its figures this time, and at full size."""
     config = load(own_overrides(best, split, seed=seed))
-    config.metrics.figures = True
+    config.metrics.figures = config.metrics.report = True
     parameters = shlex.join(f"{name}={value}" for name, value in best.params.items())
     return {"best.command": train_command(config), "best.full_size": f"python train.py {parameters}"}
 
