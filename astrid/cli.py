@@ -23,6 +23,7 @@ COMMANDS = {
     "fetch": "download images of places on the sky from public archives",
     "energy": "say where the energy of runs went, and what would save some",
     "report": "write the page of a run or a sweep: one HTML file that loads nothing",
+    "inspect": "look at predictions object by object: found, missed, taken for one, and why",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",
     "score": "score a prediction in FITS or .npy files, ours or another tool's",
