@@ -67,9 +67,9 @@ def bin_by_snr(snr: Floats, probability: Floats, *, real: Flags, edges: Floats, 
     sure : bool
         Whether the things are independent, so that an interval can be given.
     """
-    at, bins = np.digitize(snr, edges[1:-1]), len(edges) - 1
-    sums = (np.bincount(at, weights=weights, minlength=bins) for weights in (probability, real.astype(np.float64)))
-    return _summed(np.bincount(at, minlength=bins), *sums, edges=edges, what=what, sure=sure)
+    at, places = np.digitize(snr, edges[1:-1]), np.arange(len(edges))
+    predicted, observed = (np.histogram(at, places, weights=weights)[0] for weights in (probability, 1.0 * real))
+    return _summed(np.bincount(at, minlength=len(edges) - 1), predicted, observed, edges=edges, what=what, sure=sure)
 
 
 def _summed(

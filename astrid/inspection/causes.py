@@ -26,7 +26,9 @@ SIMULATED = {
     "transient": "transient",
 }
 """Masks of the simulation, in words; the first of equals is the cause."""
-MASKED, EDGE, BESIDE, UNKNOWN = "beside masked pixels", "edge of the frame", "beside an object", "unknown"
+MASKED, EDGE, BESIDE = "beside masked pixels", "edge of the frame", "beside an object"
+NOISE, UNKNOWN = "no artefact: noise or a faint residue", "unknown"
+"""What is left: where all artefacts are known, as on the simulated sky, and where they are not."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def with_causes(
     """Return the objects of a field, false alarms with their cause.
 
     It is the suspect with the most pixels within the match radius. Where none has any, it is a masked pixel, the edge
-    of the frame or an object of the truth that lies within the radius, and else it is unknown.
+    of the frame or an object of the truth that lies within the radius. Else it is noise where every artefact is known,
+    and unknown where they are not.
     """
     reach = max(LEAST_RADIUS, radius or 0.0)
     return [
@@ -83,7 +86,9 @@ def _cause(one: JudgedObject, field: Field, suspects: Suspects, reach: float) ->
         return MASKED
     if min(one.x, one.y, width - 1 - one.x, height - 1 - one.y) < reach:
         return EDGE
-    return BESIDE if np.any(field.target[where]) else UNKNOWN
+    if np.any(field.target[where]):
+        return BESIDE
+    return NOISE if suspects.masks else UNKNOWN
 
 
 def count_causes(objects: Sequence[JudgedObject]) -> list[tuple[str, int]]:

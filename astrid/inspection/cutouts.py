@@ -134,7 +134,7 @@ def read_cutouts(path: Path) -> list[Cutout]:
         For a damaged file.
     """
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             about = json.loads(str(saved["about"]))
             light, probability = saved["light"].astype(np.float32), saved["probability"].astype(np.float32)
         pieces = zip(about, light, probability, strict=True)

@@ -44,12 +44,12 @@ def _places(objects: Sequence[JudgedObject], outcome: Outcome) -> NDArray[np.flo
 @styled
 def calibration_figure(tables: Sequence[SnrBins]) -> Figure:
     """Draw the mean probability beside the share that is real, by signal-to-noise, one panel for each kind of thing."""
-    figure = new_figure(height=3.8)
+    figure = new_figure(height=4.4)
     row = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, bins in zip(row, tables, strict=True):
         _draw_bins(axes, bins)
     row[0].set_ylabel("probability, share")
-    row[-1].legend(loc="upper left", fontsize=8)
+    figure.legend(*row[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -59,11 +59,11 @@ def _draw_bins(axes: Axes, bins: SnrBins) -> None:
     axes.plot(places, bins.observed, color=VERMILION, marker="s", linestyle="--", label="share that is real")
     if bins.bounds is not None:
         axes.vlines(places, *bins.bounds, color=VERMILION, alpha=0.4, linewidth=4, label="its 95 % interval")
+    above = axes.get_xaxis_transform()
     for place, count in zip(places, bins.count, strict=True):
-        axes.text(
-            float(place), 1.03, f"{count:,}", ha="center", fontsize=7, color=GREY, rotation=30, rotation_mode="anchor"
-        )
-    axes.set(ylim=(-0.02, 1.15), xlabel=bins.what.replace(", by", ",\nby"))
+        axes.text(float(place), 1.02, f"{count:,}", fontsize=7, color=GREY, rotation=40, transform=above)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(bins.what.replace(", by", ",\nby"))
     axes.set_xticks(places, bins.names(), rotation=40, ha="right", fontsize=8)
 
 

@@ -32,6 +32,10 @@ ASKED = {
 """Parameters and tags that say in a few lines what a run is."""
 
 
+IDENTITY = {"git.commit": "commit", "git.branch": "branch", "data.fingerprint": "fingerprint of the data"}
+"""Tags that say which code and which data it was."""
+
+
 def what_was_asked(material: Material) -> Html:
     """Return what the run was to do, and what differs from the defaults."""
     run = material.run
@@ -60,8 +64,7 @@ def configuration(material: Material) -> Html:
 def reproduce(material: Material) -> Html:
     """Return the commands that give the run again, and what they depend on."""
     tags, environment = material.run.tags, material.environment
-    facts = [("commit", f"{tags['git.commit']} (branch {tags.get('git.branch', 'unknown')})")] * ("git.commit" in tags)
-    facts += [("fingerprint of the data", tags["data.fingerprint"])] * ("data.fingerprint" in tags)
+    facts = [(title, tags[name]) for name, title in IDENTITY.items() if name in tags]
     facts += [(name, environment["hardware"][name]) for name in environment.get("hardware", {}) if name != "host"]
     versions = [[name, version] for name, version in environment.get("versions", {}).items()]
     return section(
