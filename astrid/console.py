@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from astrid.terminal import draws_bars
 from astrid.training import EpochRecord, StepReport
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def announce(items: Iterable[T], what: str, count: int) -> Iterator[T]:
 
 def show_progress(items: Iterable[T], what: str, count: int, *, doing: str) -> Iterator[T]:
     """Pass items on with a bar on a terminal, or with one line where there is none."""
-    if not console.is_terminal:
+    if not draws_bars(console):
         log.info("%s %d %s", doing, count, what)
         yield from items
         return
@@ -85,7 +86,7 @@ class TrainingView:
 @contextmanager
 def training_view(epochs: int, *, monitor: str, label: str = "") -> Iterator[TrainingView]:
     """Show training for as long as the context lasts; `label` begins every line."""
-    if not console.is_terminal:
+    if not draws_bars(console):
         yield TrainingView(epochs, monitor=monitor, label=label, bar=None)
         return
     with Progress(*_columns(), console=console, transient=True) as bar:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import joblib
 import pytest
 from browser import open_page
 from hypothesis import given
@@ -25,6 +27,13 @@ from astrid.tracking import Journal
 
 MOST_BYTES = 5_000_000
 EVIL = '"><img src=http://evil.example/x onerror=alert(1)><script>alert(2)</script>'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """Prepare the few fields here: starting processes would take most of the time."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
 
 
 @pytest.fixture(scope="module")
