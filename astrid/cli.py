@@ -25,6 +25,8 @@ COMMANDS = {
     "fetch": "download images of places on the sky from public archives",
     "manifest": "list a folder of frames for training: fields, nights, filters, references, masks",
     "energy": "say where the energy of runs went, and what would save some",
+    "report": "write the page of a run or a sweep: one HTML file that loads nothing",
+    "inspect": "look at predictions object by object: found, missed, taken for one, and why",
     "promote": "make a version of the registered model the champion",
     "rollback": "return to the version that was champion before",
     "score": "score a prediction in FITS or .npy files, ours or another tool's",
@@ -36,9 +38,11 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    guard_output()
     parsed = parse(arguments)
+    logging.basicConfig(level=logging.WARNING if parsed.quiet else logging.INFO, format="%(levelname)s %(message)s")
+    loudness = {(True, False): logging.DEBUG, (False, True): logging.WARNING}
+    logging.getLogger("astrid").setLevel(loudness.get((parsed.verbose, parsed.quiet), logging.NOTSET))
+    guard_output()
     try:
         return int(parsed.call(parsed))
     except (ConfigError, DataError) as error:
@@ -79,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(subparser)
+        loudness = subparser.add_mutually_exclusive_group()
+        loudness.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
+        loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing on the way but warnings")
         subparser.set_defaults(call=module.run)
     return parser
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from astrid.terminal import draws_bars
 from astrid.training import EpochRecord, StepReport
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def announce(items: Iterable[T], what: str, count: int) -> Iterator[T]:
 
 def show_progress(items: Iterable[T], what: str, count: int, *, doing: str) -> Iterator[T]:
     """Pass items on with a bar on a terminal, or with one line where there is none."""
-    if not console.is_terminal:
+    if not draws_bars(console):
         log.info("%s %d %s", doing, count, what)
         yield from items
         return
@@ -86,7 +87,7 @@ class TrainingView:
 @contextmanager
 def training_view(epochs: int, *, monitor: str, label: str = "") -> Iterator[TrainingView]:
     """Show training for as long as the context lasts; `label` begins every line."""
-    if not console.is_terminal:
+    if not draws_bars(console):
         yield TrainingView(epochs, monitor=monitor, label=label, bar=None)
         return
     with Progress(*_columns(), console=console, transient=True) as bar:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import Tensor, nn
 
 from astrid.checkpoint import load_checkpoint
@@ -109,8 +108,7 @@ class Deployed:
     @property
     def pixel_threshold(self) -> float | None:
         """Calibrated probability that belongs to `logit_threshold`, with which to threshold `probabilities`."""
-        chosen = self.facts.chosen
-        return None if chosen.logit_threshold is None else float(expit(chosen.calibrator.at(chosen.logit_threshold)))
+        return self.facts.chosen.pixel_threshold
 
     def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of each pixel, calibrated as the run chose, (H, W) float32.

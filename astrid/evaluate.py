@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from astrid.config import DataError, MetricsConfig
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
+from astrid.inspection.cutouts import ObjectLog, keep_objects
+from astrid.inspection.objects import Rules
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import Counts
@@ -68,6 +70,8 @@ class Evaluation:
         What validation decided.
     fields : FieldCounts
         What each test field showed by itself.
+    objects : ObjectLog or None
+        What became of each object, with cutouts; None where nobody will report them.
     """
 
     metrics: dict[str, float]
@@ -75,6 +79,7 @@ class Evaluation:
     chosen: Chosen
     gallery: list[Panel]
     fields: FieldCounts
+    objects: ObjectLog | None = None
 
 
 def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config: MetricsConfig) -> Evaluation:
@@ -145,7 +150,8 @@ def judge(
         score_each=config.per_field,
         starts=starts,
     )
-    shown = show(predicted(predictor, test))
+    objects = ObjectLog(Rules.of(chosen, config)) if config.report else None
+    shown = keep_objects(show(predicted(predictor, test)), objects, calibrator=chosen.calibrator)
     tested = score(
         keep_first(shown, gallery, count=config.gallery_size, calibrator=chosen.calibrator),
         thresholds=thresholds_to_judge(test, chosen, config),
@@ -155,7 +161,7 @@ def judge(
         counter=counter,
     )
     named = {f"test/{name}": value for name, value in metrics_at(tested, chosen, config=config).items()}
-    return Evaluation(named, tested, chosen, gallery, counter.counts(detected(tested, chosen)))
+    return Evaluation(named, tested, chosen, gallery, counter.counts(detected(tested, chosen)), objects)
 
 
 def judged_by(config: MetricsConfig) -> dict[str, float]:

@@ -29,6 +29,7 @@ from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
 from astrid.predictor import build_predictor
+from astrid.report.written import EndReport
 from astrid.results import EarlyEnd, Outcome, report, report_quality, say_where
 from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
@@ -89,6 +90,7 @@ def run_experiment(
             learner = build_learner(config, runtime, splits)
             stop = stack.enter_context(StopSignals())
             tracker = stack.enter_context(open_run(config, run_dir, runtime, splits, learner, links()))
+            stack.enter_context(EndReport(tracker, run_dir, wanted=config.metrics.report))
             meter.keep_in(run_dir / LEDGER)
         alerts = stack.enter_context(open_alerts(config, tracker, meter))
         gpus, listen = () if config.energy.source == "off" else runtime.gpu_uuids, alerts.sample

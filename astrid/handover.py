@@ -13,6 +13,8 @@ from astrid.config import Config, settled
 from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, judged_by
+from astrid.inspection.cutouts import CUTOUTS_FILE, ObjectLog, write_cutouts
+from astrid.inspection.objects import objects_table
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
@@ -88,15 +90,26 @@ def hand_over_model(
 
 
 def run_tables(
-    history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], fields: FieldCounts
+    history: Sequence[Mapping[str, float]],
+    metrics: Mapping[str, float],
+    fields: FieldCounts,
+    *,
+    objects: ObjectLog | None = None,
 ) -> dict[str, Table]:
-    """Return the tables of a run: its epochs, its final metrics with intervals, its test fields."""
-    return {"epochs": _epochs(history)} | judged_tables(metrics, fields)
+    """Return the tables of a run: its epochs, its final metrics with intervals, its test fields and their objects."""
+    return {"epochs": _epochs(history)} | judged_tables(metrics, fields, objects=objects)
 
 
-def judged_tables(metrics: Mapping[str, float], fields: FieldCounts) -> dict[str, Table]:
-    """Return the tables of what was judged: the metrics with intervals, the test fields."""
-    return {"metrics": _metrics(metrics), "test_fields": _fields(fields)}
+def judged_tables(metrics: Mapping[str, float], fields: FieldCounts, *, objects: ObjectLog | None) -> dict[str, Table]:
+    """Return the tables of what was judged: the metrics with intervals, the test fields, their objects."""
+    tables = {"metrics": _metrics(metrics), "test_fields": _fields(fields)}
+    return tables if objects is None else tables | {"objects": objects_table(objects.objects)}
+
+
+def hand_over_cutouts(evaluation: Evaluation, *, run_dir: Path, tracker: Tracker) -> None:
+    """Write and report the pieces of sky around some objects, where they were kept."""
+    if evaluation.objects is not None:
+        tracker.artifact(write_cutouts(evaluation.objects.cutouts(), run_dir / CUTOUTS_FILE))
 
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> Table:

@@ -51,12 +51,18 @@ class Predictor:
             logits[window.inner] = self._window(image, window)
         return logits
 
-    def _window(self, image: NDArray[np.float32], window: Window) -> Tensor:
-        part = torch.from_numpy(np.array(image[:, *window.outer]))[None]  # (1, C, h, w), a copy of the mapped file
-        part = part.to(self.runtime.device, memory_format=self.runtime.memory_format)
+    @torch.inference_mode()
+    def stack(self, images: NDArray[np.float32]) -> Tensor:
+        """Return (B, H, W) float32 logits of (B, C, H, W) images, each in one piece and all at once, on the device."""
+        self.model.eval()
+        batch = torch.from_numpy(images).to(self.runtime.device, memory_format=self.runtime.memory_format)
         with self.runtime.autocast():
-            predicted: Tensor = self.model(part)
-        return predicted.float()[0, 0][window.core]
+            predicted: Tensor = self.model(batch)
+        return predicted.float()[:, 0]
+
+    def _window(self, image: NDArray[np.float32], window: Window) -> Tensor:
+        part = np.array(image[:, *window.outer])  # (C, h, w), a copy of the mapped file
+        return self.stack(part[None])[0][window.core]
 
 
 def build_predictor(model: nn.Module, runtime: Runtime, config: ModelConfig) -> Predictor:

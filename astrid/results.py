@@ -33,7 +33,7 @@ from astrid.energy.tables import phases_csv
 from astrid.energy_runs import read_run
 from astrid.evaluate import Evaluation
 from astrid.figures import draw_figures
-from astrid.handover import hand_over_model, model_facts, run_tables
+from astrid.handover import hand_over_cutouts, hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
@@ -83,7 +83,8 @@ def report(outcome: Outcome, *, config: Config, run_dir: Path, tracker: Tracker,
         report_figures(outcome, config=config, run_dir=run_dir, tracker=tracker)
     for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE):
         tracker.artifact(run_dir / name)
-    tracker.tables(run_tables(outcome.history, metrics, fields))
+    tracker.tables(run_tables(outcome.history, metrics, fields, objects=outcome.evaluation.objects))
+    hand_over_cutouts(outcome.evaluation, run_dir=run_dir, tracker=tracker)
     hand_over(outcome, metrics, resampled, config=config, run_dir=run_dir, tracker=tracker)
     if config.sweep.trial is None:
         print_outcome(outcome, metrics, seconds=seconds)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
+from rich.console import Console
 from rich.progress import Progress
 
-from astrid.console import TrainingView
+from astrid.cli import main
+from astrid.console import TrainingView, show_progress
+from astrid.terminal import draws_bars
 from astrid.training import StepReport
 
 
@@ -16,3 +22,35 @@ def test_the_bar_shows_watts_where_power_is_known(watts: float | None, shown: st
     (task,) = bar.tasks
     assert task.description == "  ".join(["epoch 2/4", "loss 0.2500", "54 img/s", *([shown] if shown else [])])
     assert (task.completed, task.total) == (15, 40)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("NO_COLOR", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    logging.getLogger("astrid").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", ["NO_COLOR", "CI"])
+def test_plain_lines_are_for_who_asks_for_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(force_terminal=True)
+    assert draws_bars(terminal) and not draws_bars(Console(force_terminal=False))
+    monkeypatch.setenv(name, "")
+    assert draws_bars(terminal), "an empty variable asks for nothing"
+    monkeypatch.setenv(name, "1")
+    assert not draws_bars(terminal)
+
+
+@pytest.mark.parametrize(("option", "level"), [("-q", logging.WARNING), ("-v", logging.DEBUG), (None, logging.NOTSET)])
+def test_every_command_can_be_quiet_or_say_more(option: str | None, level: int) -> None:
+    logging.getLogger("astrid").setLevel(logging.CRITICAL)
+    assert main(["report", "nothing/here", *([] if option is None else [option])]) == 2
+    assert logging.getLogger("astrid").level == level
+    assert draws_bars(Console(force_terminal=True)) == (option != "-q")
+
+
+def test_progress_is_a_line_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert list(show_progress([1, 2], "things", 2, doing="counting")) == [1, 2]
+    assert caplog.messages == ["counting 2 things"]

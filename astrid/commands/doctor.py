@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..config.compose import load
 from ..config.secrets import scrub
+from ..terminal import asks_for_plain
 
 if TYPE_CHECKING:
     from ..doctor import Finding
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     states = []
     for finding in examine(config):
-        print(as_line(finding, coloured=sys.stdout.isatty()), flush=True)
+        print(as_line(finding, coloured=sys.stdout.isatty() and not asks_for_plain()), flush=True)
         states.append(finding.state)
     reds = states.count("red")
     print("a run can start" if not reds else f"{reds} red: a run as configured can't start or would not be recorded")

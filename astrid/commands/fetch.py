@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError, RunError
+from ..terminal import draws_bars
 
 if TYPE_CHECKING:
     from ..data.archives import Archive, Product
@@ -219,7 +220,7 @@ def bar(products: list[Product]) -> Iterator[Show]:
     total = None if any(product.size_bytes is None for product in products) else _total(products)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not draws_bars(console)) as progress:
         task = progress.add_task(f"{len(products)} files", total=total)
 
         def show(product: Product, size: int) -> None:

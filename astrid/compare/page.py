@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from astrid.config import EPOCH_METRICS
+from astrid.report.page import PALETTE
 
 from .numbers import significant
 from .ranking import Comparison, Group, Row, number_in, order
@@ -37,7 +38,7 @@ def render_page(comparison: Comparison, *, title: str) -> str:
     data = json.dumps({"title": title} | payload(comparison), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "TITLE": html.escape(title),
-        "STYLE": (ASSETS / "style.css").read_text(),
+        "STYLE": PALETTE.read_text() + (ASSETS / "style.css").read_text(),
         "DATA": data,
         "SCRIPT": "\n".join((ASSETS / name).read_text() for name in SCRIPTS),
     }

@@ -75,6 +75,8 @@ class MetricsConfig:
     """Judge classical detectors (matched filter, SEP, astroscrappy) on the same fields, some ten seconds by default."""
     figures: bool = True
     """Draw the figures of a finished run, which takes about a second and a half."""
+    report: bool = True
+    """Write report.html when a run ends, and keep the objects and cutouts that it shows: one to two seconds."""
     gallery_size: int = 6
     """Test fields shown in the prediction gallery."""
 

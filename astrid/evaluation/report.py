@@ -14,7 +14,7 @@ from astrid.console import print_plain
 from astrid.energy import EnergySummary, Factors, energy_labels, energy_metrics
 from astrid.evaluate import Evaluation
 from astrid.figures import draw_evaluation
-from astrid.handover import LEDGER, judged_tables
+from astrid.handover import LEDGER, hand_over_cutouts, judged_tables
 from astrid.metrics.bootstrap import resample_fields, save_fields
 from astrid.model_card import CARD_FILE, FIELDS_FILE, ModelFacts, model_card
 from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_figure, tested_metrics
@@ -53,7 +53,8 @@ def report(judged: Judged, *, config: Config, run_dir: Path, tracker: Tracker, s
     (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
     for name in ("config.yaml", ENVIRONMENT_FILE, DIFF_FILE, METRICS_FILE, CARD_FILE, FIELDS_FILE, LEDGER):
         tracker.artifact(run_dir / name)
-    tracker.tables(judged_tables(metrics, fields))
+    tracker.tables(judged_tables(metrics, fields, objects=judged.evaluation.objects))
+    hand_over_cutouts(judged.evaluation, run_dir=run_dir, tracker=tracker)
     print_judged(judged, metrics, seconds=seconds)
     return metrics
 

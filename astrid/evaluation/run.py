@@ -24,6 +24,7 @@ from astrid.energy import find_factors
 from astrid.evaluate import Evaluation, judge, judged_by
 from astrid.metrics.histogram import Counts
 from astrid.metrics.pixels import PixelHistogram
+from astrid.report.written import EndReport
 from astrid.results import say_where
 from astrid.run_facts import save_surroundings, surroundings
 from astrid.runtime import memory_advice
@@ -84,6 +85,7 @@ def run_evaluation(
             subject = prepare_subject(model, config, split=split)
             stack.enter_context(memory_advice(MEMORY_ADVICE))
             tracker = stack.enter_context(open_run(subject, config, run_dir))
+            stack.enter_context(EndReport(tracker, run_dir, wanted=config.metrics.report))
             meter.keep_in(run_dir / LEDGER)
         with meter.phase("test"):
             evaluation = go_over(subject, config)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.special import expit
+
 from astrid.config import OperatingKind
 
 from .calibrators import Calibrator
@@ -57,6 +59,11 @@ class Chosen:
     detection_threshold: float | None
     calibrator: Calibrator = dataclasses.field(default_factory=Calibrator)
     operating_point: OperatingPoint | None = None
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Calibrated probability that belongs to `logit_threshold`."""
+        return None if self.logit_threshold is None else float(expit(self.calibrator.at(self.logit_threshold)))
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> Chosen:

@@ -15,6 +15,7 @@ from astrid.config.resume import save_config
 from astrid.console import announce, print_plain
 from astrid.data.fields import build_folds, check_splits
 from astrid.plan import known_reach
+from astrid.report.written import EndReport
 from astrid.results import say_where
 from astrid.run_facts import parameters_of
 from astrid.tracking import ShippingError, Tracker, known_run_id, open_tracker, sync
@@ -116,6 +117,7 @@ class Parent:
                 config.tracking, self._run_dir, name=name, params=parameters_of(config), tags=tags, resume=resume
             )
         )
+        self._stack.enter_context(EndReport(tracker, self._run_dir, wanted=config.metrics.report))
         save_config(dataclasses.replace(config, training=dataclasses.replace(training, resume=None)), self._run_dir)
         self._run_id = tracker.connect()
         return tracker

@@ -80,7 +80,7 @@ def _without_advice() -> Iterator[None]:
 
 
 def _save(name: str, plot: Plot, study: optuna.Study, folder: Path) -> Path:
-    with warnings.catch_warnings():
+    with plt.rc_context(), warnings.catch_warnings():  # Optuna changes the style of whatever is drawn later
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna says so of its whole matplotlib module
         warnings.filterwarnings("ignore", message="Attempting to set identical low and high")  # of a single trial
         axes = plot(study)

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..config import Config
 from ..config.command import train_command
 from ..config.compose import load
+from ..report.written import report_sweep
 from ..tracking.parent_run import Ending, StudyReport, register_best, report_parent
 from .figures import draw_study
 from .jobs import Split, own_overrides
@@ -55,6 +56,7 @@ def summarise(study: optuna.Study, *, folder: Path, base: Config, split: Split, 
     _write(files / TRIALS, json.dumps(table_of(trials, objectives), indent=1))
     if ending == "FINISHED":
         draw_study(study, files / FIGURES, objectives=objectives)
+    report_sweep(folder)
     parent = study.user_attrs.get("parent_run")
     if parent is not None and tracked:
         going_on = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
@@ -69,7 +71,7 @@ def summarise(study: optuna.Study, *, folder: Path, base: Config, split: Split, 
 def best_commands(best: FrozenTrial, split: Split, *, seed: int) -> dict[str, str]:
     """Return what a person types to train the best trial again, with its figures this time, and at full size."""
     config = load(own_overrides(best, split, seed=seed))
-    config.metrics.figures = True
+    config.metrics.figures = config.metrics.report = True
     parameters = shlex.join(f"{name}={value}" for name, value in best.params.items())
     return {"best.command": train_command(config), "best.full_size": f"python train.py {parameters}"}
 

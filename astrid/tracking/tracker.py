@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -99,6 +100,29 @@ def who_ran() -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class End:
+    """How a run ended, in MLflow's words; `state` is what its study calls that where it is a trial."""
+
+    status: Status
+    state: str
+    reason: str | None = None
+
+
+def ending_of(error: BaseException | None) -> End:
+    """Return how a run ended that was left by an error, or by none.
+
+    FINISHED, also for a pruned trial and where the budget is spent; KILLED when somebody stopped it; else FAILED.
+    """
+    match error:
+        case None:
+            return End("FINISHED", "COMPLETE")
+        case Pruned() | BudgetSpent():
+            return End("FINISHED", "PRUNED", str(error))
+    killed = isinstance(error, Stopped | KeyboardInterrupt)
+    return End("KILLED" if killed else "FAILED", "FAIL", f"{type(error).__name__}: {error}")
+
+
 class Tracker:
     """Report a run. Nothing here waits for MLflow but `close`, for a bounded time.
 
@@ -120,17 +144,11 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report how the block ended: FINISHED, KILLED by a signal, or FAILED."""
-        if kind is None:
-            self._end("FINISHED", state="COMPLETE")
-        elif issubclass(kind, Pruned):
-            self._end("FINISHED", state="PRUNED", reason=str(error))
-        elif issubclass(kind, BudgetSpent):
+        """Report how the block ended."""
+        end = ending_of(error)
+        if isinstance(error, BudgetSpent):
             self.tags({"stopped": str(error)})
-            self._end("FINISHED", state="PRUNED", reason=str(error))
-        else:
-            killed = issubclass(kind, Stopped | KeyboardInterrupt)
-            self._end("KILLED" if killed else "FAILED", state="FAIL", reason=f"{kind.__name__}: {error}")
+        self._end(end.status, state=end.state, reason=end.reason)
 
     def _end(self, status: Status, *, state: str, reason: str | None = None) -> None:
         """Close, and say of a sweep's trial how it ended in the words of its study."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from astrid.terminal import draws_bars
 from astrid.tracking.owner import now_ms
 
 from .state import Reader
@@ -38,7 +39,7 @@ def follow(run_dir: Path, *, console: Console, interval_seconds: float) -> int:
     """
     reader = Reader(run_dir)
     reader.refuse_what_never_begins()
-    status = _follow_page if console.is_terminal else _follow_lines
+    status = _follow_page if draws_bars(console) else _follow_lines
     return exit_code(status(reader, console, interval_seconds))
 
 

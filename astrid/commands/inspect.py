@@ -1,0 +1,121 @@
+"""Look at the predictions of a finished model object by object: what was found, missed, and taken for one.
+
+  astrid inspect outputs/runs/<run>                                its three worst test fields
+  astrid inspect outputs/runs/<run> --worst 10 --split val         the ten worst validation fields
+  astrid inspect outputs/runs/<run> --field test-00003             a field by its name
+  astrid inspect outputs/runs/<run> --object test-00003:7          what in its surroundings decides about an object
+  astrid inspect models:/astrid-unet@champion data.sky_seed=7      on another sky, as with astrid evaluate
+
+Every object is in objects.csv: position, flux, signal-to-noise, probability, outcome. False alarms are told apart by
+what the simulation or the masks know of their place. Tables and pictures go to the folder `inspect` of the run, with a
+page of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import ConfigError
+from .evaluate import SPLITS
+
+if TYPE_CHECKING:
+    from ..inspection.look import Findings
+    from ..inspection.objects import JudgedObject
+
+FOLDER, ELSEWHERE = "inspect", Path("outputs/inspections")
+ROWS = 40
+"""Objects that the terminal shows."""
+COLUMNS = ("object", "x", "y", "flux", "S/N", "measured S/N", "probability", "outcome", "cause")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("model", metavar="RUN", help="folder of a run, models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for astrid evaluate")
+    parser.add_argument("--field", action="append", default=[], metavar="NAME", help="look at this field only; repeat")
+    parser.add_argument("--worst", type=int, default=3, metavar="N", help="show so many fields (default: %(default)s)")
+    parser.add_argument("--object", metavar="ID", help="cover the surroundings of this object piece by piece")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="fields to look at (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: RUN/inspect)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look, print, write."""
+    if "=" in arguments.model:
+        raise ConfigError(f"RUN must come before the overrides, got {arguments.model}; give a run folder or models:/")
+    if arguments.worst < 0:
+        raise ConfigError(f"--worst must be at least 0, got {arguments.worst}; try 3")
+    from ..inspection.look import Wanted, look
+    from ..inspection.page import leave
+
+    wanted = Wanted(arguments.split, arguments.field, arguments.worst, arguments.object)
+    findings = look(arguments.model, arguments.overrides, wanted)
+    show(findings)
+    folder = arguments.folder or default_folder(arguments.model)
+    try:
+        for path in leave(findings, folder):
+            print(path)
+    except OSError as error:
+        rule, remedy = "be a folder that can be written", "give another by --folder"
+        raise ConfigError(f"{folder} must {rule}, but: {error.strerror}; {remedy}") from error
+    return 0
+
+
+def default_folder(model: str) -> Path:
+    """Return where findings go: beside the model, or to a folder of their own for a registered one."""
+    if model.startswith("models:/"):
+        return ELSEWHERE / model.removeprefix("models:/").replace("/", "-").replace("@", "-")
+    return Path(model) / FOLDER
+
+
+def show(findings: Findings) -> None:
+    """Print the objects of the fields to look at, mistakes first, the causes, and the calibration."""
+    from ..compare.tables import aligned
+    from ..console import print_plain, print_table
+    from ..inspection.causes import count_causes
+    from ..inspection.objects import count_outcomes
+    from ..inspection.page import HEADS, NO_SNR, calibration_rows
+
+    if not findings.by_catalogue:
+        print_plain(NO_SNR)
+    for view in findings.views:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(view.objects).items() if count)
+        rows = table_rows(view.objects)
+        print_plain(f"\nfield {view.field.name}: {counts or 'no objects'}")
+        print_plain(aligned([COLUMNS, *rows[:ROWS]]))
+        if len(rows) > ROWS:
+            print_plain(f"{len(rows) - ROWS} more in objects.csv")
+    causes = [(cause, str(count)) for cause, count in count_causes(findings.objects)]
+    if causes:
+        print_table("false alarms of all fields", causes, columns=("cause", "count"))
+    for bins in findings.calibration:
+        print_table(bins.what, [tuple(row) for row in calibration_rows(bins)], columns=tuple(HEADS))
+    total = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(findings.objects).items())
+    print_plain(f"in all: {total}")
+
+
+def table_rows(objects: Sequence[JudgedObject]) -> list[tuple[str, ...]]:
+    """Return objects as rows of text: false alarms and misses first, then hits, by falling probability."""
+    order = {"false alarm": 0, "miss": 1, "hit": 2, "not counted": 3}
+    ranked = sorted(objects, key=lambda one: (order[one.outcome], -one.probability))
+    return [
+        (
+            one.id,
+            f"{one.x:.1f}",
+            f"{one.y:.1f}",
+            _number(one.flux, ".4g"),
+            _number(one.snr, ".1f"),
+            _number(one.measured_snr, ".1f"),
+            f"{one.probability:.3f}",
+            one.outcome,
+            one.cause or "",
+        )
+        for one in ranked
+    ]
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)

@@ -1,0 +1,234 @@
+"""Look at the predictions of a model, object by object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from astrid.baselines.detectors import DIFFERENCE, matched_filter
+from astrid.config import Config, DataError
+from astrid.config.evaluation import settings_to_load
+from astrid.console import show_progress
+from astrid.data.frames import Field
+from astrid.data.judged import JudgedSplit
+from astrid.data.store import FieldStore
+from astrid.deployed import load
+from astrid.evaluation.subject import Subject, configure, prepare_subject
+
+from .by_snr import Floats, SnrBins, SnrTally
+from .causes import suspects_of, with_causes
+from .cutouts import Cutout, cut_out
+from .objects import JudgedObject, Probability, Rules, judge_objects
+from .saliency import Saliency, find_saliency
+
+NAMED = 8
+"""Names that a message lists."""
+WITHOUT_CATALOGUE_RADIUS = 2.0
+"""Pixels around an object of a mask in which its highest logit is looked for."""
+
+
+@dataclass(frozen=True)
+class FieldView:
+    """A field to look at."""
+
+    field: Field
+    probability: Probability
+    objects: list[JudgedObject]
+
+
+@dataclass
+class Findings:
+    """What was seen.
+
+    Attributes
+    ----------
+    subject : Subject
+        Which model, on which fields.
+    by_catalogue : bool
+        Whether the objects are those of a catalogue, or else connected pixels of the truth.
+    objects : list of JudgedObject
+        Of all fields that were looked at.
+    false_alarms : list of Cutout
+    calibration : list of SnrBins
+    views : list of FieldView
+        The fields to show.
+    saliency : Saliency or None
+        Of the object that was asked for.
+    """
+
+    subject: Subject
+    by_catalogue: bool
+    objects: list[JudgedObject] = field(default_factory=list)
+    false_alarms: list[Cutout] = field(default_factory=list)
+    calibration: list[SnrBins] = field(default_factory=list)
+    views: list[FieldView] = field(default_factory=list)
+    saliency: Saliency | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look at.
+
+    Attributes
+    ----------
+    split : 'test', 'val', 'train' or 'all'
+    fields : sequence of str
+        Names of fields; without any the whole split is looked at, and the worst fields are shown.
+    worst : int
+        How many of them: those with the most misses and false alarms.
+    object_id : str or None
+        Object whose surroundings are covered piece by piece.
+    """
+
+    split: JudgedSplit = "test"
+    fields: Sequence[str] = ()
+    worst: int = 3
+    object_id: str | None = None
+
+
+def look(source: str, overrides: Sequence[str], wanted: Wanted) -> Findings:
+    """Predict fields of a model's own data, or of other data, and say what became of each object.
+
+    Parameters
+    ----------
+    source : str
+        Folder of a run, or registered model.
+    overrides : sequence of str
+        As for `astrid evaluate`.
+    wanted : Wanted
+
+    Raises
+    ------
+    ConfigError, DataError
+        For what can't be looked at.
+    """
+    asked = settings_to_load(overrides)
+    if asked.training.threads is not None:
+        torch.set_num_threads(asked.training.threads)
+    model = load(source, uri=asked.tracking.uri, device=asked.training.device)
+    config = configure(model.facts, overrides)
+    subject = prepare_subject(model, config, split=wanted.split)
+    numbers = choose_fields(subject.fields.store, _named(wanted))
+    watcher = Watcher(subject, config)
+    shown = show_progress(numbers, "fields", len(numbers), doing="looking at")
+    counts = {number: watcher.see(number) for number in shown}
+    findings = watcher.findings()
+    worst = sorted(counts, key=lambda number: (-counts[number], number))[: wanted.worst]
+    findings.views = [watcher.view(number) for number in (numbers if wanted.fields else worst)]
+    if wanted.object_id is not None:
+        findings.saliency = watcher.cover(wanted.object_id, findings.objects)
+    return findings
+
+
+def _named(wanted: Wanted) -> list[str]:
+    """Return the fields that are named; where an object is asked for its field is looked at, too."""
+    names = list(wanted.fields)
+    if names and wanted.object_id is not None:
+        names.append(wanted.object_id.rpartition(":")[0])
+    return list(dict.fromkeys(names))
+
+
+def choose_fields(store: FieldStore, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the named fields, all of them without a name.
+
+    Raises
+    ------
+    DataError
+        For a name that no field has.
+    """
+    known = {entry.name: number for number, entry in enumerate(store.entries)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        some = ", ".join([*list(known)[:NAMED], *(["..."] if len(known) > NAMED else [])])
+        raise DataError(f"--field must be one of the fields of the split ({some}), got {unknown[0]!r}; try --split all")
+    return [known[name] for name in names] or list(range(len(store)))
+
+
+class Watcher:
+    """Goes over fields and keeps what is seen; only one field is in memory."""
+
+    def __init__(self, subject: Subject, config: Config) -> None:
+        self.subject, self.config = subject, config
+        self.rules = Rules.of(subject.model.facts.chosen, config.metrics)
+        self._objects: dict[int, list[JudgedObject]] = {}
+        self._alarms: list[Cutout] = []
+        self._tally = SnrTally()
+        self._by_catalogue = False
+
+    def see(self, number: int) -> int:
+        """Judge the objects of a field, and return its misses and false alarms."""
+        source, probability = self._predicted(number)
+        objects = judge_objects(source, probability, self.rules)
+        self._tally.add_pixels(source, probability)
+        radius = None
+        if self.rules.by_catalogue(source):
+            self._by_catalogue = True
+            radius = self.rules.radius_pixels(source)
+            score = _score(source)
+            if score is not None:
+                objects = [measured(one, score) for one in objects]
+                self._tally.add_detections(source, probability, self.rules, score=score)
+        if any(one.outcome == "false alarm" for one in objects):
+            suspects = suspects_of(self.config.data, self.subject.fields.origins[number])
+            objects = with_causes(objects, source, suspects, radius=radius)
+        self._objects[number] = objects
+        alarms = [one for one in objects if one.outcome == "false alarm"]
+        self._alarms += [cut_out(one, source, probability) for one in alarms]
+        return len(alarms) + sum(one.outcome == "miss" for one in objects)
+
+    def _predicted(self, number: int) -> tuple[Field, Probability]:
+        source, model = self.subject.fields.store.field(number), self.subject.model
+        return source, model.probabilities(source.image)
+
+    def findings(self) -> Findings:
+        """Return what all fields showed."""
+        everything = [one for number in sorted(self._objects) for one in self._objects[number]]
+        alarms = sorted(self._alarms, key=lambda cutout: -cutout.judged.probability)
+        return Findings(self.subject, self._by_catalogue, everything, alarms, self._tally.bins())
+
+    def view(self, number: int) -> FieldView:
+        """Return a field to look at."""
+        return FieldView(*self._predicted(number), self._objects[number])
+
+    def cover(self, object_id: str, objects: Sequence[JudgedObject]) -> Saliency:
+        """Cover the surroundings of an object piece by piece.
+
+        Raises
+        ------
+        DataError
+            Where no object has this id.
+        """
+        judged = next((one for one in objects if one.id == object_id), None)
+        if judged is None:
+            some = ", ".join(one.id for one in list(objects)[:NAMED]) or "none here"
+            raise DataError(f"--object must be the number of an object, as {some}, got {object_id!r}; see objects.csv")
+        store, facts = self.subject.fields.store, self.subject.model.facts
+        number = next(number for number, entry in enumerate(store.entries) if entry.name == judged.field)
+        source = store.field(number)
+        known = self.rules.by_catalogue(source)
+        return find_saliency(
+            self.subject.model.predictor,
+            source,
+            judged,
+            step=2 ** facts.network["depth"],
+            radius=self.rules.radius_pixels(source) if known else WITHOUT_CATALOGUE_RADIUS,
+            show=lambda pieces, count: show_progress(pieces, "pieces", count, doing="covering"),
+        )
+
+
+def _score(source: Field) -> Floats | None:
+    """Return what a matched filter sees in the difference, (H, W); None where there is no difference."""
+    if len(source.image) <= DIFFERENCE or source.fwhm_pixels is None:
+        return None
+    return matched_filter(np.array(source.image[DIFFERENCE]), source.valid, fwhm_pixels=source.fwhm_pixels)
+
+
+def measured(one: JudgedObject, score: Floats) -> JudgedObject:
+    """Return an object with the matched filter's signal-to-noise on its pixel, nothing outside of the field."""
+    row, column = one.place
+    inside = 0 <= row < score.shape[0] and 0 <= column < score.shape[1]
+    return dataclasses.replace(one, measured_snr=float(score[row, column])) if inside else one

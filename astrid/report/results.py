@@ -1,0 +1,119 @@
+"""What the test fields showed: tables with intervals and rivals, and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from astrid.baselines.detectors import DETECTORS
+from astrid.baselines.table import COLUMNS, HEADINGS
+from astrid.compare.numbers import with_interval
+from astrid.units import unit_of
+
+from .data import QUALITY, shown
+from .markup import Html, element, folded, paragraph, section, table
+from .material import Material
+from .pictures import picture, read_png
+from .training import CURVES
+
+FIRST = ("auprc", "auroc", "mcc", "recall_positive", "precision_positive", "ece", "brier")
+FIRST_OBJECTS = ("completeness", "purity", "false_per_mpix", "snr50", "snr90", "centroid_error_pixels")
+FIGURES = {
+    "roc": "True against false positive rate of pixels at every threshold",
+    "precision_recall": "Precision against recall of pixels at every threshold",
+    "reliability": "Observed frequency of positive pixels against the predicted probability",
+    "confusion": "Pixels by truth and answer at the chosen threshold",
+    "completeness": "Share of the sources found by signal-to-noise, with classical detectors",
+    "free_response": "Completeness against false detections per million pixels, with classical detectors",
+    "members": "Results of each member of the group",
+}
+"""Figures in the order of the page, in words."""
+WIDE = {"gallery": "Test fields: science image, truth, and probability, with hits, misses and false alarms marked"}
+ELSEWHERE = ("energy_", QUALITY, CURVES)
+"""How the names begin of figures that have a place of their own."""
+NUMBERS = {
+    "roc": ("test/auroc",),
+    "precision_recall": ("test/auprc",),
+    "reliability": ("test/ece", "test/brier"),
+    "confusion": ("test/precision_positive", "test/recall_positive"),
+    "completeness": ("test/snr50", "test/snr90"),
+    "free_response": ("test/completeness", "test/false_per_mpix"),
+}
+"""Metrics by which a figure is told to who can't see it."""
+
+
+def results(material: Material) -> Html:
+    """Return the tables of what the test fields showed."""
+    metrics = material.run.metrics
+    if not any(name.startswith("test/") for name in metrics):
+        return section("Results", paragraph("The test fields were not judged, so there are no results."))
+    members = material.tables.get("members")
+    return section(
+        "Results",
+        paragraph("In brackets: 95 % intervals over the test fields. What is undefined is absent.", kind="soft"),
+        _headlines(metrics),
+        _rivals(metrics),
+        None if members is None else shown(members, caption="Members of the group"),
+        _all_metrics(metrics),
+    )
+
+
+def cell(metrics: Mapping[str, float], name: str) -> str:
+    """Return a metric with its interval; nothing where it is undefined."""
+    if name not in metrics:
+        return ""
+    return with_interval(metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+
+
+def _headlines(metrics: Mapping[str, float]) -> Html:
+    rows = [
+        [name, cell(metrics, f"test/{name}"), unit_of(name) or "", what]
+        for names, what in ((FIRST, "pixels"), (FIRST_OBJECTS, "detections"))
+        for name in names
+        if f"test/{name}" in metrics
+    ]
+    return table(["metric", "test fields", "unit", "of"], rows, caption="The network on the test fields")
+
+
+def _rivals(metrics: Mapping[str, float]) -> Html | None:
+    labels = {"test": "U-Net"} | {detector.name: detector.label for detector in DETECTORS}
+    rows = [
+        [label, *(cell(metrics, f"{name}/{column}") for column in COLUMNS)]
+        for name, label in labels.items()
+        if f"{name}/completeness" in metrics
+    ]
+    if len(rows) < 2:
+        return _masks(metrics)
+    caption = "Beside detectors that need no training, each at its best threshold on validation"
+    return table(["detector", *HEADINGS], rows, caption=caption)
+
+
+def _masks(metrics: Mapping[str, float]) -> Html | None:
+    names = [name for name in metrics if name.startswith("astroscrappy/") and not name.endswith(("_low", "_high"))]
+    rows = [[name, cell(metrics, name)] for name in names]
+    return table(["metric", "value"], rows, caption="Beside astroscrappy's mask on the same pixels") if rows else None
+
+
+def _all_metrics(metrics: Mapping[str, float]) -> Html:
+    names = [name for name in metrics if not name.startswith(("system/", "train/", "val/"))]
+    names = [name for name in names if name.rpartition("_")[0] not in metrics or not name.endswith(("_low", "_high"))]
+    rows = [[name, cell(metrics, name), unit_of(name) or ""] for name in names]
+    return folded(f"all {len(rows)} numbers", table(["metric", "value", "unit"], rows, caption="Every final number"))
+
+
+def figures_of_results(material: Material) -> Html | None:
+    """Return the figures that the run drew; nothing where there are none."""
+    names = [name for name in FIGURES if name in material.figures]
+    others = [name for name in material.figures if name not in {*names, *WIDE} and not name.startswith(ELSEWHERE)]
+    pngs = {name: read_png(material.figures[name]) for name in (*names, *others)}
+    drawn = [picture(png, alt=in_words(name, material.run.metrics)) for name, png in pngs.items() if png is not None]
+    whole = [png for name in WIDE if name in material.figures and (png := read_png(material.figures[name]))]
+    if not drawn and not whole:
+        return None
+    wide = [picture(png, alt=text) for png, text in zip(whole, WIDE.values(), strict=False)]
+    return section("Curves and fields", element("div", *drawn, class_="figures"), *wide)
+
+
+def in_words(name: str, metrics: Mapping[str, float]) -> str:
+    """Say what a figure shows."""
+    told = [f"{key.partition('/')[2]} {cell(metrics, key)}" for key in NUMBERS.get(name, ()) if key in metrics]
+    return f"{FIGURES.get(name, name)}{': ' if told else ''}{', '.join(told)}."

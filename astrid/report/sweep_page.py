@@ -1,0 +1,169 @@
+"""The report of a sweep: its trials beside each other, what the search showed, and how to get the best again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from astrid.compare import Comparison, compare
+from astrid.compare.tables import cells, summary, titles
+from astrid.config import ConfigError, DataError
+from astrid.config.command import train_command
+from astrid.config.resume import load_config
+from astrid.console import show_progress
+from astrid.tracking.journal import FILE_NAME
+from astrid.tracking.stored_runs import FOLDER_TAG, StoredRun, read_folder
+from astrid.tracking.tables import Table
+
+from .data import shown
+from .markup import Html, code, element, folded, paragraph, section, table
+from .page import cards, notes, render, stack
+from .pictures import picture, read_png
+from .sweep_curves import monitored_curves
+
+STUDY, TRIALS, FIGURES = "study", "trials.json", "figures"
+FALLBACKS = ("val/auprc", "val/loss", "test/auprc")
+"""What runs are ranked by that don't say what chose their best epoch: the first that one of them has."""
+MOST_DIFFERENCES = 20
+FIGURE_WORDS = {
+    "history": "The objective of each trial, and the best so far",
+    "slice": "The objective against each knob",
+    "parallel_coordinates": "Knobs and objective of each trial as a line",
+    "timeline": "When each trial ran, and how it ended",
+    "intermediate_values": "The objective of each trial epoch by epoch",
+    "contour": "The objective over depth and filters",
+    "importances": "How much each knob matters for the objective",
+    "pareto": "Trials by both objectives, and those that no other beats in both",
+}
+
+
+def is_sweep(folder: Path) -> bool:
+    """Tell whether a folder holds runs, or a study, and is none itself."""
+    return not (folder / FILE_NAME).is_file() and ((folder / STUDY).is_dir() or bool(run_folders(folder)))
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folders of the runs right below a folder, by their number where they have one."""
+    found = [path.parent for path in folder.glob(f"*/{FILE_NAME}")]
+    return sorted(found, key=lambda path: (not path.name.isdecimal(), path.name.zfill(12)))
+
+
+def sweep_page(folder: Path) -> str:
+    """Return the report of a sweep, finished or not.
+
+    Raises
+    ------
+    DataError
+        The folder holds no run.
+    """
+    folders = run_folders(folder)
+    runs: list[StoredRun] = []
+    problems: list[str] = []
+    for path in show_progress(folders, "runs", len(folders), doing="reading"):
+        try:
+            runs.append(read_folder(path))
+        except DataError as error:
+            problems.append(str(error))
+    trials = _trials(folder, problems)
+    if not runs and trials is None:
+        raise DataError(f"{folder} must hold the runs of a sweep, got none; give the folder of a run or of a sweep")
+    comparison = _compared(runs)
+    sections = [
+        _ranked(comparison, runs),
+        _searched(folder),
+        None if trials is None else _table_of_trials(trials),
+        None if comparison is None else _differences(comparison),
+        None if comparison is None else _again(comparison),
+    ]
+    title = f"Sweep {folder.resolve().name}"
+    return render(title, _head(comparison, runs, problems), [one for one in sections if one is not None])
+
+
+def _trials(folder: Path, problems: list[str]) -> Table | None:
+    path = folder / STUDY / TRIALS
+    if not path.is_file():
+        return None
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text())
+        return Table(saved["columns"], saved["data"])
+    except (ValueError, KeyError) as error:
+        problems.append(f"{path} is damaged: {error}")
+        return None
+
+
+def _compared(runs: Sequence[StoredRun]) -> Comparison | None:
+    monitors = dict.fromkeys(run.params.get("training.monitor", "") for run in runs)
+    known = (name for name in (*monitors, *FALLBACKS) if any(name in run.metrics for run in runs))
+    metric = next(known, None)
+    return None if metric is None else compare(runs, metric)
+
+
+def _head(comparison: Comparison | None, runs: Sequence[StoredRun], problems: Sequence[str]) -> Html:
+    states = Counter(run.status for run in runs)
+    counted = ", ".join(f"{count} {state.lower()}" for state, count in states.most_common())
+    facts = [("runs", str(len(runs)), counted)]
+    if comparison is not None and comparison.rows:
+        _, best = comparison.rows[0]
+        facts.append((f"best {comparison.metric}", best.text, best.run.name))
+    known = [kwh for run in runs if (kwh := run.metrics.get("energy/total_kwh")) is not None]
+    measured = f"{sum(known):.3g} kWh" if known else "unavailable"
+    facts.append(("energy of the runs", measured, f"measured in {len(known)} of {len(runs)}"))
+    return stack(notes(problems), cards(facts))
+
+
+def _ranked(comparison: Comparison | None, runs: Sequence[StoredRun]) -> Html:
+    if comparison is None:
+        return section("Ranked runs", paragraph("No run has finished an epoch."), _states(runs))
+    parts: list[Html | None] = [paragraph(f"{note}.", kind="warn") for note in comparison.notes]
+    for group in comparison.groups:
+        parts.append(table(titles(comparison), [cells(row) for row in group.rows], caption=f"By {comparison.metric}"))
+        parts.append(paragraph(f"{group.verdict}."))
+    left_out = [[run.name, reason] for run, reason in comparison.left_out]
+    parts.append(table(["run", "why it is not ranked"], left_out, caption="Not ranked") if left_out else None)
+    return section("Ranked runs", _curves(runs), *parts)
+
+
+def _states(runs: Sequence[StoredRun]) -> Html:
+    return table(["run", "status"], [[run.name, run.status.lower()] for run in runs], caption="Runs")
+
+
+def _curves(runs: Sequence[StoredRun]) -> Html | None:
+    drawn = monitored_curves(runs)
+    return None if drawn is None else picture(drawn.png, alt=drawn.words)
+
+
+def _searched(folder: Path) -> Html | None:
+    paths = sorted((folder / STUDY / FIGURES).glob("*.png"))
+    pngs = {path.stem: png for path in paths if (png := read_png(path)) is not None}
+    if not pngs:
+        return None
+    drawn = [picture(png, alt=f"{FIGURE_WORDS.get(name, name)}.") for name, png in pngs.items()]
+    return section("What the search showed", element("div", *drawn, class_="figures"))
+
+
+def _table_of_trials(trials: Table) -> Html:
+    hidden = ("run_dir",)
+    kept = [number for number, name in enumerate(trials.columns) if name not in hidden]
+    without = Table([trials.columns[at] for at in kept], [[row[at] for at in kept] for row in trials.rows])
+    return section("Trials", folded(f"all {len(trials.rows)} trials", shown(without, caption="Trials of the study")))
+
+
+def _differences(comparison: Comparison) -> Html | None:
+    rows = [[key, summary(by_run)] for key, by_run in list(comparison.differences.items())[:MOST_DIFFERENCES]]
+    if not rows:
+        return None
+    return section("What differs", table(["knob", "values"], rows, caption="Knobs that differ between the runs"))
+
+
+def _again(comparison: Comparison) -> Html | None:
+    if not comparison.rows:
+        return None
+    _, best = comparison.rows[0]
+    try:
+        command = train_command(load_config(Path(best.run.tags[FOLDER_TAG])))
+    except (ConfigError, DataError) as error:
+        return section("The best again", paragraph(f"Its configuration can't be read: {error}", kind="warn"))
+    return section("The best again", paragraph(best.run.name), code(command))

@@ -1,0 +1,29 @@
+"""Whether somebody looks at a live terminal, or lines are wanted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def draws_bars(console: Console) -> bool:
+    """Tell whether bars and live pages may be drawn: on a terminal that isn't asked for plain lines.
+
+    Lines are for NO_COLOR (https://no-color.org) and for CI, which may have a terminal at which nobody looks; with
+    `--quiet` there are neither.
+    """
+    return console.is_terminal and not asks_for_plain() and not is_quiet()
+
+
+def asks_for_plain() -> bool:
+    """Tell whether the environment asks for lines without colour."""
+    return bool(os.environ.get("NO_COLOR") or os.environ.get("CI"))
+
+
+def is_quiet() -> bool:
+    """Tell whether only warnings are wanted, as `astrid --quiet` sets it."""
+    return logging.getLogger("astrid").level >= logging.WARNING

@@ -1,0 +1,274 @@
+"""The page of a run: whatever became of the run it is whole, asks for nothing, and lets no text break it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import joblib
+import pytest
+from browser import open_page
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrid.cli import main
+from astrid.config import DataError, RunError
+from astrid.config.compose import load
+from astrid.experiment import run_experiment
+from astrid.report.markup import Html, element, join, table
+from astrid.report.page import PALETTE
+from astrid.report.pictures import PNG, read_png
+from astrid.report.written import REPORT_FILE, write_report
+from astrid.tracking import Journal
+
+MOST_BYTES = 5_000_000
+EVIL = '"><img src=http://evil.example/x onerror=alert(1)><script>alert(2)</script>'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """Prepare the few fields here: starting processes would take most of the time."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    run_experiment(load([*tiny, "tracking=off"]), run_dir=run_dir)
+    return run_dir
+
+
+class Seen(HTMLParser):
+    """What a parser finds in a page: elements with their attributes, headings, and whether all is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def check_page(page: str) -> Seen:
+    """Check what every report promises, and return what it holds."""
+    seen = Seen(page)
+    assert seen.open == [], "every element is closed"
+    assert len(page.encode()) < MOST_BYTES
+    assert seen.all("html") == [{"lang": "en"}]
+    policies = [meta["content"] or "" for meta in seen.all("meta") if "http-equiv" in meta]
+    assert [policy.split(";")[0] for policy in policies] == ["default-src 'none'"]
+    assert [one for one in seen.elements if one[0] in ("script", "link", "iframe", "a")] == []
+    attributes = [pair for _, given in seen.elements for pair in given.items()]
+    addresses = [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+    assert all(address and address.startswith("data:image/png;base64,") for address in addresses)
+    assert all(len(image.get("alt") or "") > 10 for image in seen.all("img")), "every picture is told in words"
+    assert len(seen.all("h1")) == 1
+    assert not re.search(r"url\(|@import", page.partition("<body")[0])
+    return seen
+
+
+def sections(page: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
+
+
+def test_a_finished_run_has_its_whole_report(finished: Path) -> None:
+    page = (finished / REPORT_FILE).read_text()
+    seen = check_page(page)
+    wanted = ["What was asked", "Data and quality", "Training", "Results", "Curves and fields", "Objects", "Latency"]
+    assert sections(page) == [*wanted, "Energy", "Configuration", "How to reproduce"]
+    for figure in ("True against false", "Precision against recall", "Observed frequency", "by signal-to-noise"):
+        assert any(figure in (image["alt"] or "") for image in seen.all("img")), figure
+    assert 'class="status finished">finished' in page
+    assert "python train.py model.depth=2" in page
+    assert "unavailable: no GPU is used by this process" in page
+    assert '"artifact", "path": "report.html"' in (finished / "journal.jsonl").read_text()
+
+
+def test_the_numbers_of_the_page_are_those_of_the_run(finished: Path) -> None:
+    page = write_report(finished, output=finished / "again.html").read_text()
+    rows = json.loads((finished / "tables" / "objects.json").read_text())
+    outcomes = [row[rows["columns"].index("outcome")] for row in rows["data"]]
+    hits = outcomes.count("hit")
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["test/completeness"] == pytest.approx(hits / (hits + outcomes.count("miss")))
+    assert metrics["test/purity"] == pytest.approx(hits / (hits + outcomes.count("false alarm")))
+    assert f"{min(hits, 12)} of {hits}" in page
+
+
+def test_a_browser_shows_a_report_without_a_word(finished: Path, tmp_path: Path) -> None:
+    page = (finished / REPORT_FILE).read_text()
+    probe = "<script>document.title = [...document.images].filter((image) => !image.naturalWidth).length</script>"
+    copy = tmp_path / "page.html"  # the policy of the page forbids scripts, so the probe needs another
+    copy.write_text(page.replace("img-src", "script-src 'unsafe-inline'; img-src", 1).replace("</body>", probe))
+    opened = open_page(copy, tmp_path / "profile")
+    assert opened.console == []
+    assert "<title>0</title>" in opened.dom, "no picture is broken"
+    assert open_page(finished / REPORT_FILE, tmp_path / "other").console == []
+
+
+def test_a_run_that_fails_reports_why(tiny: list[str], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the loss must be finite"):
+        run_experiment(load([*tiny, "tracking=off", "optimizer.lr=1e30"]), run_dir=tmp_path)
+    page = (tmp_path / REPORT_FILE).read_text()
+    check_page(page)
+    assert 'class="status failed">failed' in page
+    assert "Why: LossNotFinite: the loss must be finite" in page
+    assert "The test fields were not judged" in page
+
+
+def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "run", name="unet", experiment="astrid")
+    journal.write_metrics({"train/loss": 0.5, "val/loss": 0.4, "val/auprc": 0.3}, step=1)
+    page = write_report(tmp_path / "run").read_text()
+    seen = check_page(page)
+    assert 'class="status running">still going' in page
+    assert any("Curves over 1 epochs" in (image["alt"] or "") for image in seen.all("img"))
+    path = tmp_path / "run" / "journal.jsonl"
+    path.write_text(re.sub(r'"pid": \d+', '"pid": 4194304', path.read_text()))
+    assert 'class="status gone">lost' in write_report(tmp_path / "run").read_text()
+
+
+DAMAGED = ("metrics.json", "objects.json", "cutouts.npz", "config.yaml", "energy.jsonl", "roc.png")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_costs_its_part_of_the_page_and_no_more(finished: Path, name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*"))
+    for path in run.rglob(name):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b"\n")
+    page = write_report(run).read_text()
+    check_page(page)
+    assert {"What was asked", "Results", "How to reproduce"} <= set(sections(page))
+
+
+def test_what_a_run_is_called_breaks_no_page(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, name=EVIL, experiment="astrid")
+    journal.write_params({"data.manifest": EVIL})
+    journal.write_tags({"data": EVIL, "git.remote": EVIL, "git.commit": EVIL, "alert.loss": EVIL})
+    journal.write_end("FAILED", reason=EVIL)
+    (tmp_path / "tables").mkdir()
+    table = {"columns": ["field", EVIL], "data": [[EVIL, 1.0]]}
+    (tmp_path / "tables" / "test_fields.json").write_text(json.dumps(table))
+    page = write_report(tmp_path).read_text()
+    assert check_page(page).all("img") == []
+    assert page.count("&lt;script&gt;alert(2)") >= 6
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_any_text_comes_back_as_it_was(texts: list[str]) -> None:
+    class Words(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words: list[str] = []
+
+        def handle_data(self, data: str) -> None:
+            self.words.append(data)
+
+    reader = Words()
+    reader.feed(element("p", *texts, title=texts[0]))
+    reader.close()
+    clean = "".join(texts).replace("\r\n", "\n").replace("\r", "\n")
+    assert "".join(reader.words).replace("\r\n", "\n").replace("\r", "\n") == clean
+
+
+def test_markup_is_escaped_once_and_never_twice() -> None:
+    assert join("<", Html("<b>"), None, element("i", "&")) == "&lt;<b><i>&amp;</i>"
+    made = table(["a", "b", "c"], [["x", "12.5", "twelve"]], caption="c")
+    assert '<td class="number">12.5</td><td>twelve</td>' in made
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("text", ["ink", "soft", "accent", "warn"])
+def test_text_has_the_contrast_of_wcag_aa(scheme: int, text: str) -> None:
+    blocks = PALETTE.read_text().split("@media")
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme]))
+    for ground in ("ground", "panel"):
+        lighter, darker = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
+
+
+def test_a_report_that_can_not_be_written_leaves_the_run_as_it_is(
+    tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / REPORT_FILE).mkdir()  # a folder where the file should go
+    run_experiment(load([*tiny, "tracking=off", "metrics.baselines=false", "training.epochs=1"]), run_dir=run)
+    assert Journal.open(run).status == "FINISHED"
+    assert "no report was written" in caplog.text and f"astrid report {run}" in caplog.text
+    assert '"report.error"' in (run / "journal.jsonl").read_text()
+
+
+def test_a_run_that_is_to_have_no_report_has_none(tiny: list[str], tmp_path: Path) -> None:
+    knobs = ["metrics.report=false", "metrics.figures=false", "metrics.baselines=false", "training.epochs=1"]
+    run_experiment(load([*tiny, "tracking=off", *knobs]), run_dir=tmp_path)
+    made = {path.name for path in tmp_path.rglob("*")}
+    assert made.isdisjoint({REPORT_FILE, "cutouts.npz", "objects.json"})
+
+
+def test_half_a_picture_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "half.png"
+    path.write_bytes(PNG + b"half")
+    assert read_png(path) is None
+
+
+def test_the_command_writes_where_it_is_told(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(finished), "--output", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    check_page((tmp_path / "page.html").read_text())
+
+
+@pytest.mark.parametrize("target", ["nothing/here", "."])
+def test_a_folder_without_a_run_is_refused(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", target]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_runs_beside_each_other_are_a_sweep(finished: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    for number in ("0", "1", "10"):
+        shutil.copytree(finished, sweep / number, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
+    Journal.create(sweep / "2", name=EVIL, experiment="astrid").write_end("FAILED", reason="x")
+    (sweep / "study").mkdir()
+    trials = {"columns": ["trial", "state", "run_dir"], "data": [[0, "COMPLETE", "/secret/place"], [1, EVIL, ""]]}
+    (sweep / "study" / "trials.json").write_text(json.dumps(trials))
+    page = write_report(sweep).read_text()
+    check_page(page)
+    assert "3 finished, 1 failed" in page
+    assert "/secret/place" not in page
+    assert sections(page)[0] == "Ranked runs" and sections(page)[-1] == "The best again"
+    assert "python train.py model.depth=2" in page
+
+
+def test_an_empty_study_is_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    with pytest.raises(DataError, match="must hold the runs of a sweep"):
+        write_report(tmp_path)
