@@ -13,6 +13,7 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.augmentation.figures import draw_changes
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
 from astrid.config import Config, DataError, RunError, TrackingConfig
@@ -97,6 +98,8 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
         config=config.metrics,
         comparison=outcome.rivals if isinstance(outcome.rivals, Comparison) else None,
     )
+    if (changes := draw_changes(outcome.example, config.data.augment)) is not None:
+        figures["augmentation"] = changes
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     report_energy_figures(run_dir, tracker)
