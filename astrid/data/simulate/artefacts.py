@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from astrid.config import SimulatedData
 
+from ..draws import log_uniform
 from ..psf import moffat_alpha
 from .detector import Conditions
-from .scene import DENSITY_PIXELS, log_uniform
+from .scene import DENSITY_PIXELS
 
 _PARCELS_PER_PIXEL = 16  # of charge, that sample a track
 _TRAIL_REACH_FWHM = 3.0  # farther out a trail is below any notice

@@ -13,10 +13,11 @@ from astrid.config import SimulatedData
 
 from ..frames import Sources
 from ..psf import subtract_matched
+from ..truth import disc_mask
 from .artefacts import draw_cosmic_rays, draw_hot_pixels, draw_trail
 from .detector import Conditions, bleed, draw_conditions, read_out
 from .scene import Galaxies, draw_galaxies, draw_stars, galaxy_spectrum, render_galaxies, render_stars
-from .transients import draw_transients, target_mask
+from .transients import draw_transients
 
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 """Part of each field's seed, so that no split shares a field with another."""
@@ -130,7 +131,9 @@ def simulate_field(config: SimulatedData, *, split: str, index: int) -> Simulate
 
     valid = _unsaturated(config, charge)
     masks = _artefact_masks(config, artefacts, nights)
-    masks["transient"] = target_mask(sources, valid.shape, radius=config.target_radius_fwhm * nights.science.fwhm)
+    masks["transient"] = disc_mask(
+        sources.x, sources.y, valid.shape, radius=config.target_radius_fwhm * nights.science.fwhm
+    )
     masks["saturated"] = ~valid
     masks["residue"] = _residue_mask(config, light, nights, valid)
     science = read_out(charge.science, nights.science, rngs["science read-out"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from astrid.config import SimulatedData
 
+from ..draws import log_uniform
 from ..psf import moffat_alpha, psf_stamp
 from .detector import Conditions
 
@@ -57,11 +58,6 @@ class Galaxies:
     sersic: NDArray[np.float64]
     axis_ratio: NDArray[np.float64]
     angle: NDArray[np.float64]
-
-
-def log_uniform(rng: Generator, bounds: list[float], size: int) -> NDArray[np.float64]:
-    """Draw numbers whose logarithm is uniform between two bounds."""
-    return np.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1]), size))
 
 
 def power_law(rng: Generator, bounds: list[float], *, slope: float, size: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Transients: where they appear, how bright they are for their signal-to-noise, and which pixels are theirs."""
+"""Transients: where they appear, and how bright they are for their signal-to-noise."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from astrid.config import SimulatedData
 
+from ..draws import draw_place, is_visible, log_uniform
 from ..frames import Sources
 from ..psf import psf_stamp
+from ..truth import snr_per_flux
 from .detector import Conditions
-from .scene import DENSITY_PIXELS, Galaxies, log_uniform
+from .scene import DENSITY_PIXELS, Galaxies
 
 _FILTER_RADIUS_FWHM = 5.0  # beyond it a Moffat's square holds no signal
 _HALF_LIGHT_IN_SIGMA = 1.1774100225154747  # half of a circular normal's light lies within so many sigma
@@ -55,15 +57,9 @@ def draw_transients(
     for i in range(number):
         place = _place_in_galaxy(rng, precision, galaxies, light) if hosted[i] else None
         kind.append("transient" if place is None else "transient_on_galaxy")
-        x[i], y[i] = place or _place_anywhere(rng, precision)
+        x[i], y[i] = place or draw_place(rng, precision)
         flux[i] = flux_for_snr(snr[i], x=x[i], y=y[i], precision=precision, conditions=conditions)
     return Sources(x, y, flux, snr, kind)
-
-
-def _place_anywhere(rng: Generator, precision: NDArray[np.float64]) -> tuple[float, float]:
-    row, column = divmod(int(rng.choice(np.flatnonzero(precision))), precision.shape[1])
-    dx, dy = rng.uniform(-0.5, 0.5, 2)
-    return column + dx, row + dy
 
 
 def _place_in_galaxy(
@@ -80,28 +76,14 @@ def _place_in_galaxy(
         cosine, sine = math.cos(galaxies.angle[host]), math.sin(galaxies.angle[host])
         x = float(galaxies.x[host] + major * cosine - minor * sine)
         y = float(galaxies.y[host] + major * sine + minor * cosine)
-        if _is_visible(x, y, precision):
+        if is_visible(x, y, precision):
             light[host] = 0.0
             return x, y
     return None
 
 
-def _is_visible(x: float, y: float, precision: NDArray[np.float64]) -> bool:
-    row, column = round(y), round(x)
-    inside = 0 <= row < precision.shape[0] and 0 <= column < precision.shape[1]
-    return inside and bool(precision[row, column] > 0)
-
-
 def flux_for_snr(snr: float, *, x: float, y: float, precision: NDArray[np.float64], conditions: Conditions) -> float:
-    """Return the electrons that give a point source this matched-filter signal-to-noise.
-
-    snr = flux * sqrt(sum(psf² / variance)): the optimum of any linear filter when the PSF is known and the source's own
-    photons do not count as noise.
-
-    References
-    ----------
-    Zackay and Ofek 2017, ApJ 836, 187, doi:10.3847/1538-4357/836/2/187.
-    """
+    """Return the electrons that give a point source this matched-filter signal-to-noise."""
     where, share = psf_stamp(
         precision.shape,
         x=x,
@@ -110,13 +92,4 @@ def flux_for_snr(snr: float, *, x: float, y: float, precision: NDArray[np.float6
         fwhm=conditions.fwhm,
         beta=conditions.beta,
     )
-    return snr / math.sqrt(float(np.sum(share**2 * precision[where])))
-
-
-def target_mask(sources: Sources, shape: tuple[int, int], *, radius: float) -> NDArray[np.bool_]:
-    """Mark the pixels whose centres lie within `radius` pixels of a source; (H, W) bool."""
-    mask = np.zeros(shape, dtype=bool)
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
-    for x, y in zip(sources.x, sources.y, strict=True):
-        mask |= (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
-    return mask
+    return snr / snr_per_flux(share, precision[where])

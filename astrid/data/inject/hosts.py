@@ -1,0 +1,84 @@
+"""Galaxies of a real frame, as places where transients are likely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+_DETECTION_SIGMA = 3.0
+_LEAST_PIXELS = 9
+_EXTENDED = 1.3
+"""Half-light radius in units of that of a point source, from which an object is a galaxy."""
+_HALF_LIGHT_FWHM = 0.55
+"""Half-light radius of a Moffat of exponent 3.5 in units of its FWHM (0.5 for a Gaussian, 0.59 for exponent 2.5)."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Galaxies and their light.
+
+    Attributes
+    ----------
+    labels : (H, W) int
+        Number of the galaxy that a pixel belongs to, from 1; 0 for none.
+    light : (H, W) float64
+        Of the galaxies above the sky, 0 elsewhere and of those that host something already.
+    """
+
+    labels: NDArray[np.int32]
+    light: NDArray[np.float64]
+
+    def draw_place(self, rng: Generator, precision: NDArray[np.float64]) -> tuple[float, float] | None:
+        """Draw (x, y) in proportion to the light of galaxies without a source, and take that galaxy out of the draw.
+
+        None where no galaxy is left whose pixels are valid.
+        """
+        light = np.where(precision > 0, self.light, 0.0).ravel()
+        if not light.any():
+            return None
+        row, column = divmod(int(rng.choice(light.size, p=light / light.sum())), self.labels.shape[1])
+        self.light[self.labels == self.labels[row, column]] = 0.0
+        dx, dy = rng.uniform(-0.5, 0.5, 2)
+        return column + dx, row + dy
+
+
+def find_hosts(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: float, fwhm_pixels: float) -> Hosts:
+    """Find what is wider than a point source.
+
+    Parameters
+    ----------
+    image : (H, W) float32
+        Frame above its sky.
+    valid : (H, W) bool
+        True = good pixel. An object that touches a bad one is left out: it may be a saturated star.
+    sigma : float
+        Noise of the sky, in the unit of the frame.
+    fwhm_pixels : float
+        Of a point source.
+
+    References
+    ----------
+    Barbary 2016, JOSS 1, 58, doi:10.21105/joss.00058 (SEP, which deblends and measures).
+    """
+    import sep
+
+    clean = np.ascontiguousarray(np.where(valid, image, np.float32(0)))
+    objects, labels = sep.extract(
+        clean, _DETECTION_SIGMA, err=sigma, mask=~valid, minarea=_LEAST_PIXELS, segmentation_map=True
+    )
+    reach = 6.0 * np.maximum(objects["a"], 1.0)
+    radius, _ = sep.flux_radius(clean, objects["x"], objects["y"], reach, 0.5, normflux=objects["flux"], subpix=5)
+    wide = radius > _EXTENDED * _HALF_LIGHT_FWHM * fwhm_pixels
+    chosen = np.isin(labels, 1 + np.flatnonzero(wide & ~_touches_bad(labels, valid, len(objects))))
+    return Hosts(np.where(chosen, labels, 0), np.where(chosen, np.maximum(clean, 0), 0).astype(np.float64))
+
+
+def _touches_bad(labels: NDArray[np.int32], valid: NDArray[np.bool_], number: int) -> NDArray[np.bool_]:
+    """Tell of each object whether a pixel of it, or beside it, is bad."""
+    from scipy import ndimage
+
+    beside = ndimage.binary_dilation(~valid, np.ones((3, 3), dtype=bool))
+    return np.isin(1 + np.arange(number), labels[beside])
