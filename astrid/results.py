@@ -37,6 +37,7 @@ from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
+from astrid.metrics.recall import recall_ends
 from astrid.model_card import aim_and_outcome, with_interval
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
@@ -182,6 +183,7 @@ def tested_metrics(evaluation: Evaluation, rivals: Comparison | MaskRival | None
     metrics = evaluation.metrics
     ends = {f"test/{name}": value for name, value in field_intervals(evaluation.fields).items()}
     ends = {name: value for name, value in ends.items() if name.rpartition("_")[0] in metrics}
+    ends |= recall_ends(evaluation.recalls, "test")
     return metrics | ends | ({} if rivals is None else rivals.metrics())
 
 

@@ -10,11 +10,12 @@ import pytest
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
-from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
+from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter
 from astrid.baselines.masks import chosen_contrast, compare_masks
 from astrid.baselines.table import equal_false_lines, print_rivals
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
+from astrid.data.psf import point_source
 from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
