@@ -63,7 +63,7 @@ def psf_stamp(
 
 
 def point_source(fwhm_pixels: float) -> NDArray[np.float64]:
-    """Return the PSF that frames are matched with on a square of odd size, (K, K) float64: the share of light a pixel."""
+    """Return the PSF that frames are matched with, on a square of odd size, (K, K) float64: share of light by pixel."""
     radius = math.ceil(_POINT_SOURCE_FWHM * fwhm_pixels)
     size = 2 * radius + 1
     shape = {"x": radius, "y": radius, "radius": radius, "fwhm": fwhm_pixels, "beta": MATCHING_BETA}

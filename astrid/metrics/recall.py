@@ -89,7 +89,7 @@ def recall_of_mixes(tally: ObjectTally, rate: float, weights: Floats) -> Floats:
     """
     order = np.argsort(tally.thresholds)
     hits, false = weights @ tally.hits_by_field[:, order], weights @ tally.false_alarms_by_field[:, order]  # (R, T)
-    kept = false <= rate * 1e-6 * (weights @ tally.valid_pixels_by_field)[:, None]
+    kept = 1e6 * false <= rate * (weights @ tally.valid_pixels_by_field)[:, None]
     first = kept.argmax(axis=1)
     found = np.where(kept.any(axis=1), hits[np.arange(len(hits)), first], 0.0)
     with np.errstate(invalid="ignore"):
