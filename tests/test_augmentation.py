@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -222,6 +223,16 @@ def test_one_change_more_leaves_the_draws_of_the_others_as_they_are() -> None:
     scaled = augment(batch, dataclasses.replace(AugmentConfig(), flux_probability=1.0), seed=SEED)
     assert torch.equal(scaled["image"] != 0, oriented["image"] != 0)
     assert torch.equal(scaled["target"], oriented["target"])
+
+
+def test_which_samples_one_change_happens_to_says_nothing_of_another() -> None:
+    batch = noise_tiles(200)
+    happened = []
+    for name in ("flux", "sky", "noise"):
+        config = dataclasses.replace(only(name), **{f"{name}_probability": 0.5})
+        happened.append((augment(batch, config, seed=SEED)["image"] != batch["image"]).flatten(1).any(dim=1))
+    for one, other in itertools.combinations(happened, 2):
+        assert 70 < int((one == other).sum()) < 130
 
 
 def test_the_given_batch_is_left_alone_and_types_and_memory_order_are_kept() -> None:
