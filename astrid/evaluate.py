@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_threshol
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
+from astrid.metrics.recall import Recall, recall_metrics, recalls
 from astrid.predictor import Predicted, Predictor, predicted
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class Evaluation:
         What each test field showed by itself.
     objects : ObjectLog or None
         What became of each object, with cutouts; None where nobody will report them.
+    recalls : list of Recall
+        What is found at the rates of `metrics.recall_at_false_per_mpix`.
     """
 
     metrics: dict[str, float]
@@ -80,6 +84,7 @@ class Evaluation:
     gallery: list[Panel]
     fields: FieldCounts
     objects: ObjectLog | None = None
+    recalls: list[Recall] = dataclasses.field(default_factory=list)
 
 
 def evaluate(predictor: Predictor, *, val: FieldStore, test: FieldStore, config: MetricsConfig) -> Evaluation:
@@ -161,7 +166,9 @@ def judge(
         counter=counter,
     )
     named = {f"test/{name}": value for name, value in metrics_at(tested, chosen, config=config).items()}
-    return Evaluation(named, tested, chosen, gallery, counter.counts(detected(tested, chosen)), objects)
+    found = [] if tested.objects is None else recalls(tested.objects, config.recall_at_false_per_mpix)
+    counts = counter.counts(detected(tested, chosen))
+    return Evaluation(named | recall_metrics(found, "test"), tested, chosen, gallery, counts, objects, found)
 
 
 def judged_by(config: MetricsConfig) -> dict[str, float]:
@@ -176,7 +183,8 @@ def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig
     """
     catalogue, threshold = has_catalogue(store), chosen.detection_threshold
     if catalogue and threshold is not None:
-        curve = thresholds_to_try(store, config) if config.figures or config.baselines else None
+        drawn = config.figures or config.baselines or config.recall_at_false_per_mpix
+        curve = thresholds_to_try(store, config) if drawn else None
         return sorted({threshold, *(curve or [])})
     if threshold is not None:
         log.info("object metrics are left out: the test fields have no catalogue of sources")

@@ -245,7 +245,7 @@ def train(
     loaders = Loaders(
         train=training_loader(splits.train, config.data, seed=config.training.seed, pin_memory=pin),
         val=validation_loader(splits.val, config.data, pin_memory=pin),
-        flips=config.data.augment.flips,
+        augment=config.data.augment,
         fingerprint=splits.fingerprint,
     )
     tracker.tags(

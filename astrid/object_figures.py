@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from astrid.baselines import Comparison
-from astrid.baselines.detectors import point_source
+from astrid.data.psf import point_source
 from astrid.evaluate import Evaluation
 from astrid.metrics.completeness import SnrCompleteness, completeness_by_snr, fit_curve
 from astrid.metrics.ideal import ideal_completeness, ideal_threshold

@@ -264,9 +264,9 @@ def _draw_panel(row: Sequence[Axes], panel: GalleryPanel) -> None:
     science.set_ylabel(panel.name)
     greys, colours = colormaps["gray"].resampled(12), colormaps["viridis"].resampled(64)
     # noise fills the file: few pixels and few greys
-    _show(science, panel.science, np.mean, longest=128, cmap=greys, norm=AsinhNorm(3, vmin=-3, vmax=60))
-    _show(truth, panel.target, np.max, longest=384, cmap=greys, vmin=0, vmax=1)
-    _show(probability, panel.probability, np.max, longest=384, cmap=colours, vmin=0, vmax=1)
+    show_image(science, panel.science, np.mean, longest=128, cmap=greys, norm=AsinhNorm(3, vmin=-3, vmax=60))
+    show_image(truth, panel.target, np.max, longest=384, cmap=greys, vmin=0, vmax=1)
+    show_image(probability, panel.probability, np.max, longest=384, cmap=colours, vmin=0, vmax=1)
     positions = zip(MARKERS.items(), (panel.hits, panel.misses, panel.false_alarms), strict=True)
     for (kind, (marker, color)), where in positions:
         x, y = where.T
@@ -274,7 +274,7 @@ def _draw_panel(row: Sequence[Axes], panel: GalleryPanel) -> None:
             axes.scatter(x, y, s=70, marker=marker, facecolors="none", edgecolors=color, linewidths=1.3, label=kind)
 
 
-def _show(axes: Axes, image: NDArray[Any], reduce: Callable[..., Any], *, longest: int, **colours: Any) -> None:
+def show_image(axes: Axes, image: NDArray[Any], reduce: Callable[..., Any], *, longest: int, **colours: Any) -> None:
     """Show an image in its own pixel coordinates, binned until its longest edge has at most `longest` pixels."""
     factor = -(-max(image.shape) // longest)
     whole = np.pad(image, [(0, -size % factor) for size in image.shape], mode="edge")  # or binning drops the rest

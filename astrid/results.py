@@ -13,6 +13,7 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.augmentation.figures import draw_changes
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
 from astrid.config import Config, DataError, FramesData, RunError, TrackingConfig
@@ -37,6 +38,7 @@ from astrid.handover import hand_over_cutouts, hand_over_model, model_facts, run
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
+from astrid.metrics.recall import recall_ends
 from astrid.model_card import aim_and_outcome, with_interval
 from astrid.predictor import Predictor
 from astrid.quality_report import Judged, draw_quality, quality_table
@@ -102,6 +104,8 @@ def report_figures(outcome: Outcome, *, config: Config, run_dir: Path, tracker: 
         config=config.metrics,
         comparison=outcome.rivals if isinstance(outcome.rivals, Comparison) else None,
     )
+    if (changes := draw_changes(outcome.example, config.data.augment)) is not None:
+        figures["augmentation"] = changes
     for name, figure in figures.items():
         tracker.artifact(save_figure(figure, run_dir / FIGURES / f"{name}.png"), folder=FIGURES)
     report_energy_figures(run_dir, tracker)
@@ -202,6 +206,7 @@ def tested_metrics(evaluation: Evaluation, rivals: Comparison | MaskRival | None
     metrics = evaluation.metrics
     ends = {f"test/{name}": value for name, value in field_intervals(evaluation.fields).items()}
     ends = {name: value for name, value in ends.items() if name.rpartition("_")[0] in metrics}
+    ends |= recall_ends(evaluation.recalls, "test")
     return metrics | ends | ({} if rivals is None else rivals.metrics())
 
 

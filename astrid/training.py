@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from astrid.config import MetricsConfig, RunError, Stopped, TrainingConfig
-from astrid.data.dataset import Batch, TileLoader, augment
+from astrid.augmentation import augment
+from astrid.config import AugmentConfig, MetricsConfig, RunError, Stopped, TrainingConfig
+from astrid.data.dataset import Batch, TileLoader
 from astrid.energy import Meter, PhaseEnergy
 from astrid.layer_norms import EpochNorms, NormLog
 from astrid.learner import Clock, Learner, LossLog, Progress, Saver, finish_epoch
@@ -54,7 +55,7 @@ class Loaders:
 
     train: TileLoader
     val: TileLoader
-    flips: bool
+    augment: AugmentConfig
     fingerprint: str
 
 
@@ -101,9 +102,7 @@ def fit(
         for window in accumulation_windows(clock.waiting(batches), config.accumulate):
             seeds = [(config.seed, epoch, progress.batch + number) for number in range(len(window))]
             prepared = [prepare(batch, learner.runtime) for batch in window]
-            turned = [
-                augment(batch, flips=loaders.flips, seed=seed) for batch, seed in zip(prepared, seeds, strict=True)
-            ]
+            turned = [augment(batch, loaders.augment, seed=seed) for batch, seed in zip(prepared, seeds, strict=True)]
             loss, pixels = step(learner, turned, clip_norm=config.clip_norm, norms=norms)
             progress.batch += len(window)
             progress.step += 1

@@ -9,6 +9,7 @@ import torch
 
 from astrid.config import (
     AdamWConfig,
+    AugmentConfig,
     BCEDiceLoss,
     BCELoss,
     ConstantSchedule,
@@ -80,13 +81,21 @@ def make_learner(
 class Bench:
     """Everything that `fit` needs, in one place, with a data configuration that tests may change."""
 
-    def __init__(self, store: FieldStore, folder: Path, *, batch_size: int = 4, workers: int = 0) -> None:
+    def __init__(
+        self,
+        store: FieldStore,
+        folder: Path,
+        *,
+        batch_size: int = 4,
+        workers: int = 0,
+        augment: AugmentConfig | None = None,
+    ) -> None:
         self.folder = folder
         data = SimulatedData(tile_size=16, batch_size=batch_size, workers=workers)
         self.loaders = Loaders(
             training_loader(store, data, seed=0, pin_memory=False),
             validation_loader(store, data, pin_memory=False),
-            flips=True,
+            augment=augment or AugmentConfig(),
             fingerprint="spots",
         )
         self.stop = StopSignals()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrid.baselines.detectors import point_source, white_noise_score
+from astrid.baselines.detectors import white_noise_score
+from astrid.data.psf import point_source
 from astrid.metrics.detections import find_detections, judge
 
 SIZE, SPACING = 1024, 32

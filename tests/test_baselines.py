@@ -10,7 +10,7 @@ import pytest
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
-from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
+from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter
 from astrid.baselines.mask_curve import (
     RATES,
     SETTINGS,
@@ -24,6 +24,7 @@ from astrid.baselines.masks import chosen_contrast, compare_masks
 from astrid.baselines.table import equal_false_lines, print_rivals
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
+from astrid.data.psf import point_source
 from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
@@ -306,3 +307,41 @@ def test_a_cosmic_ray_is_flagged_though_its_rim_does_not_count() -> None:
     valid[49:52, 59:62] = False
     valid[50, 60] = True
     assert find_cosmic_rays(image, valid).nonzero() == (np.array([50]), np.array([60]))
+
+
+def test_refined_detectors_keep_their_thresholds_to_the_last_bit() -> None:
+    for detector in DETECTORS:
+        fine = detector.refined(8).thresholds
+        assert len(fine) == 8 * (len(detector.thresholds) - 1) + 1
+        assert (np.diff(fine) > 0).all()
+        assert set(detector.thresholds) <= set(fine)
+        assert (detector.refined(1).thresholds == detector.thresholds).all()
+
+
+def test_detectors_find_the_same_at_the_thresholds_that_both_try(stores: tuple[FieldStore, FieldStore]) -> None:
+    coarse, fine = (
+        tally_detectors(stores[0], [one.refined(parts) for one in DETECTORS], config=CONFIG) for parts in (1, 3)
+    )
+    for name, tally in coarse.items():
+        assert tally.hits.tolist() == fine[name].hits[::3].tolist()
+        assert tally.false_alarms.tolist() == fine[name].false_alarms[::3].tolist()
+
+
+def test_recall_at_rates_is_given_for_every_detector_and_the_network(
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val, test = stores
+    config = MetricsConfig(bins=4096, recall_at_false_per_mpix=[30.0, 1e5])
+    found = compare(evaluation(network, histogram(test, scale=0.2)), val=val, test=test, config=config)
+    assert isinstance(found, Comparison)
+    metrics = found.metrics()
+    for rival in found.judged:
+        at = rival.tally.threshold_for(int(30e-6 * rival.tally.valid_pixels))
+        assert at is not None
+        share = rival.tally.hits[rival.tally.index(at)] / (9 * len(test))
+        assert metrics[f"{rival.name}/recall_at_30_per_mpix"] == pytest.approx(share)
+    print_rivals(found, metrics | {"test/recall_at_30_per_mpix": 0.5, "test/recall_at_100000_per_mpix": 0.75})
+    assert (
+        "share found of 54 sources at 30, 100000 false detections per Mpix\n  U-Net: 0.5, 0.75"
+        in capsys.readouterr().out
+    )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from astrid.config import AugmentConfig, FramesData, SimulatedData
-from astrid.data.dataset import TileBatches, TileDataset, augment, orient, training_loader, validation_loader
+from astrid.config import FramesData, SimulatedData
+from astrid.data.dataset import TileBatches, TileDataset, training_loader, validation_loader
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
 
@@ -112,26 +112,3 @@ def test_crops_per_epoch_sets_the_length_of_an_epoch(store: FieldStore) -> None:
     config = FramesData(root="", manifest="", tile_size=16, batch_size=10, crops="random", crops_per_epoch=35)
     loader = training_loader(store, config, seed=0, pin_memory=False)
     assert sum(batch["image"].shape[0] for batch in loader.epoch(1)) == 35
-
-
-def test_the_eight_orientations_are_all_different_and_turn_all_planes_alike() -> None:
-    square = torch.arange(9.0).reshape(1, 1, 3, 3).repeat(8, 1, 1, 1)
-    turned = orient({"image": square, "target": square * 2}, torch.arange(8))
-    assert torch.equal(turned["target"], turned["image"] * 2)
-    assert len({tuple(one.flatten().tolist()) for one in turned["image"]}) == 8
-    corners = {tuple(sorted(one[0, ::2, ::2].flatten().tolist())) for one in turned["image"]}
-    assert corners == {(0.0, 2.0, 6.0, 8.0)}
-
-
-def test_augmentation_is_drawn_from_its_seed_alone_and_uses_all_orientations() -> None:
-    batch = {"image": torch.arange(64 * 9.0).reshape(64, 1, 3, 3)}
-    one, two = (augment(batch, flips=True, seed=(1, 2, 3))["image"] for _ in range(2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, augment(batch, flips=True, seed=(1, 2, 4))["image"])
-    assert torch.equal(augment(batch, flips=False, seed=(1, 2, 3))["image"], batch["image"])
-    firsts = {tuple((image - image.min()).flatten().tolist()) for image in one}
-    assert len(firsts) == 8
-
-
-def test_augmentation_is_a_knob() -> None:
-    assert AugmentConfig().flips

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 from scipy.stats import binomtest
 
-from astrid.baselines.detectors import point_source
+from astrid.data.psf import point_source
 from astrid.metrics.ideal import _euler_shares, ideal_completeness, ideal_threshold, noise_false_per_mpix
 
 THRESHOLD, FWHM = 4.5, 3.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from astrid.baselines.detectors import point_source
+from astrid.data.psf import point_source
 from astrid.metrics.completeness import completeness_by_snr, fitted_snr
 from astrid.metrics.ideal import noise_false_per_mpix
 from astrid.metrics.objects import ObjectCounts, ObjectTally, object_metrics

@@ -10,9 +10,10 @@ import pytest
 import torch
 from learners import METRICS, PLAIN, Bench, make_learner, spots
 
+from astrid.augmentation import CHANGES, augment
 from astrid.checkpoint import load_checkpoint
-from astrid.config import ConstantSchedule, CosineSchedule, RunError, Stopped, TrainingConfig
-from astrid.data.dataset import Batch, augment
+from astrid.config import AugmentConfig, ConstantSchedule, CosineSchedule, RunError, Stopped, TrainingConfig
+from astrid.data.dataset import Batch
 from astrid.data.store import FieldStore
 from astrid.energy import Component, PhaseEnergy
 from astrid.learner import BEST, LAST, Learner, Progress, take_up
@@ -44,7 +45,7 @@ def test_accumulated_batches_take_the_same_step_as_one_large_batch(store: FieldS
     results = []
     for bench, accumulate in ((whole, 1), (parts, 2)):
         config = dataclasses.replace(CPU, epochs=1, accumulate=accumulate)
-        bench.loaders = dataclasses.replace(bench.loaders, flips=False)
+        bench.loaders = dataclasses.replace(bench.loaders, augment=AugmentConfig(flips=False))
         learner = bench.learner(config, **PLAIN)
         records = bench.fit(learner, config)
         results.append((weights(learner.model), records[0].values["train/loss"], records[0].step))
@@ -74,7 +75,7 @@ def test_a_batch_without_valid_pixels_changes_neither_loss_nor_gradient(store: F
 
 def test_epoch_loss_is_the_mean_over_valid_pixels(store: FieldStore, tmp_path: Path) -> None:
     bench = Bench(store, tmp_path, batch_size=4)
-    bench.loaders = dataclasses.replace(bench.loaders, flips=False)
+    bench.loaders = dataclasses.replace(bench.loaders, augment=AugmentConfig(flips=False))
     config = dataclasses.replace(CPU, epochs=1)
     learner = bench.learner(config, **PLAIN)
     for group in learner.optimizer.param_groups:
@@ -185,9 +186,9 @@ def test_every_batch_of_every_epoch_is_augmented_by_a_seed_of_its_own(
 ) -> None:
     seeds: list[tuple[int, ...]] = []
 
-    def watching(batch: Batch, *, flips: bool, seed: tuple[int, int, int]) -> Batch:
+    def watching(batch: Batch, config: AugmentConfig, *, seed: tuple[int, int, int]) -> Batch:
         seeds.append(seed)
-        return augment(batch, flips=flips, seed=seed)
+        return augment(batch, config, seed=seed)
 
     monkeypatch.setattr("astrid.training.augment", watching)
     bench = Bench(store, tmp_path)
@@ -222,21 +223,29 @@ class StopAfter:
             self.bench.stop.received = "SIGTERM"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stopped_after", [1, 7, 12])
+EVERY_CHANGE = AugmentConfig(**{f"{name}_probability": 0.5 for name in CHANGES})
+
+
+@pytest.mark.parametrize(
+    ("stopped_after", "workers", "augmented"),
+    [
+        *((steps, workers, AugmentConfig()) for steps in (1, 7, 12) for workers in (0, 2)),
+        pytest.param(12, 0, EVERY_CHANGE, id="every change"),
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(
-    store: FieldStore, tmp_path: Path, stopped_after: int, workers: int
+    store: FieldStore, tmp_path: Path, stopped_after: int, workers: int, augmented: AugmentConfig
 ) -> None:
-    straight = Bench(store, tmp_path / "straight")
+    straight = Bench(store, tmp_path / "straight", augment=augmented)
     reference = straight.learner(CPU)
     expected = straight.fit(reference, CPU)
 
-    bench = Bench(store, tmp_path / "stopped", workers=workers)
+    bench = Bench(store, tmp_path / "stopped", workers=workers, augment=augmented)
     bench.reports = StopAfter(bench, stopped_after)  # type: ignore[assignment]
     with pytest.raises(Stopped, match="all is saved"):
         bench.fit(bench.learner(CPU), CPU)
 
-    resumed = Bench(store, tmp_path / "stopped", workers=workers)
+    resumed = Bench(store, tmp_path / "stopped", workers=workers, augment=augmented)
     torch.manual_seed(999)  # whatever another process may have drawn
     learner = resumed.learner(CPU)
     torch.manual_seed(999)

@@ -12,8 +12,9 @@ from astrid.config import MetricsConfig
 from astrid.data.store import FieldStore
 from astrid.metrics.intervals import jackknife_intervals, leave_one_out
 from astrid.metrics.objects import ObjectTally, object_metrics, resampled_objects
+from astrid.metrics.recall import Recall, recall_ends, recall_metrics, recalls
 
-from .detectors import DETECTORS, DIFFERENCE, Detector, look_at
+from .detectors import DIFFERENCE, Detector, detectors_to_try, look_at
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Judged:
         Test fields, at all thresholds.
     metrics : dict
         At the threshold; bounds included.
+    recalls : list of Recall
+        What it finds at the rates of `metrics.recall_at_false_per_mpix`.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Judged:
     threshold: float
     tally: ObjectTally
     metrics: dict[str, float]
+    recalls: list[Recall]
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Comparison:
         found: dict[str, float] = {}
         for rival in self.judged:
             found |= {f"{rival.name}/{name}": value for name, value in rival.metrics.items()}
+            found |= recall_metrics(rival.recalls, rival.name) | recall_ends(rival.recalls, rival.name)
             for who, reached in (("", self.rival_reach(rival)), ("network_", self.network_reach(rival))):
                 name = f"{rival.name}/{who}equal_false"
                 found[f"{name}_completeness"] = reached.completeness
@@ -113,7 +118,8 @@ def chosen_thresholds(val: FieldStore, *, config: MetricsConfig) -> dict[str, fl
     """Return the threshold of the best object F1 of each detector, by its name, in sigma; empty without sources."""
     if val.channels <= DIFFERENCE:
         return {}
-    best = {name: tally.best_threshold() for name, tally in tally_detectors(val, DETECTORS, config=config).items()}
+    tallies = tally_detectors(val, detectors_to_try(config), config=config)
+    best = {name: tally.best_threshold() for name, tally in tallies.items()}
     return {name: threshold for name, threshold in best.items() if threshold is not None}
 
 
@@ -147,12 +153,15 @@ def compare_detectors(
     if test.channels <= DIFFERENCE:
         log.info("no detector is compared: the fields have no difference of science and reference")
         return None
-    detectors = [one for one in DETECTORS if thresholds.get(one.name) in one.thresholds]
+    detectors = [one for one in detectors_to_try(config) if thresholds.get(one.name) in one.thresholds]
     if not detectors:
         log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
     shown = tally_detectors(test, detectors, config=config)
-    judged = [judge_detector(one, shown[one.name], threshold=thresholds[one.name]) for one in detectors]
+    judged = [
+        judge_detector(one, shown[one.name], threshold=thresholds[one.name], rates=config.recall_at_false_per_mpix)
+        for one in detectors
+    ]
     return Comparison(judged, network, network_threshold)
 
 
@@ -167,7 +176,7 @@ def tally_detectors(
         truth = {"sources_x": field.sources.x, "sources_y": field.sources.y, "snr": field.sources.snr}
         radius, searched = config.match_radius_fwhm * field.fwhm_pixels, look_at(field)
         for one in detectors:
-            found = one.search(searched, config.min_pixels)
+            found = one.search(searched, one.thresholds, config.min_pixels)
             tallies[one.name].add_detections(found, field.valid, **truth, radius_pixels=radius)
     return tallies
 
@@ -181,12 +190,12 @@ def reach(tally: ObjectTally, false_alarms: int) -> Reach:
     return Reach(metrics.get("completeness", 0.0), metrics.get("snr50"))
 
 
-def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float) -> Judged:
-    """Measure a detector at its threshold, with intervals."""
+def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, rates: Sequence[float]) -> Judged:
+    """Measure a detector at its threshold and at rates of false detections, with intervals."""
     metrics = object_metrics(tally, threshold=threshold)
     counts = tally.at(threshold)
     fields = len(counts.valid_pixels)
     ends: Mapping[str, float] = {}
     if fields > 1:
         ends = jackknife_intervals(resampled_objects(counts, leave_one_out(fields)), what=detector.name)
-    return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends))
+    return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends), recalls(tally, rates))

@@ -5,17 +5,17 @@ All of them see the difference of science and PSF-matched reference, in units of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from astrid.config import MetricsConfig
 from astrid.data.difference import background_sigma
 from astrid.data.frames import Field
-from astrid.data.psf import MATCHING_BETA, psf_stamp
+from astrid.data.psf import point_source
 from astrid.metrics.detections import Detections, threshold_detections
 
 from .cosmic_rays import find_cosmic_rays, grown
@@ -29,7 +29,8 @@ SIGMAS = np.concatenate([np.geomspace(2.5, 10.0, 16), np.geomspace(12.0, 4000.0,
 """Thresholds that are tried, closely where transients are; cosmic rays are as bright as the highest."""
 SEP_SIGMAS = np.concatenate([np.geomspace(0.7, 4.0, 16), np.geomspace(6.0, 2000.0, 5)])
 """Lower ones, since SEP smooths the noise but counts in sigma of the image before."""
-PSF_RADIUS_FWHM = 3.0
+FINE_PARTS = 8
+"""Parts of each step between thresholds where it matters to come close to a rate of false detections."""
 SEP_KERNEL_RADIUS = 2
 """Of the PSF that SEP filters with, in pixels; larger ones found less on validation fields and take longer."""
 SEP_LEAST_PIXELS = 3
@@ -65,7 +66,7 @@ class Searched:
         return self.field.fwhm_pixels
 
 
-Search = Callable[[Searched, int], list[Detections]]
+Search = Callable[[Searched, Floats, int], list[Detections]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Detector:
     thresholds : (T,) float64
         In sigma.
     search : callable
-        Takes a `Searched` and the fewest pixels of a detection, returns the detections at each threshold.
+        Takes a `Searched`, thresholds and the fewest pixels of a detection, returns the detections at each threshold.
     """
 
     name: str
@@ -89,35 +90,42 @@ class Detector:
     thresholds: Floats
     search: Search
 
+    def refined(self, parts: int) -> Detector:
+        """Return the detector with each step between its thresholds divided into so many, evenly in logarithm."""
+        steps = np.geomspace(self.thresholds[:-1], self.thresholds[1:], parts, endpoint=False)
+        steps[0] = self.thresholds[:-1]  # to the last bit, since thresholds are known by their value
+        return replace(self, thresholds=np.append(steps.T.ravel(), self.thresholds[-1]))
+
 
 def look_at(field: Field) -> Searched:
     """Flag cosmic rays, once for all detectors."""
     return Searched(field, field.valid & ~grown(find_cosmic_rays(field.image[SCIENCE], field.valid)))
 
 
-def threshold_difference(searched: Searched, min_pixels: int) -> list[Detections]:
+def threshold_difference(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Threshold the difference itself."""
-    return threshold_detections(searched.difference, searched.field.valid, thresholds=SIGMAS, min_pixels=min_pixels)
+    pixels = searched.field.valid
+    return threshold_detections(searched.difference, pixels, thresholds=thresholds, min_pixels=min_pixels)
 
 
-def threshold_score(searched: Searched, min_pixels: int) -> list[Detections]:
+def threshold_score(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Threshold the matched filter's score."""
-    return _threshold_score(searched, searched.field.valid, min_pixels)
+    return _threshold_score(searched, searched.field.valid, thresholds, min_pixels)
 
 
-def threshold_clean_score(searched: Searched, min_pixels: int) -> list[Detections]:
+def threshold_clean_score(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Threshold the matched filter's score without what astroscrappy calls cosmic rays."""
-    return _threshold_score(searched, searched.clean, min_pixels)
+    return _threshold_score(searched, searched.clean, thresholds, min_pixels)
 
 
-def extract_sources(searched: Searched, min_pixels: int) -> list[Detections]:
+def extract_sources(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Let SEP, the library of SExtractor, segment the difference."""
-    return _extract(searched, searched.field.valid, min_pixels)
+    return _extract(searched, searched.field.valid, thresholds, min_pixels)
 
 
-def extract_clean_sources(searched: Searched, min_pixels: int) -> list[Detections]:
+def extract_clean_sources(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Let SEP segment the difference without what astroscrappy calls cosmic rays."""
-    return _extract(searched, searched.clean, min_pixels)
+    return _extract(searched, searched.clean, thresholds, min_pixels)
 
 
 DETECTORS = (
@@ -129,9 +137,15 @@ DETECTORS = (
 )
 
 
-def _threshold_score(searched: Searched, pixels: Flags, min_pixels: int) -> list[Detections]:
+def detectors_to_try(config: MetricsConfig) -> list[Detector]:
+    """Return every detector, with closer thresholds where recall at a rate of false detections is asked for."""
+    parts = FINE_PARTS if config.recall_at_false_per_mpix else 1
+    return [one.refined(parts) for one in DETECTORS]
+
+
+def _threshold_score(searched: Searched, pixels: Flags, thresholds: Floats, min_pixels: int) -> list[Detections]:
     score = matched_filter(searched.difference, pixels, fwhm_pixels=searched.fwhm_pixels)
-    return threshold_detections(score, pixels, thresholds=SIGMAS, min_pixels=min_pixels)
+    return threshold_detections(score, pixels, thresholds=thresholds, min_pixels=min_pixels)
 
 
 def matched_filter(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: float) -> Floats:
@@ -169,14 +183,6 @@ def white_noise_score(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels:
     return np.asarray(projected / np.sqrt(np.maximum(information, least)), dtype=np.float64)
 
 
-def point_source(fwhm_pixels: float) -> Floats:
-    """Return the PSF on a square of odd size, (K, K) float64, the share of light per pixel."""
-    radius = math.ceil(PSF_RADIUS_FWHM * fwhm_pixels)
-    size = 2 * radius + 1
-    shape = {"x": radius, "y": radius, "radius": radius, "fwhm": fwhm_pixels, "beta": MATCHING_BETA}
-    return psf_stamp((size, size), **shape)[1]
-
-
 def _convolve(image: Floats, kernel: Floats) -> Floats:
     """Convolve with a symmetric kernel; the image is zero beyond its edges."""
     radius = kernel.shape[0] // 2
@@ -186,7 +192,7 @@ def _convolve(image: Floats, kernel: Floats) -> Floats:
     return np.asarray(whole[radius : radius + image.shape[0], radius : radius + image.shape[1]])
 
 
-def _extract(searched: Searched, pixels: Flags, min_pixels: int) -> list[Detections]:
+def _extract(searched: Searched, pixels: Flags, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Segment at each threshold, with the PSF as filter and the deblending of SExtractor.
 
     References
@@ -201,7 +207,7 @@ def _extract(searched: Searched, pixels: Flags, min_pixels: int) -> list[Detecti
     middle = slice(kernel.shape[0] // 2 - SEP_KERNEL_RADIUS, kernel.shape[0] // 2 + SEP_KERNEL_RADIUS + 1)
     settings = {"mask": mask, "minarea": max(min_pixels, SEP_LEAST_PIXELS), "filter_type": "conv"}
     settings["filter_kernel"] = np.ascontiguousarray(kernel[middle, middle])
-    tables = [sep.extract(image, threshold, **settings) for threshold in SEP_SIGMAS]
+    tables = [sep.extract(image, threshold, **settings) for threshold in thresholds]
     return [
         Detections(x=table["x"], y=table["y"], score=table["cpeak"], pixels=table["npix"].astype(np.int64))
         for table in tables

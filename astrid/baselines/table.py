@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from astrid.console import print_plain, print_table
+from astrid.model_card import with_interval
 
 from .comparison import Comparison, Reach
 from .mask_curve import RATES
@@ -36,9 +37,31 @@ def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> No
     detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
     rows = [(label, *(_cell(metrics, f"{name}/{column}") for column in COLUMNS)) for label, name in detectors.items()]
     print_table("each at its best threshold on validation", rows, columns=("detector", *HEADINGS))
+    for line in recall_lines(comparison, metrics):
+        print_plain(line)
     if "test/snr50" in metrics:
         for line in equal_false_lines(comparison, metrics):
             print_plain(line)
+
+
+def recall_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:
+    """Say what share of the sources each detector finds at the same rates of false detections; empty without rates.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    metrics : mapping
+        Final metrics, with `test/recall_at_...`.
+    """
+    names = {one.name: f"{one.false_per_mpix:g}" for rival in comparison.judged for one in rival.recalls}
+    if not names:
+        return []
+    detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
+    sources = int(comparison.network.sources_by_field.sum())
+    lines = [f"share found of {sources} sources at {', '.join(names.values())} false detections per Mpix"]
+    for label, owner in detectors.items():
+        lines.append(f"  {label}: " + ", ".join(with_interval(metrics, f"{owner}/{name}") for name in names))
+    return lines
 
 
 def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:

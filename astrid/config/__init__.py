@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .alerts import AlertsConfig
+from .augment import AugmentConfig
 from .auto import Auto, settled
 from .checks import BudgetSpent, ConfigError, DataError, Pruned, RunError, Stopped, check
-from .data import AugmentConfig, DataConfig, FramesData
+from .data import DataConfig, FramesData
 from .energy import EnergyConfig
 from .injected import InjectedData
 from .loss import BCEDiceLoss, BCELoss, DiceLoss, FocalLoss, LossConfig, TverskyLoss

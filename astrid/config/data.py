@@ -7,18 +7,11 @@ from typing import Literal
 
 from omegaconf import MISSING
 
+from .augment import AugmentConfig
 from .auto import Auto
 from .checks import check
 from .preprocess import PreprocessConfig
 from .quality import QualityConfig
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes of a training tile, drawn once per sample for image, target and valid together."""
-
-    flips: bool = True
-    """Mirror and turn by quarters, all eight orientations equally likely."""
 
 
 @dataclass
@@ -99,3 +92,7 @@ class FramesData(DataConfig):
         check_fractions(self.val_fraction, self.test_fraction)
         check(self.crops_per_epoch >= 1, "data.crops_per_epoch", self.crops_per_epoch, "at least 1", "try 256")
         check(self.background_box >= 8, "data.background_box", self.background_box, "at least 8", "try 64")
+        changed = self.augment.photometric if self.preprocess.score else []
+        rule = "0 with data.preprocess.score, which can't follow what happens to the science frame"
+        for name in changed:
+            check(False, f"data.augment.{name}", getattr(self.augment, name), rule, f"try data.augment.{name}=0")

@@ -53,6 +53,8 @@ class MetricsConfig:
     """What validation chooses a threshold for: f1 or fpr of pixels, purity or false_per_mpix of detections."""
     operating_target: float | None = None
     """Value to keep to: fpr and false_per_mpix (detections per Mpix) at most, purity at least; null for f1."""
+    recall_at_false_per_mpix: list[float] = field(default_factory=list)
+    """Also give the share of sources found at so many false detections per Mpix, as [10, 30, 100]; detectors too."""
     match_radius_fwhm: float = 1.0
     """A detection within this many FWHM of an injected source is a hit."""
     min_pixels: int = 1
@@ -92,6 +94,10 @@ class MetricsConfig:
             check(value >= lowest, f"metrics.{name}", value, f"at least {lowest}", f"try metrics.{name}={lowest}")
         self._check_lists()
         self._check_target()
+        rates = list(self.recall_at_false_per_mpix)
+        rule, remedy = "a list of positive rates, each once", "try metrics.recall_at_false_per_mpix=[10,30,100]"
+        fits = all(rate > 0 for rate in rates) and len(set(rates)) == len(rates)
+        check(fits, "metrics.recall_at_false_per_mpix", rates, rule, remedy)
 
     def _check_lists(self) -> None:
         known = {"pixel_families": PIXEL_FAMILIES, "latency_variants": LATENCY_VARIANTS}

@@ -8,7 +8,7 @@ from typing import Literal
 from omegaconf import MISSING
 
 from .auto import Auto
-from .checks import check
+from .checks import check, check_range
 from .data import DataConfig, check_fractions
 
 
@@ -44,6 +44,14 @@ class AlertsData(DataConfig):
     """Seed of the shifts, with the packet's own number."""
     target_radius_fwhm: float = 0.75
     """Pixels within this many FWHM of a positive candidate are positive."""
+    unscored_radius_fwhm: float = 2.0
+    """Pixels within this many FWHM of a candidate that `unlabelled=unscored` leaves out don't count."""
+    injected_per_alert: float = 0.0
+    """Point sources put into each crop of a training packet, on average; they are positive. Never in val and test."""
+    injected_snr: list[float] = field(default_factory=lambda: [5.0, 50.0])
+    """Range of their log-uniform matched-filter signal-to-noise in the difference."""
+    injected_gain: float = 6.2
+    """Electrons per unit of the stamps, for the photon noise of what is injected; 6.2 is ZTF's."""
     fwhm_pixels: float | None = None
     """Seeing in pixels; null: that of the packet's PSF, else the exposure's, from flux and peak of its candidates."""
     group_arcsec: float = 120.0
@@ -59,10 +67,12 @@ class AlertsData(DataConfig):
         super().__post_init__()
         check_fractions(self.val_fraction, self.test_fraction)
         lowest = {"crop_size": 16, "crops_per_alert": 1, "crop_seed": 0, "sso_arcsec": 0, "sso_magnitudes": 0}
+        lowest["injected_per_alert"] = 0
         for name, least in lowest.items():
             value = getattr(self, name)
             check(value >= least, f"data.{name}", value, f"at least {least}", "leave it at its default")
-        for name in ("target_radius_fwhm", "group_arcsec"):
+        check_range("data.injected_snr", self.injected_snr, 1.0)
+        for name in ("target_radius_fwhm", "unscored_radius_fwhm", "group_arcsec", "injected_gain"):
             value = getattr(self, name)
             check(value > 0, f"data.{name}", value, "above 0", "leave it at its default")
         seeing = self.fwhm_pixels

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from astrid.config import AlertsData, DataError
 
+from .alert_injection import Crop, crop_psf, inject_into_crop
 from .alert_rows import AlertRow, crop_ranges
 from .difference import channels_in_sigma
 from .frames import Field, Sources
 from .packets import Record, read_records
 from .rows import Split
 from .surveys import Alert, read_alert
+from .truth import disc_mask
 
 
 class AlertFields(Collection[Callable[[], Field]]):
@@ -79,25 +81,33 @@ def prepare_alert(alert: Alert, row: AlertRow, *, config: AlertsData, crop: int)
     DataError
         If the crop has no background noise to measure.
     """
+    assert row.fwhm_pixels is not None
     rng = np.random.default_rng([config.crop_seed, row.number, crop])
-    size = config.crop_size
+    size, fwhm = config.crop_size, row.fwhm_pixels
     y0, x0 = (int(rng.integers(*ends, endpoint=True)) for ends in crop_ranges(alert, crop_size=size))
     cut = slice(y0, y0 + size), slice(x0, x0 + size)
-    valid = alert.valid[cut]
-    image = channels_in_sigma(alert.science[cut], alert.template[cut], alert.difference[cut], valid)
-    assert row.fwhm_pixels is not None
-    x, y = alert.x - x0, alert.y - y0
-    disc = _disc(valid.shape, x=x, y=y, radius=config.target_radius_fwhm * row.fwhm_pixels)
-    known = row.label is not None or config.unlabelled == "negative"
-    target = disc & valid if row.label == "positive" else np.zeros_like(valid)
-    sources = _catalogue(alert, x=x, y=y, positive=row.label == "positive")
+    stamps = Crop(alert.science[cut], alert.template[cut], alert.difference[cut], alert.valid[cut])
+    counts = stamps.valid & ~_unscored(alert, row, shape=(size, size), corner=(y0, x0), config=config)
+    sources = _catalogue(alert, x=alert.x - x0, y=alert.y - y0, positive=row.label == "positive")
+    if row.split == "train" and config.injected_per_alert > 0:
+        psf = crop_psf(alert.psf, fwhm_pixels=fwhm)
+        stamps, injected = inject_into_crop(stamps, rng, config=config, psf=psf, free=counts)
+        sources = _joined(sources, injected)
+    image = channels_in_sigma(stamps.science, stamps.template, stamps.difference, stamps.valid)
+    target = counts & disc_mask(sources.x, sources.y, (size, size), radius=config.target_radius_fwhm * fwhm)
     name = f"{row.number}" if crop == 0 else f"{row.number}#{crop}"
-    return Field(name, image, target, valid if known else valid & ~disc, sources, row.fwhm_pixels)
+    return Field(name, image, target, counts, sources, fwhm)
 
 
-def _disc(shape: tuple[int, ...], *, x: float, y: float, radius: float) -> NDArray[np.bool_]:
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
-    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+def _unscored(
+    alert: Alert, row: AlertRow, *, shape: tuple[int, int], corner: tuple[int, int], config: AlertsData
+) -> NDArray[np.bool_]:
+    """Mark the surroundings of a candidate of which nobody knows what it is, (H, W) bool."""
+    if row.label is not None or config.unlabelled == "negative":
+        return np.zeros(shape, dtype=bool)
+    assert row.fwhm_pixels is not None
+    x, y = np.array([alert.x - corner[1]]), np.array([alert.y - corner[0]])
+    return disc_mask(x, y, shape, radius=config.unscored_radius_fwhm * row.fwhm_pixels)
 
 
 def _catalogue(alert: Alert, *, x: float, y: float, positive: bool) -> Sources:
@@ -105,3 +115,8 @@ def _catalogue(alert: Alert, *, x: float, y: float, positive: bool) -> Sources:
     one = np.array([[x, y, alert.flux, alert.snr]], dtype=np.float64)
     x_, y_, flux, snr = one[: int(positive)].T
     return Sources(x_, y_, flux, snr, kind=["alert"] * int(positive))
+
+
+def _joined(one: Sources, other: Sources) -> Sources:
+    columns = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in ("x", "y", "flux", "snr")}
+    return Sources(**columns, kind=[*one.kind, *other.kind])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from astrid.config import DataConfig, FramesData, settled
 from .store import FieldStore
 from .tiles import cut_tile, tile_origins
 
-TILE_ORDER, AUGMENTATION = 1, 2
-"""First numbers of the seeds, so that order and augmentation never share a stream."""
+TILE_ORDER = 1
+"""First number of the seed, so that it never shares a stream with augmentation, whose numbers are higher."""
 
 Batch = dict[str, Tensor]
 Tile = tuple[int, int, int]
@@ -139,33 +139,3 @@ def validation_loader(store: FieldStore, config: DataConfig, *, pin_memory: bool
     batches = TileBatches(store, tile=config.tile_size, batch_size=settled("data.batch_size", config.batch_size))
     dataset = TileDataset(store, tile=config.tile_size)
     return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
-
-
-def orient(batch: Batch, codes: Tensor) -> Batch:
-    """Give each sample one of the eight orientations of the square.
-
-    Parameters
-    ----------
-    batch : dict of (B, C, T, T) tensors
-    codes : (B,) int64
-        0 to 7: quarter turns in the lower two bits, a mirror in the third.
-
-    Returns
-    -------
-    dict of new tensors, all turned alike.
-    """
-    turned = {name: planes.clone() for name, planes in batch.items()}
-    for code in torch.unique(codes).tolist():
-        chosen = codes == code
-        for name, planes in batch.items():
-            picked = torch.rot90(planes[chosen], code % 4, dims=(-2, -1))
-            turned[name][chosen] = picked.flip(-1) if code >= 4 else picked
-    return turned
-
-
-def augment(batch: Batch, *, flips: bool, seed: Sequence[int]) -> Batch:
-    """Change a training batch at random, drawn from `seed` alone: once per sample, for all its planes together."""
-    if not flips:
-        return batch
-    codes = np.random.default_rng([AUGMENTATION, *seed]).integers(0, 8, size=batch["image"].shape[0])
-    return orient(batch, torch.from_numpy(codes).to(batch["image"].device))

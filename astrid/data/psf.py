@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 MATCHING_BETA = 3.5
 """Moffat exponent assumed when frames are matched: the middle of what is observed, and its transform is elementary."""
 _PADDING_FWHM = 4.0
+_POINT_SOURCE_FWHM = 3.0
+"""Radius to which a point source is cut out."""
 
 
 def moffat_alpha(fwhm: float, beta: float) -> float:
@@ -58,6 +60,14 @@ def psf_stamp(
     dy = np.arange(rows.start, rows.stop) - y
     dx = np.arange(columns.start, columns.stop) - x
     return (rows, columns), moffat(dy[:, None] ** 2 + dx[None, :] ** 2, fwhm=fwhm, beta=beta)
+
+
+def point_source(fwhm_pixels: float) -> NDArray[np.float64]:
+    """Return the PSF that frames are matched with, on a square of odd size, (K, K) float64: share of light by pixel."""
+    radius = math.ceil(_POINT_SOURCE_FWHM * fwhm_pixels)
+    size = 2 * radius + 1
+    shape = {"x": radius, "y": radius, "radius": radius, "fwhm": fwhm_pixels, "beta": MATCHING_BETA}
+    return psf_stamp((size, size), **shape)[1]
 
 
 def _span(centre: float, radius: float, size: int) -> slice:

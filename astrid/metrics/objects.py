@@ -174,6 +174,26 @@ class ObjectTally:
         return sum(field.valid_pixels for field in self._fields)
 
     @property
+    def hits_by_field(self) -> Indices:
+        """Countable sources of each field with a detection at each threshold, (F, T) int64."""
+        return np.array([np.isfinite(field.distance_pixels).sum(axis=1) for field in self._fields], dtype=np.int64)
+
+    @property
+    def false_alarms_by_field(self) -> Indices:
+        """Detections of nothing in each field at each threshold, (F, T) int64."""
+        return np.array([field.false_alarms for field in self._fields], dtype=np.int64)
+
+    @property
+    def sources_by_field(self) -> Indices:
+        """Countable sources of each field, (F,) int64."""
+        return np.array([len(field.snr) for field in self._fields], dtype=np.int64)
+
+    @property
+    def valid_pixels_by_field(self) -> Indices:
+        """Pixels of each field that were searched, (F,) int64."""
+        return np.array([field.valid_pixels for field in self._fields], dtype=np.int64)
+
+    @property
     def _nothing(self) -> Indices:
         return np.zeros(len(self.thresholds), dtype=np.int64)
 

@@ -14,8 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from astrid.augmentation import augment
 from astrid.config import Config, ModelConfig, settled
-from astrid.data.dataset import augment, training_loader
+from astrid.data.dataset import training_loader
 from astrid.data.fields import Splits
 from astrid.learner import Learner, build_learner
 from astrid.runtime import Runtime, out_of_memory, random_states, restore_random_states
@@ -182,7 +183,7 @@ def _timed_steps(config: Config, runtime: Runtime, splits: Splits) -> tuple[floa
     for _ in range(STEPS):
         began = time.perf_counter()
         window = [prepare(raw, runtime) for _ in range(config.training.accumulate)]
-        turned = [augment(batch, flips=config.data.augment.flips, seed=(0,)) for batch in window]
+        turned = [augment(batch, config.data.augment, seed=(0,)) for batch in window]
         step(learner, turned, clip_norm=config.training.clip_norm)
         runtime.synchronise()
         times.append(time.perf_counter() - began)

@@ -32,7 +32,7 @@ from bench_loop import ListLoader
 from loops import default_learner, default_splits
 from rivals import compare, record, spread
 
-from astrid.config import Config, EnergyConfig, TrainingConfig
+from astrid.config import AugmentConfig, Config, EnergyConfig, TrainingConfig
 from astrid.data.dataset import Batch, training_loader
 from astrid.energy import Meter, build_meter
 from astrid.learner import Progress
@@ -125,7 +125,8 @@ def time_boundary(meter: Meter) -> float:
 def train(config: Config, batches: list[Batch], source: str) -> float:
     """Train an epoch with or without the meter; return the seconds of its steps."""
     learner = default_learner(config)
-    loaders = Loaders(ListLoader(batches), ListLoader(batches[:1]), flips=False, fingerprint="list")
+    plain = AugmentConfig(flips=False)
+    loaders = Loaders(ListLoader(batches), ListLoader(batches[:1]), augment=plain, fingerprint="list")
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder, open_meter(source) as meter:
         options = {"config": config.training, "metrics": config.metrics, "meter": meter, "folder": Path(folder)}

@@ -12,7 +12,7 @@ from noise_skies import SIZE, count_false, draw_noise, draw_sky, found_by_peaks
 from rivals import record
 from scipy.stats import binomtest
 
-from astrid.baselines.detectors import point_source
+from astrid.data.psf import point_source
 from astrid.metrics.ideal import ideal_completeness, noise_false_per_mpix
 
 SKIES, THRESHOLD = 16, 4.5

@@ -11,8 +11,9 @@ import torch
 from loops import default_learner, default_splits
 from rivals import ROUNDS, record, spread
 
-from astrid.config import Config
-from astrid.data.dataset import augment, training_loader
+from astrid.augmentation import augment
+from astrid.config import AugmentConfig, Config
+from astrid.data.dataset import training_loader
 from astrid.training import prepare, step
 
 TILES = 256
@@ -24,7 +25,7 @@ def loader_rate(config: Config) -> float:
     loader = training_loader(default_splits(config).train, config.data, seed=0, pin_memory=False)
     start, tiles = time.perf_counter(), 0
     for number, batch in enumerate(loader.epoch(1)):
-        tiles += augment(prepare(batch, learner.runtime), flips=True, seed=(0, number))["image"].shape[0]
+        tiles += augment(prepare(batch, learner.runtime), AugmentConfig(), seed=(0, number))["image"].shape[0]
     return tiles / (time.perf_counter() - start)
 
 

@@ -20,7 +20,7 @@ import torch
 from loops import default_learner, default_splits
 from rivals import compare, record
 
-from astrid.config import Config, EnergyConfig, TrainingConfig
+from astrid.config import AugmentConfig, Config, EnergyConfig, TrainingConfig
 from astrid.data.dataset import Batch, TileLoader, training_loader
 from astrid.energy import build_meter
 from astrid.learner import Progress
@@ -65,7 +65,8 @@ def bare(config: Config, batches: list[Batch]) -> float:
 def ours(config: Config, batches: list[Batch], folder: Path) -> float:
     """Run `fit` for an epoch; return the seconds from the end of its first step to the last, as it reports them."""
     learner = default_learner(config)
-    loaders = Loaders(ListLoader(batches), ListLoader(batches[:1]), flips=False, fingerprint="list")
+    plain = AugmentConfig(flips=False)
+    loaders = Loaders(ListLoader(batches), ListLoader(batches[:1]), augment=plain, fingerprint="list")
     ends: list[float] = []
     with build_meter(EnergyConfig(), gpu_uuids=[], synchronise=lambda: None, ledger=None) as meter:
         options = {"config": config.training, "metrics": config.metrics, "meter": meter, "folder": folder}
