@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from astrid.config import DataError, MetricsConfig
+from astrid.config import MetricsConfig
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
-from astrid.metrics.chosen import Chosen
+from astrid.metrics.chosen import Aim, Chosen
 from astrid.metrics.histogram import Counts
 from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
+ASKED_FOR = ("pixel_families", "per_field", "detection_thresholds")
+"""Knobs that say what is computed."""
 SUMMED = {"decision", "classes", "calibration"}
 """Families of pixel metrics whose intervals need sums over the pixels of each field."""
 
@@ -112,7 +114,8 @@ def decide(seen: Scores, calibrator: Calibrator, *, config: MetricsConfig) -> Ch
         detection = point.threshold
     elif point is not None:
         pixel = point.threshold
-    return Chosen(pixel, detection, calibrator, point)
+    missed = Aim(config.operating_point, config.operating_target) if point is None else None
+    return Chosen(pixel, detection, calibrator, point, missed)
 
 
 def judge(
@@ -163,6 +166,11 @@ def judged_by(config: MetricsConfig) -> dict[str, float]:
     return {name: getattr(config, name) for name in JUDGED_BY}
 
 
+def asked_for(config: MetricsConfig) -> dict[str, Any]:
+    """Return the knobs that say what is computed."""
+    return {name: getattr(config, name) for name in ASKED_FOR}
+
+
 def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig) -> list[float] | None:
     """Return the threshold of detections, among those of a curve where one is drawn or compared with.
 
@@ -190,20 +198,6 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
         log.info("object metrics are left out: the fields have no catalogue of sources")
         return None
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
-
-
-def check_operating_point(store: FieldStore, config: MetricsConfig) -> None:
-    """Refuse a target of detections for fields without a catalogue, before anything is trained.
-
-    Raises
-    ------
-    DataError
-    """
-    if config.operating_point in OBJECT_KINDS and thresholds_to_try(store, config) is None:
-        raise DataError(
-            "metrics.operating_point must be f1 or fpr for fields without a catalogue of sources, got "
-            f"{config.operating_point!r}, which is of detections; try metrics.operating_point=f1"
-        )
 
 
 def score(

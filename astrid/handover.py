@@ -12,7 +12,7 @@ from torch import Tensor
 from astrid.config import Config, settled
 from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, judged_by
+from astrid.evaluate import Evaluation, asked_for, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
@@ -61,6 +61,7 @@ def model_facts(
         unit=UNIT,
         judged_by=judged_by(config.metrics),
         seen={split: own for split, own in origins.items() if split != "test"},
+        asked=asked_for(config.metrics),
     )
 
 

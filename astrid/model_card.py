@@ -12,7 +12,9 @@ from typing import Any
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.chosen import Chosen, OperatingPoint
+from astrid.metrics.chosen import Chosen
+
+from .aims import aim_and_outcome
 
 FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
@@ -51,6 +53,8 @@ class ModelFacts:
     seen : dict
         Where the fields that trained the model (`train`) and chose its epoch and thresholds (`val`) come from, as in
         `Splits.origins`; empty in a model of before that was kept.
+    asked : dict
+        The knobs of `metrics` that say what was computed, and what validation was to choose; empty likewise.
     """
 
     network: dict[str, int]
@@ -70,6 +74,7 @@ class ModelFacts:
     unit: str = "background sigma"
     judged_by: dict[str, float] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
@@ -155,24 +160,9 @@ def _operating_point(facts: ModelFacts) -> str:
     if chosen.detection_threshold is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
         lines.append(f"Probability from which {size} make a detection: {chosen.detection_threshold:.4g}.")
-    if chosen.operating_point is not None:
-        said = aim_and_outcome(chosen.operating_point, facts.metrics)
+    if said := aim_and_outcome(chosen, facts.metrics):
         lines.append(f"{said[:1].upper()}{said[1:]}.")
     return " ".join([*lines, _calibration(chosen.calibrator)])
-
-
-def aim_and_outcome(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
-    """Return as text what a threshold was chosen for, and what it came to on validation and on the test fields."""
-    aims = {
-        "f1": "the best F1 of pixels",
-        "fpr": "a false positive rate of pixels of at most {:g}",
-        "purity": "a purity of detections of at least {:g}",
-        "false_per_mpix": "at most {:g} false detections per megapixel",
-    }
-    tested = metrics.get("test/operating_achieved")
-    outcome = "undefined" if tested is None else f"{tested:.3g}"
-    aim = aims[point.kind].format(point.target)
-    return f"the aim was {aim}: {point.achieved:.3g} on validation, {outcome} on the test fields"
 
 
 def _calibration(calibrator: Calibrator) -> str:

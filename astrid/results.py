@@ -13,6 +13,7 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.aims import aim_and_outcome
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
 from astrid.config import Config, DataError, RunError, TrackingConfig
@@ -36,7 +37,7 @@ from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
-from astrid.model_card import aim_and_outcome, with_interval
+from astrid.model_card import with_interval
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
@@ -232,8 +233,8 @@ def print_test(
     names = [name.removeprefix("test/") for name in evaluation.metrics]
     print_table(title, [(name, with_interval(metrics, f"test/{name}")) for name in names], columns=("metric", "U-Net"))
     print_rivals(rivals, metrics)
-    if (point := evaluation.chosen.operating_point) is not None:
-        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
+    if said := aim_and_outcome(evaluation.chosen, metrics):
+        print_plain(f"operating point: {said}")
 
 
 def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:

@@ -23,7 +23,7 @@ from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.deployed import AsRun, load
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.chosen import Chosen, OperatingPoint
+from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
 from astrid.model_card import model_card
 from astrid.predictor import Predictor
 from astrid.runtime import Runtime
@@ -129,6 +129,25 @@ def test_the_card_lists_the_operating_point_and_the_calibration() -> None:
     assert "not calibrated" in model_card(facts(), run="unet-1", energy="energy: none")
     curve = facts(chosen=Chosen(0.25, 0.6, Calibrator("isotonic", knots=(0.0, 1.0), calibrated=(0.0, 2.0))))
     assert "an isotonic curve through 2 points" in model_card(curve, run="unet-1", energy="energy: none")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (
+            Chosen(0.25, 0.6, operating_point=OperatingPoint("purity", 0.9, threshold=0.6, achieved=0.7)),
+            "0.7 on validation, undefined on the test fields; validation did not reach it, and the threshold that",
+        ),
+        (
+            Chosen(0.25, 0.6, missed=Aim("false_per_mpix", 3.0)),
+            "at most 3 false detections per megapixel, and was not reached: the validation fields hold too little to "
+            "choose a threshold for it, and that of the best F1 of detections is used.",
+        ),
+        (Chosen(None, None, missed=Aim("f1", None)), "and probability 0.5 is used"),
+    ],
+)
+def test_the_card_says_of_a_target_that_was_missed_what_is_used_instead(chosen: Chosen, said: str) -> None:
+    assert said in model_card(facts(chosen=chosen), run="unet-1", energy="energy: none")
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "isotonic"])

@@ -21,6 +21,7 @@ from test_judged import SPLIT_ROWS, manifest
 from astrid.cli import main
 from astrid.config import ConfigError, DataError, RunError, TrackingConfig
 from astrid.config.compose import load
+from astrid.config.resume import load_config
 from astrid.deployed import load as load_model
 from astrid.evaluation import run as module
 from astrid.evaluation import run_evaluation
@@ -128,6 +129,9 @@ def test_another_sky_gives_other_numbers_at_the_same_operating_point(
     assert found["test/auprc"] != known["test/auprc"]
     for name in ("test/threshold", "test/detection_threshold", "test/operating_target", "test/operating_validation"):
         assert found[name] == known[name]
+    recorded = load_config(tmp_path / "other").metrics
+    assert (recorded.calibration, recorded.operating_point, recorded.operating_target) == ("temperature", "fpr", 1e-2)
+    assert read_folder(tmp_path / "other").params["metrics.calibration"] == "temperature"
     assert not (tmp_path / "other" / "model.json").exists()
     assert "evaluated.other" not in read_folder(run).tags  # with tracking off nothing is told
 

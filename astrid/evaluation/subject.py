@@ -99,7 +99,7 @@ def configure(facts: ModelFacts, overrides: Sequence[str]) -> Config:
     """
     own = OwnSettings(
         data=facts.preprocessing,
-        metrics=facts.judged_by | {"min_pixels": facts.min_pixels},
+        metrics=facts.asked | facts.judged_by | {"min_pixels": facts.min_pixels} | facts.chosen.knobs(),
         depth=facts.network["depth"],
         filters=facts.network["filters"],
     )

@@ -47,7 +47,20 @@ def choose_operating_point(
     if threshold is None or achieved is None:
         log.warning("no operating point: the validation fields hold too little to choose a threshold for %s", kind)
         return None
+    _warn_of_nothing(kind, threshold, pixels, objects)
     return OperatingPoint(kind, target, threshold=threshold, achieved=achieved)
+
+
+def _warn_of_nothing(
+    kind: OperatingKind, threshold: float, pixels: PixelHistogram, objects: ObjectTally | None
+) -> None:
+    if kind in OBJECT_KINDS and objects is not None:
+        found, what = int(objects.hits[objects.index(threshold)]), "source"
+    else:
+        found, what = confusion(pixels, logit_threshold=threshold).true_positives, "positive pixel"
+    if found == 0:
+        remedy = "train longer, or aim at less"
+        log.warning("the threshold for %s finds no %s of the validation fields: %s", kind, what, remedy)
 
 
 def operating_metrics(point: OperatingPoint, pixels: PixelHistogram, objects: ObjectTally | None) -> dict[str, float]:
