@@ -52,7 +52,7 @@ def _too_rare(target: float, negatives: int) -> str:
     return f"metrics.operating_target must be {rule} here, which is {why}, got {target:g}; {remedy}"
 
 
-def aim_and_outcome(chosen: Chosen, metrics: Mapping[str, float]) -> str:
+def aim_and_outcome(chosen: Chosen, metrics: Mapping[str, float], *, where: str = "test fields") -> str:
     """Return what a threshold was chosen for, and what it came to on validation and on the judged fields.
 
     A target that validation could not keep to, or could not tell anything about, is said to be missed, and what is used
@@ -63,16 +63,18 @@ def aim_and_outcome(chosen: Chosen, metrics: Mapping[str, float]) -> str:
     chosen : Chosen
     metrics : mapping
         With `test/operating_achieved` where that is defined.
+    where : str
+        What was judged, in the plural.
     """
     if chosen.operating_point is not None:
-        return _reached(chosen.operating_point, metrics)
+        return _reached(chosen.operating_point, metrics, where)
     return "" if chosen.missed is None else _missed(chosen.missed, chosen)
 
 
-def _reached(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
+def _reached(point: OperatingPoint, metrics: Mapping[str, float], where: str) -> str:
     tested = metrics.get("test/operating_achieved")
     outcome = "undefined" if tested is None else f"{tested:.3g}"
-    found = f"{point.achieved:.3g} on validation, {outcome} on the test fields"
+    found = f"{point.achieved:.3g} on validation, {outcome} on the {where}"
     missed = "" if point.reached else "; validation did not reach it, and the threshold that comes closest is used"
     return f"the aim was {AIMS[point.kind].format(point.target)}: {found}{missed}"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field
-from astrid.data.store import FieldStore
+from astrid.data.store import FieldEntry, FieldStore
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Aim, Chosen
 from astrid.metrics.histogram import Counts
@@ -22,6 +22,7 @@ from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_threshol
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
+from astrid.metrics.population import population, warn_of_inverted
 from astrid.predictor import Predicted, Predictor, predicted
 
 log = logging.getLogger(__name__)
@@ -188,8 +189,13 @@ def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig
 
 
 def has_catalogue(store: FieldStore) -> bool:
-    """Tell whether every field has sources and the width by which detections are matched to them."""
-    return all(entry.sources is not None and entry.fwhm_pixels is not None for entry in store.entries)
+    """Tell whether every field lists its sources, if any, and has the width by which detections are matched to them."""
+    return all(_is_listed(entry) for entry in store.entries)
+
+
+def _is_listed(entry: FieldEntry) -> bool:
+    """Tell whether detections in a field can be told true from false; where nothing is to be found, all are false."""
+    return entry.sources is not None and (entry.fwhm_pixels is not None or not entry.sources["x"])
 
 
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
@@ -229,7 +235,7 @@ def score(
 
 def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, radius_fwhm: float) -> None:
     """Add a field to a tally; `response` is (H, W), a probability or whatever else is thresholded."""
-    assert field.sources is not None and field.fwhm_pixels is not None
+    assert field.sources is not None
     sources = field.sources
     objects.add(
         response,
@@ -237,7 +243,7 @@ def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, 
         sources_x=sources.x,
         sources_y=sources.y,
         snr=sources.snr,
-        radius_pixels=radius_fwhm * field.fwhm_pixels,
+        radius_pixels=radius_fwhm * (field.fwhm_pixels or 0.0),  # unknown only where nothing is to be found
     )
 
 
@@ -268,7 +274,7 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
     """Return pixel and object metrics with a calibrator and at thresholds that were chosen elsewhere."""
     if chosen.logit_threshold is None:
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
-    metrics = pixel_metrics(
+    metrics = population(scores.pixels) | pixel_metrics(
         scores.pixels,
         logit_threshold=chosen.logit_threshold or 0.0,
         calibrator=chosen.calibrator,
@@ -278,4 +284,5 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
         metrics |= object_metrics(scores.objects, threshold=chosen.detection_threshold)
     if chosen.operating_point is not None:
         metrics |= operating_metrics(chosen.operating_point, scores.pixels, scores.objects)
+    warn_of_inverted(metrics)
     return metrics

@@ -78,7 +78,9 @@ def hand_over_model(
 ) -> None:
     """Write facts, card and per-field results into the run folder, and report them, checkpoints and the model."""
     extras = [facts.save(run_dir / FACTS_FILE), run_dir / CARD_FILE, run_dir / FIELDS_FILE]
-    (run_dir / CARD_FILE).write_text(model_card(facts, run=tracker.journal.started.name, energy=energy))
+    (run_dir / CARD_FILE).write_text(
+        model_card(facts, run=tracker.journal.started.name, energy=energy, address=str(run_dir))
+    )
     save_fields(run_dir / FIELDS_FILE, fields, resampled)
     for path in (*extras, run_dir / LEDGER):
         tracker.artifact(path)

@@ -16,6 +16,7 @@ from torch import Tensor
 from astrid.aims import aim_and_outcome
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
+from astrid.card_sections import with_interval
 from astrid.config import Config, DataError, RunError, TrackingConfig
 from astrid.console import print_plain, print_table
 from astrid.energy import (
@@ -37,7 +38,6 @@ from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
-from astrid.model_card import with_interval
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
@@ -227,13 +227,18 @@ def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: fl
 
 
 def print_test(
-    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, rivals: Comparison | MaskRival | None
+    title: str,
+    evaluation: Evaluation,
+    metrics: Mapping[str, float],
+    *,
+    rivals: Comparison | MaskRival | None,
+    where: str = "test fields",
 ) -> None:
     """Print the metrics of an evaluation with their intervals, beside what needs no training where there is such."""
     names = [name.removeprefix("test/") for name in evaluation.metrics]
     print_table(title, [(name, with_interval(metrics, f"test/{name}")) for name in names], columns=("metric", "U-Net"))
     print_rivals(rivals, metrics)
-    if said := aim_and_outcome(evaluation.chosen, metrics):
+    if said := aim_and_outcome(evaluation.chosen, metrics, where=where):
         print_plain(f"operating point: {said}")
 
 

@@ -47,6 +47,12 @@ class Subject:
     other_target: str | None
 
     @property
+    def what(self) -> str:
+        """What the fields are, in the plural."""
+        names = {"test": "test fields", "val": "validation fields", "train": "training fields", "all": "judged fields"}
+        return names[self.split]
+
+    @property
     def seen(self) -> str:
         """Say in a few words how many of the fields the model has seen."""
         total = len(self.fields.store)
