@@ -12,6 +12,8 @@ from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
 from astrid.metrics.operating import OBJECT_KINDS
 from astrid.metrics.ranking import FEWEST_FALSE
 
+from .card_sections import with_interval
+
 AIMS = {
     "f1": "the best F1 of pixels",
     "fpr": "a false positive rate of pixels of at most {:g}",
@@ -72,11 +74,22 @@ def aim_and_outcome(chosen: Chosen, metrics: Mapping[str, float], *, where: str 
 
 
 def _reached(point: OperatingPoint, metrics: Mapping[str, float], where: str) -> str:
-    tested = metrics.get("test/operating_achieved")
-    outcome = "undefined" if tested is None else f"{tested:.3g}"
-    found = f"{point.achieved:.3g} on validation, {outcome} on the {where}"
+    name = "test/operating_achieved"
+    outcome = with_interval(metrics, name, spec=".3g") if name in metrics else "undefined"
+    found = f"{point.achieved:.3g} on validation, {outcome} on the {where}{_verdict(point.target, metrics, name)}"
     missed = "" if point.reached else "; validation did not reach it, and the threshold that comes closest is used"
     return f"the aim was {AIMS[point.kind].format(point.target)}: {found}{missed}"
+
+
+def _verdict(target: float | None, metrics: Mapping[str, float], name: str) -> str:
+    """Say how far from a target the judged fields lie, and whether chance may explain it."""
+    if target is None or name not in metrics:
+        return ""
+    off = f", {metrics[name] / target - 1:+.0%} of the target"
+    if f"{name}_low" not in metrics:
+        return off
+    held = metrics[f"{name}_low"] <= target <= metrics[f"{name}_high"]
+    return f"{off}, which the interval {'holds' if held else 'does not hold'}"
 
 
 def _missed(aim: Aim, chosen: Chosen) -> str:

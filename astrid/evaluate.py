@@ -243,7 +243,7 @@ def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, 
         sources_x=sources.x,
         sources_y=sources.y,
         snr=sources.snr,
-        radius_pixels=radius_fwhm * (field.fwhm_pixels or 0.0),  # unknown only where nothing is to be found
+        radius_pixels=radius_fwhm * (field.fwhm_pixels or 1.0),  # unknown only where nothing is to be found
     )
 
 

@@ -38,6 +38,7 @@ from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
+from astrid.metrics.operating import MEASURED_AS
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
@@ -179,6 +180,11 @@ def tested_metrics(evaluation: Evaluation, rivals: Comparison | MaskRival | None
     """Return what the test fields showed, by name: metrics, the ends of their intervals, and what rivals showed."""
     metrics = evaluation.metrics
     ends = {f"test/{name}": value for name, value in field_intervals(evaluation.fields).items()}
+    if (point := evaluation.chosen.operating_point) is not None:
+        of_point = {
+            f"test/operating_achieved_{end}": f"test/{MEASURED_AS[point.kind]}_{end}" for end in ("low", "high")
+        }
+        ends |= {name: ends[same] for name, same in of_point.items() if same in ends}
     ends = {name: value for name, value in ends.items() if name.rpartition("_")[0] in metrics}
     return metrics | ends | ({} if rivals is None else rivals.metrics())
 

@@ -13,6 +13,7 @@ from astrid.metrics.intervals import field_intervals, jackknife_intervals, leave
 from astrid.metrics.resampled import resampled_metrics
 
 HEADLINE = {
+    *("precision_positive", "recall_positive", "f1_positive", "false_positive_rate", "accuracy"),
     *("auprc", "auroc", "brier", "ece", "mcc", "balanced_accuracy"),
     *("completeness", "purity", "false_per_mpix", "centroid_error_pixels", "snr50", "snr90"),
 }

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 PIXEL_KINDS = {"f1": "f1_positive", "fpr": "false_positive_rate"}
 """Targets that are of pixels, with the name of what they come to."""
 
+MEASURED_AS = PIXEL_KINDS | {"purity": "purity", "false_per_mpix": "false_per_mpix"}
+"""The metric that each target is of: what it comes to at the threshold, and the interval of that."""
+
 OBJECT_KINDS = ("purity", "false_per_mpix")
 """Targets that are of detections, and so need a catalogue of true sources."""
 
