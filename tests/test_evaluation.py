@@ -208,7 +208,7 @@ def test_in_frames_where_nothing_is_to_be_found_detections_are_false(tmp_path: P
     config = manifest(tmp_path, SPLIT_ROWS.replace("mask", "zeros"))
     fits.PrimaryHDU(np.zeros((30, 40), np.int16)).writeto(tmp_path / "zeros.fits")
     given = ["data=frames", f"data.root={config.root}", f"data.manifest={config.manifest}", f"data.cache={tmp_path}/c"]
-    model = plant_model(tmp_path / "run", [*given, "data.tile_size=16"], channels=1)
+    model = plant_model(tmp_path / "run", [*given, "data.tile_size=16"], channels=1, chosen=Chosen(0.5, 0.01))
     assert evaluate(model, "metrics.figures=true", split="all") == 0
     metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert metrics["test/false_per_mpix"] > 0
