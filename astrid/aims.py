@@ -85,7 +85,8 @@ def _verdict(target: float | None, metrics: Mapping[str, float], name: str) -> s
     """Say how far from a target the judged fields lie, and whether chance may explain it."""
     if target is None or name not in metrics:
         return ""
-    off = f", {metrics[name] / target - 1:+.0%} of the target"
+    distance = metrics[name] / target - 1
+    off = f", {abs(distance):.0%} {'above' if distance > 0 else 'below'} the target"
     if f"{name}_low" not in metrics:
         return off
     held = metrics[f"{name}_low"] <= target <= metrics[f"{name}_high"]

@@ -68,12 +68,14 @@ def baselines_table(metrics: Mapping[str, float]) -> str | None:
     rows = [
         [_label(name), *(_cell(metrics, f"{name}/{column}") for column in OF_DETECTORS)] for name in ("test", *rivals)
     ]
-    note = "Each at its best threshold on validation; snr50: the signal-to-noise at which half of the sources are found"
+    note = (
+        "Each at its best threshold on validation; snr50: the signal-to-noise at which half of the sources are found."
+    )
     return f"{markdown_table(['detector', *OF_DETECTORS.values()], rows)}\n\n{note}"
 
 
 def _label(name: str) -> str:
-    return "U-Net" if name == "test" else name.replace("_", " ")
+    return "U-Net" if name == "test" else name.replace("_", " ").replace("sep", "SEP")
 
 
 def _cell(metrics: Mapping[str, float], name: str) -> str:

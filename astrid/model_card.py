@@ -180,7 +180,7 @@ def _calibration(calibrator: Calibrator) -> str:
 
 def _speed(facts: ModelFacts) -> str:
     named = [facts.machine[key] for key in ("device", "processor") if key in facts.machine]
-    where = f"{', '.join(named)}, {facts.machine['threads']} threads, {facts.precision}"
+    where = f"{', '.join(named)}, {counted(int(facts.machine['threads']), 'thread')}, {facts.precision}"
     quantiles = {name: f"latency/{name.lower()}_ms" for name in ("P50", "P95", "P99")}
     known = [f"{name} {facts.metrics[key]:.1f} ms" for name, key in quantiles.items() if key in facts.metrics]
     edge = facts.preprocessing.get("tile_size")

@@ -125,7 +125,7 @@ def test_the_card_lists_the_operating_point_and_the_calibration() -> None:
     )
     card = model_card(told, run="unet-1", energy="energy: none", address="runs/unet-1")
     aim = "The aim was a false positive rate of pixels of at most 0.001: 0.00099 on validation, 0.00105 "
-    assert f"{aim}[0.0009, 0.0012] on the test fields, +5% of the target, which the interval holds." in card
+    assert f"{aim}[0.0009, 0.0012] on the test fields, 5% above the target, which the interval holds." in card
     assert "calibrated on validation by the temperature 2.5" in card
     assert "| ece_uncalibrated | 0.01 |" in card
     assert "not calibrated" in model_card(facts(), run="unet-1", energy="energy: none", address="runs/unet-1")
