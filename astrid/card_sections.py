@@ -68,9 +68,7 @@ def baselines_table(metrics: Mapping[str, float]) -> str | None:
     rows = [
         [_label(name), *(_cell(metrics, f"{name}/{column}") for column in OF_DETECTORS)] for name in ("test", *rivals)
     ]
-    note = (
-        "Each at its best threshold on validation; snr50: the signal-to-noise at which half of the sources are found."
-    )
+    note = "Each at its best threshold on validation; snr50: signal-to-noise at which half of the sources are found."
     return f"{markdown_table(['detector', *OF_DETECTORS.values()], rows)}\n\n{note}"
 
 
