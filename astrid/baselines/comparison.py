@@ -197,5 +197,5 @@ def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, 
     fields = len(counts.valid_pixels)
     ends: Mapping[str, float] = {}
     if fields > 1:
-        ends = jackknife_intervals(resampled_objects(counts, leave_one_out(fields)), what=detector.name)
+        ends = jackknife_intervals(resampled_objects(counts, leave_one_out(fields)), what=detector.label)
     return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends), recalls(tally, rates))

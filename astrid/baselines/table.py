@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from astrid.console import print_plain, print_table
-from astrid.model_card import with_interval
+from astrid.card_sections import with_interval
 
 from .comparison import Comparison, Reach
 from .mask_curve import RATES

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, score, print and write."""
+    from ..card_sections import with_interval
     from ..console import print_table
-    from ..model_card import with_interval
     from ..score_files import read_list, read_planes
     from ..scored_planes import score_fields
 

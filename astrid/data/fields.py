@@ -208,7 +208,8 @@ class Recipe:
     def prepare(self, split: str, *, config: DataConfig, announce: Announce) -> FieldStore:
         """Make the fields of a split, or find them in the cache."""
         work = self.makers[split]
-        fields = announce(_parallel(work, workers=config.prepare_workers), f"{split} fields", len(work))
+        what = "fields" if split == "all" else f"{split} fields"
+        fields = announce(_parallel(work, workers=config.prepare_workers), what, len(work))
         return cached_store(_open_cache(config.cache), f"{self.key[:16]}/{split}", fields)
 
 

@@ -20,8 +20,8 @@ from .fields import (
     settled_fold,
     simulated_recipe,
 )
-from .manifest import assigned, named, read_rows, with_unique_names
-from .rows import FrameRow, Section
+from .manifest import assigned, named, read_rows
+from .rows import FrameRow, Section, with_unique_names
 from .store import FieldStore
 
 ALL = "all"

@@ -16,10 +16,11 @@ from typing import Any
 
 from astrid.config import DataError, FramesData, InjectedData
 
+from .frame_units import check_units
 from .frames import ImageInfo, inspect_image
 from .looks import Look, look_at
 from .reduction.sets import masters_key
-from .rows import FrameRow, ImageFile, Section
+from .rows import FrameRow, ImageFile, Section, with_unique_names
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "mask", "valid", "weight")
@@ -279,6 +280,7 @@ def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
                 raise DataError(f"{column} must have the shape of science, got {shapes}; bring them onto one grid")
         if row.psf is not None:
             inspect_image(row.psf.path, hdu=row.psf.hdu)
+        check_units(infos)
         if row.section is not None and not row.section.fits_in(science.shape):
             raise DataError(f"section {row.section} must lie in the frame of {_size(science.shape)} pixels; shrink it")
     except DataError as error:
@@ -297,11 +299,3 @@ def _refuse_duplicates(rows: Sequence[FrameRow], looks: Mapping[int, Look]) -> N
         first = seen.setdefault((looks[row.number].science, row.section), row.number)
         if first != row.number:
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
-
-
-def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
-    """Name each row by its field, and by its line as well where the field has several."""
-    frames = Counter(row.field for row in rows)
-    return [
-        row if frames[row.field] == 1 else dataclasses.replace(row, name=f"{row.field}#{row.number}") for row in rows
-    ]
