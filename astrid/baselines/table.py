@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from astrid.console import print_plain, print_table
 from astrid.card_sections import with_interval
+from astrid.console import print_plain, print_table
 
 from .comparison import Comparison, Reach
 from .mask_curve import RATES
