@@ -45,6 +45,7 @@ WRONG = [
         r"data\.tile_size must be a multiple of 2\*\*model\.depth = 8 .* got 100; try data\.tile_size=96",
     ),
     ("data=frames", r"data\.(root|manifest) must be given"),
+    ("data=injected", r"data\.(root|manifest) must be given"),
     ("data=alerts", r"data\.packets must be given"),
     ("training.monitor=val/accuraccy", r"training\.monitor must be one of"),
     ("schedule.warmup_epochs=50", r"schedule\.warmup_epochs must be at most training\.epochs = 4"),
@@ -106,7 +107,7 @@ def test_a_group_and_a_knob_can_be_chosen_together() -> None:
     [
         f"{path.parent.name}={path.stem}"
         for path in sorted(CONF.glob("*/*.yaml"))
-        if path.parent.name not in ("experiment", "sweep") and path.stem not in ("frames", "alerts")
+        if path.parent.name not in ("experiment", "sweep") and path.stem not in ("frames", "alerts", "injected")
     ],
 )
 def test_every_named_choice_composes(override: str) -> None:
