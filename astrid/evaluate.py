@@ -229,7 +229,7 @@ def score(
         if objects is not None:
             tally(objects, field, calibrator.probability(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
         if counter is not None:
-            counter.add(field.name, logits, *planes, contents=contents(field))
+            counter.add(field.name, logits, *planes, contents=contents(field), group=field.group)
     return Scores(pixels, objects)
 
 

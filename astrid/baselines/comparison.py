@@ -12,6 +12,7 @@ from astrid.config import MetricsConfig
 from astrid.data.store import FieldStore
 from astrid.metrics.intervals import jackknife_intervals, leave_one_out
 from astrid.metrics.objects import ObjectTally, object_metrics, resampled_objects
+from astrid.metrics.revisits import merge_object_visits
 
 from .detectors import DETECTORS, DIFFERENCE, Detector, look_at
 
@@ -152,7 +153,8 @@ def compare_detectors(
         log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
     shown = tally_detectors(test, detectors, config=config)
-    judged = [judge_detector(one, shown[one.name], threshold=thresholds[one.name]) for one in detectors]
+    groups = [entry.group for entry in test.entries]
+    judged = [judge_detector(one, shown[one.name], threshold=thresholds[one.name], groups=groups) for one in detectors]
     return Comparison(judged, network, network_threshold)
 
 
@@ -181,10 +183,10 @@ def reach(tally: ObjectTally, false_alarms: int) -> Reach:
     return Reach(metrics.get("completeness", 0.0), metrics.get("snr50"))
 
 
-def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float) -> Judged:
-    """Measure a detector at its threshold, with intervals."""
+def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, groups: Sequence[str]) -> Judged:
+    """Measure a detector at its threshold, with intervals over the patches of sky of the fields, (F,)."""
     metrics = object_metrics(tally, threshold=threshold)
-    counts = tally.at(threshold)
+    counts = merge_object_visits(tally.at(threshold), groups)
     fields = len(counts.valid_pixels)
     ends: Mapping[str, float] = {}
     if fields > 1:

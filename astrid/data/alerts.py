@@ -92,7 +92,8 @@ def prepare_alert(alert: Alert, row: AlertRow, *, config: AlertsData, crop: int)
     target = disc & valid if row.label == "positive" else np.zeros_like(valid)
     sources = _catalogue(alert, x=x, y=y, positive=row.label == "positive")
     name = f"{row.number}" if crop == 0 else f"{row.number}#{crop}"
-    return Field(name, image, target, valid if known else valid & ~disc, sources, row.fwhm_pixels)
+    group = None if row.patch is None else f"patch of {row.patch}"
+    return Field(name, image, target, valid if known else valid & ~disc, sources, row.fwhm_pixels, group=group)
 
 
 def _disc(shape: tuple[int, ...], *, x: float, y: float, radius: float) -> NDArray[np.bool_]:

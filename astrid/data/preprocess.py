@@ -74,9 +74,8 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
     history = [str(step) for step in science.steps]
-    return Field(
-        row.name, image[:, *part], (labels.target & valid)[part], valid[part], fwhm_pixels=fwhm, history=history
-    )
+    pixels = image[:, *part], (labels.target & valid)[part], valid[part]
+    return Field(row.name, *pixels, fwhm_pixels=fwhm, history=history, group=row.field)
 
 
 def _part(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -18,6 +18,7 @@ from scipy.special import expit, logit, stdtrit
 
 from .per_field import FieldCounts
 from .resampled import resampled_metrics
+from .revisits import merge_visits
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +46,19 @@ SCALES = {"mcc": CORRELATION} | dict.fromkeys(FROM_0_TO_1, SHARE)
 def field_intervals(counts: FieldCounts) -> dict[str, float]:
     """Return `NAME_low` and `NAME_high` of every metric whose interval the fields can tell.
 
+    Visits of one patch of sky are left out together.
+
     Parameters
     ----------
     counts : FieldCounts
     """
-    fields = len(counts.names)
+    fields = counts.independent
+    if fields < len(counts.names):
+        log.info("intervals count the %d test fields as %d, one for each patch of sky", len(counts.names), fields)
     if fields < 2:
         log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return {}
-    return jackknife_intervals(resampled_metrics(counts, leave_one_out(fields)), what="test")
+    return jackknife_intervals(resampled_metrics(merge_visits(counts), leave_one_out(fields)), what="test")
 
 
 def leave_one_out(fields: int) -> Floats:
