@@ -8,7 +8,7 @@ import pytest
 from astrid.baselines.detectors import point_source
 from astrid.metrics.completeness import completeness_by_snr, fitted_snr
 from astrid.metrics.ideal import noise_false_per_mpix
-from astrid.metrics.objects import ObjectCounts, ObjectTally, object_metrics
+from astrid.metrics.objects import ObjectCounts, ObjectTally, _FieldTally, object_metrics
 from astrid.object_figures import fitted_line, free_response, ideal_line, place
 
 SIZE = 40
@@ -31,6 +31,16 @@ def test_the_free_response_curve_runs_from_strict_to_lenient(tally: ObjectTally)
     line = free_response(tally)
     np.testing.assert_allclose(line.x, np.array([0, 1, 2]) / SIZE**2 * 1e6)
     np.testing.assert_allclose(line.completeness, 0.5)
+
+
+def test_the_free_response_curve_never_falls_where_lax_thresholds_merge_groups() -> None:
+    merging = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
+    found = np.arange(8) < np.array([1, 8, 6, 6])[:, None]
+    merging._fields.append(_FieldTally(np.ones(8), np.where(found, 0.0, np.nan), np.array([3, 20, 3, 2]), 1_000_000))
+    line = free_response(merging)
+    assert line.x.tolist() == [2, 3, 3, 20]
+    assert line.completeness.tolist() == [0.75, 0.75, 0.75, 1.0]
+    assert place(merging, 0.1) == (3, 0.125)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.4, 0.7])

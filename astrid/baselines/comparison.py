@@ -43,7 +43,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Reach:
-    """How faint a detector sees at the lowest threshold that keeps to a number of false detections.
+    """How faint a detector sees at the best threshold that keeps to a number of false detections.
 
     Attributes
     ----------
@@ -55,6 +55,11 @@ class Reach:
 
     completeness: float
     snr50: float | None
+
+    @property
+    def sees_fainter(self) -> bool:
+        """Whether half are found even of the faintest sources: `snr50`, where it is None, lies below them, not above."""
+        return self.completeness > 0.5
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def tally_detectors(
 
 
 def reach(tally: ObjectTally, false_alarms: int) -> Reach:
-    """Return how faint a detector sees at the lowest threshold that makes no more false alarms than these."""
+    """Return how faint a detector sees at the best threshold that makes no more false alarms than these."""
     threshold = tally.threshold_for(false_alarms)
     if threshold is None:
         return Reach(completeness=0.0, snr50=None)

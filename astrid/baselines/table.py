@@ -53,11 +53,13 @@ def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> l
     lines = [f"snr50 at equal false detections per Mpix, lower is better; the U-Net's is {ours:.2f} at {rate:.3g}"]
     for rival in comparison.judged:
         theirs, network = comparison.rival_reach(rival), comparison.network_reach(rival)
-        brightest = comparison.snr_range[1]
-        times = f"{(theirs.snr50 or brightest) / ours:.1f} times the U-Net's"
+        faintest, brightest = comparison.snr_range
+        bound = faintest if theirs.sees_fainter else brightest
+        qualifier = "" if theirs.snr50 is not None else "less than " if theirs.sees_fainter else "more than "
+        times = f"{qualifier}{(bound if theirs.snr50 is None else theirs.snr50) / ours:.1f} times the U-Net's"
         own = format(metrics[f"{rival.name}/snr50"], ".2f") if f"{rival.name}/snr50" in metrics else "undefined"
         lines.append(
-            f"  {rival.label}: {_snr50(theirs, comparison)}, {'' if theirs.snr50 else 'more than '}{times}; "
+            f"  {rival.label}: {_snr50(theirs, comparison)}, {times}; "
             f"at {metrics[f'{rival.name}/false_per_mpix']:.3g} it has {own}, the U-Net {_snr50(network, comparison)}"
         )
     return lines
@@ -68,7 +70,7 @@ def _snr50(reach: Reach, comparison: Comparison) -> str:
     if reach.snr50 is not None:
         return f"{reach.snr50:.2f}"
     faintest, brightest = comparison.snr_range
-    return f"below {faintest:.3g}" if reach.completeness > 0.5 else f"above {brightest:.3g}"
+    return f"below {faintest:.3g}" if reach.sees_fainter else f"above {brightest:.3g}"
 
 
 def print_masks(rival: MaskRival) -> None:

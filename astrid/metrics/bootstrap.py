@@ -98,8 +98,8 @@ def percentile_levels(fields: int) -> tuple[float, float]:
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
-    Arrays: `names`, `groups`, `positives`, `negatives`, `starts`, `fingerprint`; `pixels_...` where decisions and calibration
-    were summed, `objects_...` with a catalogue; and, unless there is a single field, `seed`, `levels`, and
+    Arrays: `names`, `groups`, `positives`, `negatives`, `starts`, `fingerprint`; `pixels_...` where decisions and
+    calibration were summed, `objects_...` with a catalogue; and, unless there is a single field, `seed`, `levels`, and
     `resampled_NAME` for each metric.
     """
     arrays: dict[str, NDArray[np.generic]] = {

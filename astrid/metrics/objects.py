@@ -187,9 +187,15 @@ class ObjectTally:
         return float(self.thresholds[best[len(best) // 2]])
 
     def threshold_for(self, false_alarms: int) -> float | None:
-        """Return the lowest threshold that makes no more than so many false alarms; None where each makes more."""
-        allowed = np.flatnonzero(self.false_alarms <= false_alarms)
-        return float(self.thresholds[allowed].min()) if allowed.size else None
+        """Return the threshold of most hits among those with no more than so many false alarms; None where there is none.
+
+        The strictest of equals. A laxer threshold need not make more false alarms, since groups merge.
+        """
+        allowed = self.false_alarms <= false_alarms
+        if not allowed.any():
+            return None
+        most = self.hits == self.hits[allowed].max()
+        return float(self.thresholds[allowed & most].max())
 
     def index(self, threshold: float) -> int:
         """Return the position of a threshold among those tallied."""

@@ -1,4 +1,4 @@
-"""Visits of one patch of sky taken together: they share its sources and its background, so they are one unit, not many."""
+"""Visits of one patch of sky taken together: they share its sources and its background, so they are one unit."""
 
 from __future__ import annotations
 
