@@ -58,7 +58,7 @@ class Reach:
 
     @property
     def sees_fainter(self) -> bool:
-        """Whether half are found even of the faintest sources: `snr50`, where it is None, lies below them, not above."""
+        """Whether half are found even of the faintest sources: where `snr50` is None, it lies below them, not above."""
         return self.completeness > 0.5
 
 

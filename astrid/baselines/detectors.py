@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.data.difference import background_sigma
 from astrid.data.frames import Field
@@ -97,7 +98,7 @@ def look_at(field: Field) -> Searched:
 
 def threshold_difference(searched: Searched, min_pixels: int) -> list[Detections]:
     """Threshold the difference itself."""
-    return threshold_detections(searched.difference, searched.field.valid, thresholds=SIGMAS, min_pixels=min_pixels)
+    return _threshold(searched.difference, searched.field.valid, min_pixels)
 
 
 def threshold_score(searched: Searched, min_pixels: int) -> list[Detections]:
@@ -131,7 +132,11 @@ DETECTORS = (
 
 def _threshold_score(searched: Searched, pixels: Flags, min_pixels: int) -> list[Detections]:
     score = matched_filter(searched.difference, pixels, fwhm_pixels=searched.fwhm_pixels)
-    return threshold_detections(score, pixels, thresholds=SIGMAS, min_pixels=min_pixels)
+    return _threshold(score, pixels, min_pixels)
+
+
+def _threshold(response: NDArray[np.floating], pixels: Flags, min_pixels: int) -> list[Detections]:
+    return threshold_detections(response, pixels, thresholds=SIGMAS, min_pixels=min_pixels, floor=SIGMAS[0])
 
 
 def matched_filter(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: float) -> Floats:
@@ -201,8 +206,14 @@ def _extract(searched: Searched, pixels: Flags, min_pixels: int) -> list[Detecti
     middle = slice(kernel.shape[0] // 2 - SEP_KERNEL_RADIUS, kernel.shape[0] // 2 + SEP_KERNEL_RADIUS + 1)
     settings = {"mask": mask, "minarea": max(min_pixels, SEP_LEAST_PIXELS), "filter_type": "conv"}
     settings["filter_kernel"] = np.ascontiguousarray(kernel[middle, middle])
-    tables = [sep.extract(image, threshold, **settings) for threshold in SEP_SIGMAS]
+    found = [sep.extract(image, threshold, segmentation_map=True, **settings) for threshold in SEP_SIGMAS]
+    rim = pixels & ndimage.binary_dilation(~pixels, np.ones((3, 3), dtype=bool))
     return [
-        Detections(x=table["x"], y=table["y"], score=table["cpeak"], pixels=table["npix"].astype(np.int64))
-        for table in tables
+        Detections(
+            x=table["x"],
+            y=table["y"],
+            pixels=table["npix"].astype(np.int64),
+            beside_invalid=np.isin(np.arange(1, len(table) + 1), segments[rim]),
+        )
+        for table, segments in found
     ]

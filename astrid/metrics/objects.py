@@ -16,12 +16,10 @@ from scipy.special import expit
 from astrid.config import RunError
 
 from .completeness import fitted_snr, resampled_snr
-from .detections import Detections, Flags, Floats, Indices, judge, threshold_detections
+from .detections import LOGIT_REACH, Detections, Flags, Floats, Indices, judge, threshold_detections
 
 log = logging.getLogger(__name__)
 
-LOGIT_REACH = 6.0
-"""Detection thresholds are tried from -6 to +6 in logit, that is from 0.0025 to 0.9975 in probability."""
 SNR_SHARES = {"snr50": 0.5, "snr90": 0.9}
 """Signal-to-noise from which this share of the sources is found."""
 
@@ -187,7 +185,7 @@ class ObjectTally:
         return float(self.thresholds[best[len(best) // 2]])
 
     def threshold_for(self, false_alarms: int) -> float | None:
-        """Return the threshold of most hits among those with no more than so many false alarms; None where there is none.
+        """Return the threshold of most hits among those with at most so many false alarms; None where there is none.
 
         The strictest of equals. A laxer threshold need not make more false alarms, since groups merge.
         """
