@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from astrid.baselines.comparison import chosen_thresholds, compare_detectors, ju
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
 from astrid.baselines.masks import chosen_contrast, compare_masks
-from astrid.baselines.table import equal_false_lines, print_rivals
+from astrid.baselines.table import equal_false_lines, print_rivals, title
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
+from astrid.metrics.chosen import OperatingPoint
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
 
@@ -288,6 +290,36 @@ def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_r
     for chosen in ({}, {"sep/detection_threshold": 1.2345}):  # none, and one that no detector tries
         assert compare_as_chosen(seen, test, chosen=chosen, config=CONFIG) is None
     assert compare_as_chosen(seen, test, chosen=one, config=MetricsConfig(bins=4096, baselines=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        (None, "each at its threshold of the best object F1 on validation"),
+        (OperatingPoint("fpr", 1e-3, 0.0, 1e-3), "each at its threshold of the best object F1 on validation"),
+        (OperatingPoint("purity", 0.9, 0.6, 0.95), "the U-Net's for purity 0.9, the others' for the best object F1"),
+    ],
+)
+def test_the_title_says_what_thresholds_were_chosen_for(
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally, point: OperatingPoint | None, said: str
+) -> None:
+    seen = evaluation(network, histogram(stores[1], scale=0.2))
+    seen = dataclasses.replace(seen, chosen=dataclasses.replace(seen.chosen, operating_point=point))
+    one = {"difference/detection_threshold": float(SIGMAS[3])}
+    met = compare_as_chosen(seen, stores[1], chosen=one, config=CONFIG)
+    assert isinstance(met, Comparison)
+    assert said in title(met)
+
+
+def test_a_rivals_metric_without_a_value_has_no_bounds() -> None:
+    snr, rng = np.geomspace(3.0, 30.0, 12), np.random.default_rng(0)
+    tally = ObjectTally([5.0], min_pixels=1)
+    for _ in range(24):  # half would be found at a signal-to-noise of 2.3, below all sources
+        distance = np.where(rng.random(12) < 1 / (1 + (2.3 / snr) ** 4), 0.5, np.nan)[None]
+        tally._fields.append(_FieldTally(snr, distance, np.array([1]), 65_536))
+    metrics = judge_detector(DETECTORS[0], tally, threshold=5.0, groups=[str(n) for n in range(24)]).metrics
+    assert "completeness_low" in metrics
+    assert not [name for name in metrics if name.startswith("snr50")]
 
 
 def test_thresholds_rise_and_reach_beyond_cosmic_rays() -> None:

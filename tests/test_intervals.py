@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -10,7 +11,8 @@ from drawn_fields import draw_fields
 from scipy.stats import t as student
 
 from astrid.metrics.intervals import field_intervals, jackknife_intervals, leave_one_out
-from astrid.metrics.resampled import resampled_metrics
+from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.resampled import field_metrics, resampled_metrics
 
 HEADLINE = {
     *("auprc", "auroc", "brier", "ece", "mcc", "balanced_accuracy"),
@@ -74,6 +76,21 @@ def test_snr90_has_no_interval_below_20_fields(caplog: pytest.LogCaptureFixture)
     assert "snr90_low" not in few and "snr50_low" in few
     assert "too few: " in caplog.text and "snr90" in caplog.text
     assert "snr90_low" in enough
+
+
+def test_what_lies_beyond_the_sources_has_neither_a_value_nor_bounds() -> None:
+    counts = draw_fields(np.random.default_rng(5), 24)
+    assert counts.objects is not None
+    bright = counts.objects.snr > 6  # half are found near 4
+    counts = dataclasses.replace(counts, objects=_only(counts.objects, bright))
+    assert "snr50" not in field_metrics(counts)
+    assert "completeness_low" in field_intervals(counts) and "snr50_low" not in field_intervals(counts)
+
+
+def _only(objects: ObjectCounts, which: np.ndarray) -> ObjectCounts:
+    return dataclasses.replace(
+        objects, field=objects.field[which], snr=objects.snr[which], distance_pixels=objects.distance_pixels[which]
+    )
 
 
 def coverage(fields: int, *, trials: int, seed: int) -> dict[str, float]:

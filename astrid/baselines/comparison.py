@@ -18,6 +18,9 @@ from .detectors import DETECTORS, DIFFERENCE, Detector, look_at
 
 log = logging.getLogger(__name__)
 
+BEST_F1 = "the best object F1"
+"""What validation chooses every threshold of a detector for."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -73,11 +76,14 @@ class Comparison:
         What the network showed on the same fields.
     network_threshold : float
         The network's detection threshold.
+    network_aim : str
+        What validation chose that threshold for.
     """
 
     judged: list[Judged]
     network: ObjectTally
     network_threshold: float
+    network_aim: str = BEST_F1
 
     @property
     def network_false_alarms(self) -> int:
@@ -195,5 +201,7 @@ def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, 
     fields = len(counts.valid_pixels)
     ends: Mapping[str, float] = {}
     if fields > 1:
-        ends = jackknife_intervals(resampled_objects(counts, leave_one_out(fields)), what=detector.name)
+        values = resampled_objects(counts, leave_one_out(fields))
+        defined = {name: values[name] for name in values if name in metrics}
+        ends = jackknife_intervals(defined, what=detector.name)
     return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from astrid.console import print_plain, print_table
 
-from .comparison import Comparison, Reach
+from .comparison import BEST_F1, Comparison, Reach
 from .masks import MaskRival
 
 COLUMNS = {"completeness": ".3f", "purity": ".3f", "false_per_mpix": ".3g", "snr50": ".2f"}
@@ -34,10 +34,17 @@ def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> No
     """
     detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
     rows = [(label, *(_cell(metrics, f"{name}/{column}") for column in COLUMNS)) for label, name in detectors.items()]
-    print_table("each at its best threshold on validation", rows, columns=("detector", *HEADINGS))
+    print_table(title(comparison), rows, columns=("detector", *HEADINGS))
     if "test/snr50" in metrics:
         for line in equal_false_lines(comparison, metrics):
             print_plain(line)
+
+
+def title(comparison: Comparison) -> str:
+    """Say what validation chose the thresholds for."""
+    if comparison.network_aim == BEST_F1:
+        return f"each at its threshold of {BEST_F1} on validation"
+    return f"thresholds from validation: the U-Net's for {comparison.network_aim}, the others' for {BEST_F1}"
 
 
 def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
 from .per_field import FieldCounts
-from .resampled import resampled_metrics
+from .resampled import field_metrics, resampled_metrics
 from .revisits import merge_visits
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ SCALES = {"mcc": CORRELATION} | dict.fromkeys(FROM_0_TO_1, SHARE)
 def field_intervals(counts: FieldCounts) -> dict[str, float]:
     """Return `NAME_low` and `NAME_high` of every metric whose interval the fields can tell.
 
-    Visits of one patch of sky are left out together.
+    Visits of one patch of sky are left out together. A metric that has no value has no bounds either.
 
     Parameters
     ----------
@@ -58,7 +58,10 @@ def field_intervals(counts: FieldCounts) -> dict[str, float]:
     if fields < 2:
         log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return {}
-    return jackknife_intervals(resampled_metrics(merge_visits(counts), leave_one_out(fields)), what="test")
+    merged = merge_visits(counts)
+    defined = field_metrics(merged)
+    values = resampled_metrics(merged, leave_one_out(fields))
+    return jackknife_intervals({name: values[name] for name in values if name in defined}, what="test")
 
 
 def leave_one_out(fields: int) -> Floats:

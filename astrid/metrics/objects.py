@@ -239,7 +239,7 @@ def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = Tru
     counts = tally.at(threshold)
     once = np.ones((1, len(counts.valid_pixels)))
     scores = {name: float(values[0]) for name, values in resampled_counts(counts, once).items()}
-    scores |= {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
+    scores |= snr_reached(counts)
     missing = [name for name, score in scores.items() if not np.isfinite(score)]
     if missing and announce:
         hits, misses, false_alarms = counts.counts.sum(axis=0)
@@ -247,6 +247,11 @@ def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = Tru
         log.warning("undefined at threshold %g and left out, with %s: %s", threshold, said, ", ".join(missing))
     found = {name: score for name, score in scores.items() if name not in missing}
     return found | {"detection_threshold": threshold}
+
+
+def snr_reached(counts: ObjectCounts) -> dict[str, float]:
+    """Return the signal-to-noise from which each of `SNR_SHARES` is found; NaN where that lies beyond the sources."""
+    return {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
 
 
 def resampled_objects(counts: ObjectCounts, weights: Floats) -> dict[str, Floats]:
