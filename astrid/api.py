@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,10 @@ from astrid.config import Config, RunError
 from astrid.config.compose import PROJECT_ROOT, load, run_folder
 from astrid.energy import EnergyAnalyzer
 from astrid.energy_runs import read_run
+from astrid.tracking.journal import FILE_NAME
 from astrid.tracking.stored_runs import read_folder
 
-__all__ = ["FinishedRun", "analyse_energy", "compute_metrics", "fresh_folder", "train", "train_async"]
+__all__ = ["FinishedRun", "analyse_energy", "compute_metrics", "fresh_folder", "train", "train_async", "watch_epochs"]
 
 CONSOLE = "console.log"
 """What a run that was started in a process of its own would have said on the terminal."""
@@ -134,6 +135,45 @@ async def _call(arguments: Sequence[str], console: IO[bytes]) -> int:
         process.terminate()
         await process.wait()
         raise
+
+
+async def watch_epochs(
+    task: asyncio.Task[FinishedRun], folder: Path, *, interval_seconds: float = 1.0
+) -> AsyncIterator[list[dict[str, float]]]:
+    """Yield the history of a run whenever an epoch has ended, until its task has; for curves that grow.
+
+    Parameters
+    ----------
+    task : asyncio.Task
+        Of `train_async`.
+    folder : Path
+        That of the run.
+    interval_seconds : float
+        Time between two looks at the journal.
+
+    Yields
+    ------
+    list of dict of str to float
+        One record an epoch, as `astrid.plots.training_curves` takes them: `epoch`, and values by name.
+    """
+    seen = 0
+    while not task.done():
+        await asyncio.wait([task], timeout=interval_seconds)
+        history = _history(folder)
+        if len(history) > seen:
+            seen = len(history)
+            yield history
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    """Return what every epoch logged so far; empty before the run has begun."""
+    if not (folder / FILE_NAME).is_file():
+        return []
+    values = {name: dict(points) for name, points in read_folder(folder).histories.items()}
+    return [
+        {"epoch": epoch} | {name: points[epoch] for name, points in values.items() if epoch in points}
+        for epoch in values.get("train/loss", {})
+    ]
 
 
 def analyse_energy(folders: Sequence[str | Path]) -> EnergyAnalyzer:

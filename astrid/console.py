@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from astrid.training import EpochRecord, StepReport
+from astrid.units import counted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def announce(items: Iterable[T], what: str, count: int) -> Iterator[T]:
 def show_progress(items: Iterable[T], what: str, count: int, *, doing: str) -> Iterator[T]:
     """Pass items on with a bar on a terminal, or with one line where there is none."""
     if not console.is_terminal:
-        log.info("%s %d %s", doing, count, what)
+        log.info("%s %s", doing, counted(count, what.removesuffix("s")))
         yield from items
         return
     with Progress(*_columns(), console=console, transient=True) as bar:
@@ -93,12 +94,13 @@ def training_view(epochs: int, *, monitor: str, label: str = "") -> Iterator[Tra
 
 
 def print_table(title: str, rows: Iterable[tuple[str, ...]], *, columns: tuple[str, ...]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    """Print a table; the first column is text, the others are numbers. Its title is a line of its own, never folded."""
+    table = Table(show_edge=False, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
     console.print(table)
 
 

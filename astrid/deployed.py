@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from astrid.tracking.versions import ModelVersion, fetch_model
 from astrid.unet import build_unet
 
 BEST = Path("checkpoints") / "best.pt"
+METRICS_FILE = "metrics.json"
 
 
 class AsRun(nn.Module):
@@ -181,6 +183,7 @@ def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
     if (run_dir / EVALUATION_FILE).is_file():
         evaluated = json.loads((run_dir / EVALUATION_FILE).read_text())["model"]
         raise DataError(f"{run_dir} must be a training run, but is an evaluation of {evaluated}; give that")
+    _refuse_group(run_dir)
     facts, config = ModelFacts.load(run_dir / FACTS_FILE), load_config(run_dir)
     saved = load_checkpoint(run_dir / BEST)
     if saved["epoch"] != facts.best_epoch:
@@ -190,3 +193,26 @@ def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
     network = build_unet(config.model, channels=facts.network["channels"], stretch=config.data.stretch, prior=0.5)
     network.load_state_dict(saved["model"])
     return network, facts
+
+
+def _refuse_group(run_dir: Path) -> None:
+    """Refuse the folder of repeats or folds, which have a model each, and name them."""
+    if (run_dir / FACTS_FILE).is_file():
+        return
+    members = sorted(path.parent for path in run_dir.glob(f"*/{FACTS_FILE}"))
+    if not members:
+        return
+    named = ", ".join(path.name for path in members)
+    best = _best_repeat(run_dir, members)
+    remedy = f"try {best}, the best by validation" if best else f"try {members[0]}"
+    raise DataError(f"{run_dir} is a group of runs and has no model of its own; give one of {named}: {remedy}")
+
+
+def _best_repeat(run_dir: Path, members: Sequence[Path]) -> Path | None:
+    """Return the repeat of the best objective; None for folds, which were validated on other fields each."""
+    config = load_config(run_dir)
+    if config.data.folds > 1 and config.data.fold is None:
+        return None
+    values = {path: json.loads((path / METRICS_FILE).read_text())["objective"] for path in members}
+    pick = min if config.training.monitor_mode == "min" else max
+    return pick(values, key=lambda path: float(values[path]))

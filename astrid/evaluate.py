@@ -12,22 +12,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from astrid.config import DataError, MetricsConfig
+from astrid.config import MetricsConfig
 from astrid.data.frames import Field
-from astrid.data.store import FieldStore
+from astrid.data.store import FieldEntry, FieldStore
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
-from astrid.metrics.chosen import Chosen
+from astrid.metrics.chosen import Aim, Chosen
 from astrid.metrics.histogram import Counts
 from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_thresholds, object_metrics
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
+from astrid.metrics.population import population, warn_of_inverted
 from astrid.predictor import Predicted, Predictor, predicted
 
 log = logging.getLogger(__name__)
 
 JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
+ASKED_FOR = ("pixel_families", "per_field", "detection_thresholds")
+"""Knobs that say what is computed."""
 SUMMED = {"decision", "classes", "calibration"}
 """Families of pixel metrics whose intervals need sums over the pixels of each field."""
 
@@ -112,7 +115,8 @@ def decide(seen: Scores, calibrator: Calibrator, *, config: MetricsConfig) -> Ch
         detection = point.threshold
     elif point is not None:
         pixel = point.threshold
-    return Chosen(pixel, detection, calibrator, point)
+    missed = Aim(config.operating_point, config.operating_target) if point is None else None
+    return Chosen(pixel, detection, calibrator, point, missed)
 
 
 def judge(
@@ -163,6 +167,11 @@ def judged_by(config: MetricsConfig) -> dict[str, float]:
     return {name: getattr(config, name) for name in JUDGED_BY}
 
 
+def asked_for(config: MetricsConfig) -> dict[str, Any]:
+    """Return the knobs that say what is computed."""
+    return {name: getattr(config, name) for name in ASKED_FOR}
+
+
 def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig) -> list[float] | None:
     """Return the threshold of detections, among those of a curve where one is drawn or compared with.
 
@@ -180,8 +189,13 @@ def thresholds_to_judge(store: FieldStore, chosen: Chosen, config: MetricsConfig
 
 
 def has_catalogue(store: FieldStore) -> bool:
-    """Tell whether every field has sources and the width by which detections are matched to them."""
-    return all(entry.sources is not None and entry.fwhm_pixels is not None for entry in store.entries)
+    """Tell whether every field lists its sources, if any, and has the width by which detections are matched to them."""
+    return all(_is_listed(entry) for entry in store.entries)
+
+
+def _is_listed(entry: FieldEntry) -> bool:
+    """Tell whether detections in a field can be told true from false; where nothing is to be found, all are false."""
+    return entry.sources is not None and (entry.fwhm_pixels is not None or not entry.sources["x"])
 
 
 def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[float] | None:
@@ -190,20 +204,6 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
         log.info("object metrics are left out: the fields have no catalogue of sources")
         return None
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
-
-
-def check_operating_point(store: FieldStore, config: MetricsConfig) -> None:
-    """Refuse a target of detections for fields without a catalogue, before anything is trained.
-
-    Raises
-    ------
-    DataError
-    """
-    if config.operating_point in OBJECT_KINDS and thresholds_to_try(store, config) is None:
-        raise DataError(
-            "metrics.operating_point must be f1 or fpr for fields without a catalogue of sources, got "
-            f"{config.operating_point!r}, which is of detections; try metrics.operating_point=f1"
-        )
 
 
 def score(
@@ -235,7 +235,7 @@ def score(
 
 def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, radius_fwhm: float) -> None:
     """Add a field to a tally; `response` is (H, W), a probability or whatever else is thresholded."""
-    assert field.sources is not None and field.fwhm_pixels is not None
+    assert field.sources is not None
     sources = field.sources
     objects.add(
         response,
@@ -243,7 +243,7 @@ def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, 
         sources_x=sources.x,
         sources_y=sources.y,
         snr=sources.snr,
-        radius_pixels=radius_fwhm * field.fwhm_pixels,
+        radius_pixels=radius_fwhm * (field.fwhm_pixels or 1.0),  # unknown only where nothing is to be found
     )
 
 
@@ -274,7 +274,7 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
     """Return pixel and object metrics with a calibrator and at thresholds that were chosen elsewhere."""
     if chosen.logit_threshold is None:
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
-    metrics = pixel_metrics(
+    metrics = population(scores.pixels) | pixel_metrics(
         scores.pixels,
         logit_threshold=chosen.logit_threshold or 0.0,
         calibrator=chosen.calibrator,
@@ -284,4 +284,5 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
         metrics |= object_metrics(scores.objects, threshold=chosen.detection_threshold)
     if chosen.operating_point is not None:
         metrics |= operating_metrics(chosen.operating_point, scores.pixels, scores.objects)
+    warn_of_inverted(metrics)
     return metrics

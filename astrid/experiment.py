@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from astrid.aims import check_operating_point
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import compare
 from astrid.budget import Budget, in_phase, open_meter
@@ -22,7 +23,7 @@ from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, write_histories
 from astrid.energy import Factors, Meter, find_factors
-from astrid.evaluate import check_operating_point, evaluate
+from astrid.evaluate import evaluate
 from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle

@@ -12,7 +12,7 @@ from torch import Tensor
 from astrid.config import Config, settled
 from astrid.data.fields import UNIT
 from astrid.deployed import AsRun
-from astrid.evaluate import Evaluation, judged_by
+from astrid.evaluate import Evaluation, asked_for, judged_by
 from astrid.metrics.bootstrap import Resampled, save_fields
 from astrid.metrics.per_field import FieldCounts
 from astrid.model_card import CARD_FILE, FACTS_FILE, FIELDS_FILE, ModelFacts, model_card
@@ -61,6 +61,7 @@ def model_facts(
         unit=UNIT,
         judged_by=judged_by(config.metrics),
         seen={split: own for split, own in origins.items() if split != "test"},
+        asked=asked_for(config.metrics),
     )
 
 
@@ -77,7 +78,9 @@ def hand_over_model(
 ) -> None:
     """Write facts, card and per-field results into the run folder, and report them, checkpoints and the model."""
     extras = [facts.save(run_dir / FACTS_FILE), run_dir / CARD_FILE, run_dir / FIELDS_FILE]
-    (run_dir / CARD_FILE).write_text(model_card(facts, run=tracker.journal.started.name, energy=energy))
+    (run_dir / CARD_FILE).write_text(
+        model_card(facts, run=tracker.journal.started.name, energy=energy, address=str(run_dir))
+    )
     save_fields(run_dir / FIELDS_FILE, fields, resampled)
     for path in (*extras, run_dir / LEDGER):
         tracker.artifact(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,11 @@ from typing import Any
 from astrid.config import DataError
 from astrid.config.secrets import scrub_values
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.chosen import Chosen, OperatingPoint
+from astrid.metrics.chosen import Chosen
+
+from .aims import aim_and_outcome
+from .card_sections import baselines_table, results_table, speed_table
+from .units import counted
 
 FACTS_FILE, CARD_FILE, FIELDS_FILE = "model.json", "model_card.md", "test_fields.npz"
 FORMAT = "astrid-model-1"
@@ -51,6 +54,8 @@ class ModelFacts:
     seen : dict
         Where the fields that trained the model (`train`) and chose its epoch and thresholds (`val`) come from, as in
         `Splits.origins`; empty in a model of before that was kept.
+    asked : dict
+        The knobs of `metrics` that say what was computed, and what validation was to choose; empty likewise.
     """
 
     network: dict[str, int]
@@ -70,6 +75,7 @@ class ModelFacts:
     unit: str = "background sigma"
     judged_by: dict[str, float] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
@@ -96,7 +102,16 @@ class ModelFacts:
         return cls(**saved | {"chosen": Chosen.from_saved(saved["chosen"])})
 
 
-def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = None, limits: str | None = None) -> str:
+def model_card(
+    facts: ModelFacts,
+    *,
+    run: str,
+    energy: str,
+    address: str,
+    data: str | None = None,
+    limits: str | None = None,
+    where: str = "test fields",
+) -> str:
     """Return the card in Markdown: what the model is, its data, how good and how sure, what it cost, its limits.
 
     Parameters
@@ -106,8 +121,12 @@ def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = N
         Name of the run.
     energy : str
         What the run used, as measured or as unavailable.
+    address : str
+        What `astrid.deployed.load` takes to load this model: the folder of its run, or its version in the registry.
     data, limits : str or None
         What it was trained and judged on, and what that doesn't tell; None for the test fields of its own run.
+    where : str
+        What it was judged on, in the plural.
     """
     size = facts.network
     parts = [
@@ -115,39 +134,27 @@ def model_card(facts: ModelFacts, *, run: str, energy: str, data: str | None = N
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
         f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel.",
         f"## Data\n\n{data or _own_data(facts)}",
-        "## Results\n\n" + _results(facts),
-        "## Operating point\n\n" + _operating_point(facts),
+        "## Results\n\n" + results_table(facts.metrics, where=where),
+        *([] if (rivals := baselines_table(facts.metrics)) is None else [f"## Without training\n\n{rivals}"]),
+        "## Operating point\n\n" + _operating_point(facts, where),
         f"## Speed and energy\n\n{_speed(facts)}\n\n{energy[:1].upper()}{energy[1:]}.",
         "## Limits\n\n" + (limits or _limits(facts)),
-        f"## Use\n\n```python\n{_usage()}\n```",
+        f"## Use\n\n```python\n{_usage(address)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _own_data(facts: ModelFacts) -> str:
+    kinds = {"train": "training field", "val": "validation field"}
+    used = [counted(len(facts.seen[split]), kind) for split, kind in kinds.items() if split in facts.seen]
+    amount = f"{' and '.join(used)} of " if used else ""
     return (
-        f"Trained on {facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
+        f"Trained on {amount}{facts.description} (fingerprint `{facts.fingerprint[:16]}`); judged once on "
         f"{facts.test_fields} test fields (`{facts.test_fingerprint[:16]}`) that share nothing with training."
     )
 
 
-def with_interval(metrics: Mapping[str, float], name: str, *, spec: str = ".4g") -> str:
-    """Return a metric as text, with its 95 % interval where there is one."""
-    if f"{name}_low" not in metrics:
-        return format(metrics[name], spec)
-    low, high = (format(metrics[f"{name}_{end}"], spec) for end in ("low", "high"))
-    return f"{metrics[name]:{spec}} [{low}, {high}]"
-
-
-def _results(facts: ModelFacts) -> str:
-    names = [name for name in facts.metrics if name.startswith("test/") and not name.endswith(("_low", "_high"))]
-    rows = [f"| {name.removeprefix('test/')} | {with_interval(facts.metrics, name)} |" for name in names]
-    sure = any(name.endswith("_low") for name in facts.metrics)
-    note = "In brackets: 95 % intervals over the test fields." if sure else "Too few test fields for intervals."
-    return "\n".join(["| metric | test fields |", "| --- | --- |", *rows]) + f"\n\n{note}"
-
-
-def _operating_point(facts: ModelFacts) -> str:
+def _operating_point(facts: ModelFacts, where: str) -> str:
     chosen = facts.chosen
     logit = chosen.logit_threshold
     pixel = "undefined, since validation had no positives" if logit is None else f"{logit:.4g}"
@@ -155,24 +162,9 @@ def _operating_point(facts: ModelFacts) -> str:
     if chosen.detection_threshold is not None:
         size = f"{facts.min_pixels} connected pixel{'s' if facts.min_pixels > 1 else ''} or more"
         lines.append(f"Probability from which {size} make a detection: {chosen.detection_threshold:.4g}.")
-    if chosen.operating_point is not None:
-        said = aim_and_outcome(chosen.operating_point, facts.metrics)
+    if said := aim_and_outcome(chosen, facts.metrics, where=where):
         lines.append(f"{said[:1].upper()}{said[1:]}.")
     return " ".join([*lines, _calibration(chosen.calibrator)])
-
-
-def aim_and_outcome(point: OperatingPoint, metrics: Mapping[str, float]) -> str:
-    """Return as text what a threshold was chosen for, and what it came to on validation and on the test fields."""
-    aims = {
-        "f1": "the best F1 of pixels",
-        "fpr": "a false positive rate of pixels of at most {:g}",
-        "purity": "a purity of detections of at least {:g}",
-        "false_per_mpix": "at most {:g} false detections per megapixel",
-    }
-    tested = metrics.get("test/operating_achieved")
-    outcome = "undefined" if tested is None else f"{tested:.3g}"
-    aim = aims[point.kind].format(point.target)
-    return f"the aim was {aim}: {point.achieved:.3g} on validation, {outcome} on the test fields"
 
 
 def _calibration(calibrator: Calibrator) -> str:
@@ -188,10 +180,12 @@ def _calibration(calibrator: Calibrator) -> str:
 
 def _speed(facts: ModelFacts) -> str:
     named = [facts.machine[key] for key in ("device", "processor") if key in facts.machine]
-    where = f"{', '.join(named)}, {facts.machine['threads']} threads, {facts.precision}"
+    where = f"{', '.join(named)}, {counted(int(facts.machine['threads']), 'thread')}, {facts.precision}"
     quantiles = {name: f"latency/{name.lower()}_ms" for name in ("P50", "P95", "P99")}
     known = [f"{name} {facts.metrics[key]:.1f} ms" for name, key in quantiles.items() if key in facts.metrics]
-    return f"Latency for one tile on {where}: {', '.join(known)}."
+    edge = facts.preprocessing.get("tile_size")
+    tile = "one tile" if edge is None else f"one tile of {edge}x{edge} pixels"
+    return f"Latency for {tile} on {where}: {', '.join(known)}.\n\n{speed_table(facts.metrics)}"
 
 
 def _limits(facts: ModelFacts) -> str:
@@ -207,9 +201,9 @@ def _limits(facts: ModelFacts) -> str:
     )
 
 
-def _usage() -> str:
+def _usage(address: str) -> str:
     return (
         "from astrid.deployed import load\n\n"
-        'model = load("models:/astrid-unet@champion")  # or a run folder\n'
+        f'model = load("{address}")\n'
         "probability = model.probabilities(image)  # (C, H, W) float32 in background sigma -> (H, W)"
     )

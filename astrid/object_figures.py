@@ -28,13 +28,18 @@ def draw_objects(evaluation: Evaluation, comparison: Comparison | None) -> dict[
     if bins is None:
         return {}
     rivals = {} if comparison is None else {rival.label: rival for rival in comparison.judged}
-    lines = {label: line for label, rival in rivals.items() if (line := fitted_line(rival.tally.at(rival.threshold)))}
+    lines = {
+        f"{label}, {place(rival.tally, rival.threshold)[0]:.3g} false/Mpix": line
+        for label, rival in rivals.items()
+        if (line := fitted_line(rival.tally.at(rival.threshold)))
+    }
     return {
         "completeness": completeness_figure(
             bins.edges,
             bins.found,
             bins.total,
             snr50=evaluation.metrics.get("test/snr50"),
+            false_per_mpix=place(objects, threshold)[0],
             fit=fitted_line(counts),
             rivals=lines,
             ideal=ideal_line(counts, bins, fwhm_pixels=typical_fwhm(evaluation)),

@@ -22,6 +22,13 @@ RIVAL_COLOURS = (ORANGE, GREEN, VERMILION, SKY, PINK)
 """Beside the network's blue, and distinct for every kind of colour vision (Okabe and Ito 2008)."""
 
 
+IDEAL_NOTE = (
+    "Ideal: a source alone in known noise, measured at its true position. A detector can lie above it where sources\n"
+    "are faint: it takes the highest point near the position, and a trained one knows which sources to expect where."
+)
+"""What the ideal line is, and why it isn't a bound at low signal-to-noise."""
+
+
 @dataclass(frozen=True)
 class Line:
     """Share of the sources found along an axis.
@@ -43,11 +50,12 @@ def completeness_figure(
     total: Integers,
     *,
     snr50: float | None,
+    false_per_mpix: float | None = None,
     fit: Line | None = None,
     rivals: Mapping[str, Line] | None = None,
     ideal: Line | None = None,
 ) -> Figure:
-    """Draw the share of sources found by signal-to-noise, with 68 % Wilson intervals (Wilson 1927).
+    """Draw the share of sources found by signal-to-noise, with 95 % Wilson intervals (Wilson 1927).
 
     Parameters
     ----------
@@ -57,21 +65,25 @@ def completeness_figure(
         Sources found, and all sources, in each bin; a bin without sources is left out.
     snr50 : float or None
         Signal-to-noise at which half are found.
+    false_per_mpix : float or None
+        False detections of the network per megapixel.
     fit, ideal : Line or None
         Fitted curve of the network, and what a matched filter finds in noise alone.
     rivals : mapping of str to Line, optional
         Fitted curves of other detectors by label.
     """
-    figure = new_figure(height=4.6)
+    figure = new_figure(height=5.0)
     axes = figure.subplots()
     for (label, line), colour in zip((rivals or {}).items(), RIVAL_COLOURS, strict=False):
         axes.plot(line.x, line.completeness, color=colour, linewidth=1.2, label=label)
     if ideal is not None:
         label = "ideal matched filter in noise alone,\nwith as many false detections as the U-Net"
+        figure.supxlabel(IDEAL_NOTE, fontsize=8, color=GREY)
         axes.plot(ideal.x, ideal.completeness, color=GREY, linestyle="--", linewidth=1.2, label=label)
     if fit is not None:
         axes.plot(fit.x, fit.completeness, color=BLUE, linewidth=2)
-    _draw_shares(axes, edges, found, total)
+    rate = "" if false_per_mpix is None else f", {false_per_mpix:.3g} false/Mpix"
+    _draw_shares(axes, edges, found, total, label=f"U-Net{rate}; bars: 95 % intervals")
     if snr50 is not None:
         axes.axvline(snr50, color=BLUE, linestyle=":", label=f"U-Net: half are found at {snr50:.1f}")
     axes.set(title="Completeness by signal-to-noise", xlabel="signal-to-noise", ylabel="share of sources found")
@@ -82,12 +94,12 @@ def completeness_figure(
     return figure
 
 
-def _draw_shares(axes: Axes, edges: Floats, found: Integers, total: Integers) -> None:
+def _draw_shares(axes: Axes, edges: Floats, found: Integers, total: Integers, *, label: str) -> None:
     held = total > 0
     centres, share = np.sqrt(edges[:-1] * edges[1:])[held], found[held] / total[held]
-    low, high = binom_conf_interval(found[held], total[held], interval="wilson")
+    low, high = binom_conf_interval(found[held], total[held], confidence_level=0.95, interval="wilson")
     bars = np.maximum([share - low, high - share], 0)  # an interval that ends at 0 or 1 misses it by a rounding
-    axes.errorbar(centres, share, yerr=bars, fmt="o", color=BLUE, capsize=3, label="U-Net, with 68 % interval")
+    axes.errorbar(centres, share, yerr=bars, fmt="o", color=BLUE, capsize=3, label=label)
 
 
 @styled

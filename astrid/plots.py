@@ -186,7 +186,7 @@ def reliability_figure(
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
     if before is not None:
         axes.plot(*before, color=ORANGE, marker="s", linewidth=1, label="before calibration")
-    axes.plot(predicted, observed, color=BLUE, marker="o", label=_labelled("ECE", ece))
+    axes.plot(predicted, observed, color=BLUE, marker="o", label=_labelled("ECE", ece, spec=".2g"))
     if bars is not None:
         axes.vlines(predicted, *bars, color=BLUE, alpha=0.4, linewidth=4, label="95 % interval over fields")
     axes.set(title="Reliability of pixel probabilities", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1.02))
@@ -242,8 +242,8 @@ def new_figure(*, height: float) -> Figure:
     return Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
 
 
-def _labelled(name: str, value: float | None) -> str:
-    return f"{name} undefined" if value is None else f"{name} {value:.4f}"
+def _labelled(name: str, value: float | None, *, spec: str = ".4f") -> str:
+    return f"{name} undefined" if value is None else f"{name} {value:{spec}}"
 
 
 def _curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, color: str) -> None:

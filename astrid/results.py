@@ -13,8 +13,10 @@ from typing import Self
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from astrid.aims import aim_and_outcome
 from astrid.baselines import Comparison, MaskRival
 from astrid.baselines.table import print_rivals
+from astrid.card_sections import with_interval
 from astrid.config import Config, DataError, RunError, TrackingConfig
 from astrid.console import print_plain, print_table
 from astrid.energy import (
@@ -36,7 +38,7 @@ from astrid.handover import hand_over_model, model_facts, run_tables
 from astrid.learner import Progress
 from astrid.metrics.bootstrap import Resampled, resample_fields
 from astrid.metrics.intervals import field_intervals
-from astrid.model_card import aim_and_outcome, with_interval
+from astrid.metrics.operating import MEASURED_AS
 from astrid.predictor import Predictor
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking import Tracker, ui_command
@@ -178,6 +180,11 @@ def tested_metrics(evaluation: Evaluation, rivals: Comparison | MaskRival | None
     """Return what the test fields showed, by name: metrics, the ends of their intervals, and what rivals showed."""
     metrics = evaluation.metrics
     ends = {f"test/{name}": value for name, value in field_intervals(evaluation.fields).items()}
+    if (point := evaluation.chosen.operating_point) is not None:
+        of_point = {
+            f"test/operating_achieved_{end}": f"test/{MEASURED_AS[point.kind]}_{end}" for end in ("low", "high")
+        }
+        ends |= {name: ends[same] for name, same in of_point.items() if same in ends}
     ends = {name: value for name, value in ends.items() if name.rpartition("_")[0] in metrics}
     return metrics | ends | ({} if rivals is None else rivals.metrics())
 
@@ -226,14 +233,19 @@ def print_outcome(outcome: Outcome, metrics: Mapping[str, float], *, seconds: fl
 
 
 def print_test(
-    title: str, evaluation: Evaluation, metrics: Mapping[str, float], *, rivals: Comparison | MaskRival | None
+    title: str,
+    evaluation: Evaluation,
+    metrics: Mapping[str, float],
+    *,
+    rivals: Comparison | MaskRival | None,
+    where: str = "test fields",
 ) -> None:
     """Print the metrics of an evaluation with their intervals, beside what needs no training where there is such."""
     names = [name.removeprefix("test/") for name in evaluation.metrics]
     print_table(title, [(name, with_interval(metrics, f"test/{name}")) for name in names], columns=("metric", "U-Net"))
     print_rivals(rivals, metrics)
-    if (point := evaluation.chosen.operating_point) is not None:
-        print_plain(f"operating point: {aim_and_outcome(point, metrics)}")
+    if said := aim_and_outcome(evaluation.chosen, metrics, where=where):
+        print_plain(f"operating point: {said}")
 
 
 def print_trial(outcome: Outcome, metrics: Mapping[str, float], *, config: Config, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The unit of a metric, from how its name ends."""
+"""The unit of a metric, from how its name ends, and numbers of things."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def unit_of(name: str) -> str | None:
     """
     last = name.rpartition("/")[2]
     return next((unit for ending, unit in UNITS.items() if f"_{last}".endswith(f"_{ending}")), None)
+
+
+def counted(number: int, one: str) -> str:
+    """Return a number with its noun, as in "1 field" and "3 fields"."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
 def units_of(names: list[str]) -> dict[str, str]:

@@ -92,6 +92,8 @@ def save_model(run_dir: Path, network: Path, *, quality: float) -> Path:
     shutil.copytree(network, run_dir / "model-1")
     told = facts(metrics=facts().metrics | {"test/auprc": value})
     told.save(run_dir / "model-1" / "model.json")
-    (run_dir / "model-1" / "model_card.md").write_text(model_card(told, run=run_dir.name, energy="energy: none"))
+    (run_dir / "model-1" / "model_card.md").write_text(
+        model_card(told, run=run_dir.name, energy="energy: none", address="runs/unet-1")
+    )
     save_fields(run_dir / "model-1" / "test_fields.npz", counts, resampled)
     return run_dir / "model-1"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from astrid.api import CONSOLE, FinishedRun, analyse_energy, train, train_async
+from astrid.api import CONSOLE, FinishedRun, analyse_energy, train, train_async, watch_epochs
 from astrid.config import ConfigError, RunError
 from astrid.tracking.stored_runs import read_folder
 
@@ -60,6 +60,19 @@ def test_an_event_loop_goes_on_while_a_run_is_awaited_and_cancelling_saves_the_r
     finished = train([f"training.resume={folder}", f"training.epochs={begun + 1}"])
     assert finished.folder == folder
     assert [step for step, _ in read_folder(folder).histories["train/loss"]] == list(range(1, begun + 2))
+
+
+def test_epochs_are_told_as_they_end(tiny: list[str], tmp_path: Path) -> None:
+    async def lengths() -> list[int]:
+        task = asyncio.create_task(train_async([*tiny, *QUICK, "training.epochs=3"], folder=tmp_path / "run"))
+        told = [history async for history in watch_epochs(task, tmp_path / "run", interval_seconds=0.05)]
+        run = await task
+        assert told[-1][-1]["val/auprc"] == run.metrics["val/auprc"]
+        assert [record["epoch"] for record in told[-1]] == [1, 2, 3]
+        return [len(history) for history in told]
+
+    seen = asyncio.run(lengths())
+    assert seen == sorted(set(seen)) and len(seen) > 1
 
 
 def test_a_mistake_is_found_before_a_process_starts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from registered_runs import facts
 
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.chosen import Chosen, OperatingPoint
+from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
 from astrid.model_card import ModelFacts
 
 CALIBRATORS = [
@@ -24,7 +24,8 @@ CALIBRATORS = [
 def test_what_was_chosen_comes_back_from_the_file_of_the_model(
     calibrator: Calibrator, point: OperatingPoint | None, tmp_path: Path
 ) -> None:
-    told = facts(chosen=Chosen(0.5, None, calibrator, point))
+    missed = Aim("purity", 0.9) if point is None else None
+    told = facts(chosen=Chosen(0.5, None, calibrator, point, missed))
     assert ModelFacts.load(told.save(tmp_path / "model.json")) == told
 
 

@@ -33,6 +33,10 @@ WRONG = [
     ("modle=unet", r"modle"),
     ("experiment=nothing", r"experiment must be .* got 'nothing'"),
     ("model.depth=deep", r"model\.depth must be a value of type int or auto, got 'deep' .*; its default is 3"),
+    (
+        "metrics.operating_point=best",
+        r"metrics\.operating_point must be a value that is one of f1, fpr, purity, false_per_mpix, got 'best' ",
+    ),
     ("model.depth=0", r"model\.depth must be from 1 to 6, got 0; try model\.depth=3"),
     ("model.norm=layer", r"model\.norm.*layer"),
     ("training.epochs=2.5", r"training\.epochs.*2\.5"),

@@ -23,7 +23,7 @@ from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.deployed import AsRun, load
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.chosen import Chosen, OperatingPoint
+from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
 from astrid.model_card import model_card
 from astrid.predictor import Predictor
 from astrid.runtime import Runtime
@@ -106,29 +106,73 @@ def test_what_is_no_model_is_refused_by_name(config: TrackingConfig, tmp_path: P
 
 def test_the_card_says_how_sure_and_what_is_not_known() -> None:
     sure = facts(metrics=facts().metrics | {"test/auprc_low": 0.77, "test/auprc_high": 0.83}, chosen=Chosen(None, 0.6))
-    card = model_card(sure, run="unet-1", energy="energy: GPU unavailable (no GPU)")
+    card = model_card(sure, run="unet-1", energy="energy: GPU unavailable (no GPU)", address="runs/unet-1")
     assert "| auprc | 0.8 [0.77, 0.83] |" in card
     assert "auprc_low" not in card
     assert "undefined, since validation had no positives" in card
     assert "Energy: GPU unavailable (no GPU)." in card
     assert "Too few test fields" not in card
-    assert "Too few test fields" in model_card(facts(), run="unet-1", energy="energy: none")
+    assert "Too few test fields" in model_card(facts(), run="unet-1", energy="energy: none", address="runs/unet-1")
 
 
 def test_the_card_lists_the_operating_point_and_the_calibration() -> None:
     point = OperatingPoint("fpr", 1e-3, threshold=0.25, achieved=0.00099)
     told = facts(
         chosen=Chosen(0.25, 0.6, Calibrator("temperature", 2.5), point),
-        metrics=facts().metrics | {"test/operating_achieved": 0.00105, "test/ece_uncalibrated": 0.01},
+        metrics=facts().metrics
+        | {"test/operating_achieved": 0.00105, "test/ece_uncalibrated": 0.01}
+        | {"test/operating_achieved_low": 0.0009, "test/operating_achieved_high": 0.0012},
     )
-    card = model_card(told, run="unet-1", energy="energy: none")
-    aim = "The aim was a false positive rate of pixels of at most 0.001: 0.00099 on validation, 0.00105 on the test"
-    assert aim in card
+    card = model_card(told, run="unet-1", energy="energy: none", address="runs/unet-1")
+    aim = "The aim was a false positive rate of pixels of at most 0.001: 0.00099 on validation, 0.00105 "
+    assert f"{aim}[0.0009, 0.0012] on the test fields, 5% above the target, which the interval holds." in card
     assert "calibrated on validation by the temperature 2.5" in card
     assert "| ece_uncalibrated | 0.01 |" in card
-    assert "not calibrated" in model_card(facts(), run="unet-1", energy="energy: none")
+    assert "not calibrated" in model_card(facts(), run="unet-1", energy="energy: none", address="runs/unet-1")
     curve = facts(chosen=Chosen(0.25, 0.6, Calibrator("isotonic", knots=(0.0, 1.0), calibrated=(0.0, 2.0))))
-    assert "an isotonic curve through 2 points" in model_card(curve, run="unet-1", energy="energy: none")
+    assert "an isotonic curve through 2 points" in model_card(
+        curve, run="unet-1", energy="energy: none", address="runs/unet-1"
+    )
+
+
+def test_the_card_tells_of_rivals_speed_tile_and_fields_what_was_measured() -> None:
+    rival = {"completeness": 0.5, "completeness_low": 0.4, "completeness_high": 0.6, "detection_threshold": 4.0}
+    measured = {f"matched_filter/{name}": value for name, value in rival.items()}
+    measured |= {"matched_filter/equal_false_snr50": 6.25, "test/detection_threshold": 0.6, "test/snr50": 4.1}
+    measured |= {"throughput/best/batch": 16.0, "throughput/mpix_per_s": 2.5, "memory/peak_mib": 12.0}
+    told = facts(
+        metrics=facts().metrics | measured,
+        preprocessing={"choice": "SimulatedData", "tile_size": 128},
+        seen={"train": ["a", "b", "c"], "val": ["d"]},
+    )
+    card = model_card(told, run="unet-1", energy="energy: none", address="runs/unet-1")
+    assert "| matched filter | 0.5 [0.4, 0.6] | – | – | – | 6.25 | – |" in card
+    assert "| U-Net | – | – | – | 4.1 | – | – |" in card
+    for row in ("throughput/best/batch | 16 |", "throughput/mpix_per_s | 2.5 | Mpix/s |", "memory/peak_mib | 12 |"):
+        assert f"| {row}" in card
+    assert "Latency for one tile of 128x128 pixels on" in card
+    assert "Trained on 3 training fields and 1 validation field of simulated sky" in card
+    assert 'model = load("runs/unet-1")' in card
+    assert "Without training" not in model_card(facts(), run="unet-1", energy="energy: none", address="x")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (
+            Chosen(0.25, 0.6, operating_point=OperatingPoint("purity", 0.9, threshold=0.6, achieved=0.7)),
+            "0.7 on validation, undefined on the test fields; validation did not reach it, and the threshold that",
+        ),
+        (
+            Chosen(0.25, 0.6, missed=Aim("false_per_mpix", 3.0)),
+            "at most 3 false detections per megapixel, and was not reached: the validation fields hold too little to "
+            "choose a threshold for it, and that of the best F1 of detections is used.",
+        ),
+        (Chosen(None, None, missed=Aim("f1", None)), "and probability 0.5 is used"),
+    ],
+)
+def test_the_card_says_of_a_target_that_was_missed_what_is_used_instead(chosen: Chosen, said: str) -> None:
+    assert said in model_card(facts(chosen=chosen), run="unet-1", energy="energy: none", address="runs/unet-1")
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "isotonic"])

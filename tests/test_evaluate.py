@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from astrid import evaluate as module
 from astrid import predictor
+from astrid.aims import check_operating_point
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, check_operating_point, evaluate, score, tally
+from astrid.evaluate import Evaluation, evaluate, score, tally
 from astrid.metrics import per_field
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.objects import ObjectTally
@@ -231,6 +232,17 @@ def test_a_target_of_detections_is_refused_for_fields_without_a_catalogue(honest
     with pytest.raises(DataError, match=r"metrics\.operating_point must be f1 or fpr .* got 'purity'"):
         check_operating_point(honest[0], wanted)
     check_operating_point(honest[0], MetricsConfig(operating_point="fpr", operating_target=0.1))
+
+
+def test_a_rate_that_validation_can_not_resolve_is_refused_with_the_smallest_that_it_can(honest) -> None:
+    negatives = sum(entry.valid_pixels - entry.positives for entry in honest[0].entries)
+    with pytest.raises(DataError, match=r"operating_target must be at least \S+ here.* got 1e-12; try") as refused:
+        check_operating_point(honest[0], MetricsConfig(operating_point="fpr", operating_target=1e-12))
+    smallest = float(str(refused.value).partition("metrics.operating_target=")[2].partition(",")[0])
+    assert 10 / negatives <= smallest < 1.1 * 10 / negatives
+    check_operating_point(honest[0], MetricsConfig(operating_point="fpr", operating_target=smallest))
+    with pytest.raises(DataError, match="operating_target must be at least"):
+        check_operating_point(honest[0], MetricsConfig(operating_point="fpr", operating_target=9.99 / negatives))
 
 
 def test_each_field_is_scored_by_itself_with_the_same_threshold_and_calibrator(honest) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from astropy.io import fits
 from mirrored_runs import MLFLOW_WARNINGS, client_of, run_of
 from planted_models import plant_model
 from registered_runs import NAME, tracking_on_copy
@@ -21,6 +22,7 @@ from test_judged import SPLIT_ROWS, manifest
 from astrid.cli import main
 from astrid.config import ConfigError, DataError, RunError, TrackingConfig
 from astrid.config.compose import load
+from astrid.config.resume import load_config, save_config
 from astrid.deployed import load as load_model
 from astrid.evaluation import run as module
 from astrid.evaluation import run_evaluation
@@ -128,6 +130,9 @@ def test_another_sky_gives_other_numbers_at_the_same_operating_point(
     assert found["test/auprc"] != known["test/auprc"]
     for name in ("test/threshold", "test/detection_threshold", "test/operating_target", "test/operating_validation"):
         assert found[name] == known[name]
+    recorded = load_config(tmp_path / "other").metrics
+    assert (recorded.calibration, recorded.operating_point, recorded.operating_target) == ("temperature", "fpr", 1e-2)
+    assert read_folder(tmp_path / "other").params["metrics.calibration"] == "temperature"
     assert not (tmp_path / "other" / "model.json").exists()
     assert "evaluated.other" not in read_folder(run).tags  # with tracking off nothing is told
 
@@ -174,7 +179,10 @@ def test_fields_of_training_are_no_test_and_that_is_said(
         run_evaluation(str(run), [*QUICK, "tracking=off"], run_dir=folder, split=split)  # type: ignore[arg-type]
         assert warning in caplog.text
         assert read_folder(folder).tags["evaluation.seen"] == seen
-        assert f"so this is no test: {seen}." in (folder / "model_card.md").read_text()
+        card = (folder / "model_card.md").read_text()
+        assert f"so this is no test: {seen}." in card
+        assert ("on the training fields" in card, "on the test fields" in card) == (split == "train", False)
+        assert f'model = load("{run}")' in card
 
 
 def evaluate(model: Path, *given: str, split: str = "test") -> int:
@@ -194,6 +202,18 @@ def test_frames_without_a_catalogue_have_no_object_metrics(tmp_path: Path, caplo
     assert "object metrics are left out: the test fields have no catalogue of sources" in caplog.text
     assert "whether these are among them is not known" in caplog.text
     assert read_folder(tmp_path / "evaluation").tags["evaluation.seen"] == "unknown"
+
+
+def test_in_frames_where_nothing_is_to_be_found_detections_are_false(tmp_path: Path) -> None:
+    config = manifest(tmp_path, SPLIT_ROWS.replace("mask", "zeros"))
+    fits.PrimaryHDU(np.zeros((30, 40), np.int16)).writeto(tmp_path / "zeros.fits")
+    given = ["data=frames", f"data.root={config.root}", f"data.manifest={config.manifest}", f"data.cache={tmp_path}/c"]
+    model = plant_model(tmp_path / "run", [*given, "data.tile_size=16"], channels=1, chosen=Chosen(0.5, 0.01))
+    assert evaluate(model, "metrics.figures=true", split="all") == 0
+    metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert metrics["test/false_per_mpix"] > 0
+    assert (metrics["test/valid_pixels"], metrics["test/positive_pixels"], metrics["test/prevalence"]) == (3600, 0, 0)
+    assert not {"test/completeness", "test/auprc"} & set(metrics)
 
 
 def test_a_model_without_thresholds_is_judged_as_in_training(
@@ -250,6 +270,31 @@ def test_bad_input_ends_with_exit_code_2_and_claims_nothing(
     assert "MODEL must come before the overrides" in capsys.readouterr().err
 
 
+def test_a_model_is_named_as_the_user_named_it(
+    config: TrackingConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for model, message in (
+        ("models:/nope@champion", "models:/nope@champion must name a registered model, as none, got 'nope'"),
+        ("models:/astrid-unet", "as models:/NAME@ALIAS or models:/NAME/VERSION, got 'models:/astrid-unet'; try models"),
+    ):
+        assert main(["evaluate", model, f"tracking.uri={config.uri}"]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["evaluate", "models:/a/1", f"tracking.uri=sqlite:///{tmp_path}/no.db"]) == 2
+    assert "tracking.uri must be an MLflow that exists" in capsys.readouterr().err
+
+
+def test_a_group_of_runs_names_its_members_and_the_best(sky: list[str], tmp_path: Path) -> None:
+    for name, objective in (("r0", 0.6), ("r1", 0.8)):
+        plant_model(tmp_path / "group" / name, sky)
+        (tmp_path / "group" / name / "metrics.json").write_text(json.dumps({"objective": objective}))
+    save_config(load([*sky, "training.repeats=2"]), tmp_path / "group")
+    with pytest.raises(DataError, match=r"give one of r0, r1: try \S+/group/r1, the best by validation"):
+        load_model(tmp_path / "group")
+    save_config(load([*sky, "data.folds=2", "data.test_fields=4"]), tmp_path / "group")
+    with pytest.raises(DataError, match=r"give one of r0, r1: try \S+/group/r0$"):
+        load_model(tmp_path / "group")
+
+
 def test_an_evaluation_is_no_model_and_no_run_to_resume(sky: list[str], tmp_path: Path) -> None:
     model = plant_model(tmp_path / "run", sky)
     assert evaluate(model) == 0
@@ -259,8 +304,8 @@ def test_an_evaluation_is_no_model_and_no_run_to_resume(sky: list[str], tmp_path
     with pytest.raises(ConfigError, match="is an evaluation; start it again"):
         load([f"training.resume={folder}"])
     before = (folder / "metrics.json").read_bytes()
-    with pytest.raises(DataError, match="already holds a run"):
-        run_evaluation(str(model), [*QUICK, "tracking=off"], run_dir=folder)
+    with pytest.raises(DataError, match=f"--folder must be a new folder, but {folder} already holds a run"):
+        run_evaluation("models:/not/looked-for", [*QUICK, "tracking=off"], run_dir=folder)
     assert (folder / "metrics.json").read_bytes() == before
 
 
@@ -268,7 +313,13 @@ def test_an_evaluation_is_no_model_and_no_run_to_resume(sky: list[str], tmp_path
     ("error", "status", "code"), [(RunError("broken"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 1)]
 )
 def test_what_ends_midway_claims_no_success(
-    error: BaseException, status: str, code: int, sky: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    status: str,
+    code: int,
+    sky: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def judge(*arguments: Any, **knobs: Any) -> None:
         raise error
@@ -277,6 +328,9 @@ def test_what_ends_midway_claims_no_success(
     monkeypatch.setattr(module, "judge", judge)
     before = (model / "journal.jsonl").read_bytes()
     assert evaluate(model) == code
+    if status == "KILLED":
+        again = f"interrupted; start it again with: astrid evaluate {model} --split test metrics.figures=false"
+        assert again in capsys.readouterr().err
     assert Journal.open(tmp_path / "evaluation").status == status
     assert not (tmp_path / "evaluation/metrics.json").exists()
     assert (model / "journal.jsonl").read_bytes() == before

@@ -91,13 +91,41 @@ def test_what_belongs_to_training_is_refused_by_name(given: str) -> None:
             check([given])
 
 
+CHOSEN = own(SimulatedData(), calibration="temperature", operating_point="fpr", operating_target=0.01)
+
+
 @pytest.mark.parametrize(
-    "given", ["metrics.min_pixels=3", "metrics.operating_point=fpr", "metrics.calibration=isotonic"]
+    ("given", "rule"),
+    [
+        ("metrics.min_pixels=3", "left out or 2, the model's own, got 3"),
+        ("metrics.operating_point=purity", "left out or fpr, the model's own, got purity"),
+        ("metrics.operating_target=1e-3", "left out or 0.01, the model's own, got 0.001"),
+        ("metrics.calibration=isotonic", "left out or temperature, the model's own, got isotonic"),
+        ("metrics.detection_thresholds=5", "left out, got 5"),
+    ],
 )
-def test_what_validation_chose_stays(given: str) -> None:
-    with pytest.raises(ConfigError, match="must be left out: thresholds and calibration"):
-        evaluation_config(SKY, [given])
-    evaluation_config(SKY, ["metrics.min_pixels=2"])  # the same is no change
+def test_what_validation_chose_stays(given: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"must be {rule}: thresholds and calibration go with the model"):
+        evaluation_config(CHOSEN, [given])
+
+
+def test_what_validation_chose_is_recorded_and_may_be_repeated() -> None:
+    same = ["metrics.operating_target=1e-2", "metrics.calibration=temperature", "metrics.min_pixels=2"]
+    for given in ([], same, ["metrics=full"]):
+        metrics = evaluation_config(CHOSEN, given).metrics
+        assert (metrics.calibration, metrics.operating_point, metrics.operating_target) == ("temperature", "fpr", 0.01)
+
+
+def test_what_is_computed_is_what_the_models_run_computed_unless_another_choice_is_named() -> None:
+    families = ["ranking", "recall", "reliability"]
+    model = own(SimulatedData(), pixel_families=families, per_field=False)
+    known = evaluation_config(model, ["data.sky_seed=7"]).metrics
+    assert (known.pixel_families, known.per_field) == (families, False)
+    assert evaluation_config(model, ["metrics.per_field=true"]).metrics.per_field
+    for choice in ("fast", "standard", "full"):
+        wanted = load([f"metrics={choice}"]).metrics
+        found = evaluation_config(model, [f"metrics={choice}"]).metrics
+        assert (found.pixel_families, found.per_field) == (wanted.pixel_families, wanted.per_field)
 
 
 def test_what_may_be_chosen_is_taken() -> None:

@@ -12,21 +12,24 @@ import pytest
 from astropy.io import fits
 
 from astrid.config import DataError, FramesData
-from astrid.data.manifest import COLUMNS, fingerprint_rows, read_manifest
+from astrid.data.manifest import COLUMNS, fingerprint_rows, read_manifest, read_rows
 from astrid.data.rows import FrameRow, ImageFile, Section
 
 RECEPTIVE_FIELD = 10
 
 
-def write_frame(path: Path, *, seed: int = 0, shape: tuple[int, int] = (30, 40), ra: float | None = None) -> None:
-    """Write noise, with 1 arcsec pixels centred on (ra, 0) degrees if `ra` is given."""
+def write_frame(
+    path: Path, *, seed: int = 0, shape: tuple[int, int] = (30, 40), ra: float | None = None, **cards: str
+) -> None:
+    """Write noise, with 1 arcsec pixels centred on (ra, 0) degrees if `ra` is given; with cards in place of a frame."""
     hdu = fits.PrimaryHDU(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
     if ra is not None:
         hdu.header.update(
             CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=ra, CRVAL2=0.0, CDELT1=-1 / 3600, CDELT2=1 / 3600
         )
         hdu.header.update(CRPIX1=(shape[1] + 1) / 2, CRPIX2=(shape[0] + 1) / 2)
-    hdu.writeto(path)
+    hdu.header.update(**cards)
+    hdu.writeto(path, overwrite=bool(cards))
 
 
 @pytest.fixture
@@ -72,6 +75,25 @@ def test_a_row_means_what_its_cells_say(folder: Path) -> None:
         ImageFile(folder / "mask.fits"),
         None,
     )
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag(AB)", "mag/arcsec2", "dex"])
+def test_frames_in_logarithmic_units_are_refused(folder: Path, unit: str) -> None:
+    write_frame(folder / "a.fits", seed=0, BUNIT=unit)
+    with pytest.raises(DataError, match=r"row 2: the unit of science \(BUNIT\) must be linear.*; convert the frame"):
+        rows_of(folder, THREE)
+
+
+def test_a_reference_in_another_unit_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "field,science,reference,split\nA,a.fits,d.fits,train\nB,b.fits,d.fits,train\nC,c.fits,d.fits,train\n"
+    for name, unit in (("a", "electron"), ("b", "adu"), ("c", "what"), ("d", "electron")):
+        write_frame(folder / f"{name}.fits", seed=ord(name), BUNIT=unit)
+    read_rows(config(folder, text))
+    said = [record.getMessage() for record in caplog.records if "reference in" in record.getMessage()]
+    assert said == [
+        "science is in adu and reference in electron: their scale is taken from stars; give reference_scale where "
+        "there are few"
+    ]
 
 
 def test_bits_are_joined_into_one_mask(folder: Path) -> None:

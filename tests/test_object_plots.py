@@ -21,8 +21,8 @@ def test_completeness_draws_shares_with_wilson_intervals_and_leaves_empty_bins_o
     (bars,) = axes.containers
     points, _, (intervals,) = bars
     np.testing.assert_allclose(np.column_stack(points.get_data()), [[2, 0.25], [32, 1]])
-    # one sigma, n = 4, p = 1/4: centre (p + 1/2n) / (1 + 1/n) = 0.3, half width sqrt(pq/n + 1/4n²) / (1 + 1/n) = 0.2
-    np.testing.assert_allclose(intervals.get_segments()[0][:, 1], [0.1, 0.5], atol=1e-3)
+    # z = 1.96, n = 4, p = 1/4: centre (p + z²/2n) / (1 + z²/n), half width z sqrt(pq/n + z²/4n²) / (1 + z²/n)
+    np.testing.assert_allclose(intervals.get_segments()[0][:, 1], [0.0456, 0.6994], atol=1e-3)
     assert intervals.get_segments()[1][1, 1] == pytest.approx(1)
     assert (line(axes, "U-Net: half are found at 5.0")[:, 0] == 5).all()
 
@@ -53,6 +53,7 @@ def test_rivals_and_the_limit_are_lines_of_their_own():
     assert line(axes, "SEP").tolist() == [[3, 0.2], [9, 0.7]]
     [ideal] = [drawn for drawn in axes.lines if drawn.get_label().startswith("ideal")]
     assert ideal.get_ydata().tolist() == [0.3, 1.0]
+    assert "can lie above it" in figure.get_supxlabel()
     assert len({drawn.get_color() for drawn in axes.lines}) == 4  # the network's bars are blue
 
 

@@ -112,6 +112,27 @@ def test_where_validation_cannot_tell_there_is_none_and_that_is_said(
     assert f"to choose a threshold for {kind}" in caplog.text
 
 
+def test_a_threshold_that_finds_nothing_is_warned_of(caplog: pytest.LogCaptureFixture):
+    pixels = fill(np.append(np.ones(10_000), -1.0), np.append(np.zeros(10_000), 1.0))  # every negative above
+    point = choose_operating_point(pixels, None, config=config("fpr", 1e-2))
+    assert point is not None
+    assert "the threshold for fpr finds no positive pixel of the validation fields" in caplog.text
+    caplog.clear()
+    choose_operating_point(fill([0.0], [1]), tally([0, 0], [9, 1]), config=config("false_per_mpix", 5.0))
+    assert "the threshold for false_per_mpix finds no source" in caplog.text
+    caplog.clear()
+    choose_operating_point(fill([0.0], [1]), tally([3, 2], [9, 1]), config=config("false_per_mpix", 5.0))
+    assert "finds no" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "achieved", "reached"),
+    [("fpr", 1e-3, 1e-3, True), ("fpr", 1e-3, 2e-3, False), ("purity", 0.9, 0.8, False), ("f1", None, 0.1, True)],
+)
+def test_a_point_tells_whether_validation_kept_to_its_target(kind: Any, target: Any, achieved: float, reached: bool):
+    assert OperatingPoint(kind, target, threshold=0.0, achieved=achieved).reached is reached
+
+
 def test_what_the_test_fields_do_not_define_is_absent_and_said(caplog: pytest.LogCaptureFixture):
     point = OperatingPoint("purity", 0.9, threshold=0.1, achieved=0.93)
     found = operating_metrics(point, fill([1.0], [0]), tally([0], [0]))

@@ -119,8 +119,8 @@ def test_confusion_says_counts_and_shares_of_the_true_class():
 
 def test_reliability_draws_observed_by_predicted_and_the_pixels_behind_each():
     predicted, observed, count = np.array([0.01, 0.4, 0.9]), np.array([0.02, 0.3, 0.95]), np.array([10**6, 100, 1])
-    axes, counts = reliability_figure(predicted, observed, count, ece=0.0123).axes
-    np.testing.assert_array_equal(line(axes, "ECE 0.0123"), np.column_stack([predicted, observed]))
+    axes, counts = reliability_figure(predicted, observed, count, ece=6.6e-5).axes
+    np.testing.assert_array_equal(line(axes, "ECE 6.6e-05"), np.column_stack([predicted, observed]))
     assert [bar.get_height() for bar in counts.patches] == count.tolist()
     assert counts.get_yscale() == "log"
 

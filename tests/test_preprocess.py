@@ -144,6 +144,21 @@ def test_bits_and_codes_mean_what_they_say(
     assert set(PLANE[(field.image[0] == 0) & (PLANE > 0)]) == ignored
 
 
+def test_a_value_below_zero_is_no_target_unless_it_is_explained(bench: Workbench) -> None:
+    plane = np.where(PLANE == 1, -1, PLANE).astype(np.int16)
+    with pytest.raises(DataError, match=r"row 7 \(f\): target must be 0 .* above 0 .*, got -1; .* ignore_codes=-1"):
+        bench.field({"science": noise(4), "target": plane})
+    field = bench.field({"science": noise(4), "target": plane}, ignore_codes=(-1,))
+    assert set(plane[field.target]) == {2, 3, 4}
+
+
+def test_a_frame_in_which_nothing_is_to_be_found_has_an_empty_catalogue(bench: Workbench) -> None:
+    blank = bench.field({"science": noise(4), "target": np.zeros(SHAPE, dtype=np.int16)})
+    assert blank.sources is not None and len(blank.sources.x) == 0
+    assert bench.field({"science": noise(4), "target": PLANE}).sources is None  # marked pixels are no list of sources
+    assert bench.field({"science": noise(4)}).sources is None  # nor does a frame without truth have one
+
+
 def test_the_sign_bit_of_a_plane_is_a_bit_like_others(bench: Workbench) -> None:
     plane = np.zeros(SHAPE, dtype=np.int16)
     plane[3, 4] = -(2**15)

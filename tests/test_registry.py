@@ -169,7 +169,7 @@ def test_promote_and_rollback_say_what_moved(
     assert main(["promote", "9", "--uri", config.uri]) == 2
     assert "which are 1, 2, 3, got '9'" in capsys.readouterr().err
     assert main(["promote", "1", "--uri", config.uri, "--model", "other"]) == 2
-    assert "must be a registered model, as astrid-unet, got 'other'" in capsys.readouterr().err
+    assert "must name a registered model, as astrid-unet, got 'other'" in capsys.readouterr().err
 
 
 def test_rollback_passes_over_a_former_champion_that_was_deleted(

@@ -22,6 +22,7 @@ from registered_runs import save_model
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
+from astrid.card_sections import with_interval
 from astrid.config import Config, ConfigError, DataError, RunError, Stopped, TrackingConfig
 from astrid.config.command_line import check_command_line
 from astrid.config.compose import PROJECT_ROOT, load
@@ -33,7 +34,7 @@ from astrid.metrics.resampled import field_metrics
 from astrid.repeats import run_group
 from astrid.repeats.members import members_of
 from astrid.repeats.pooling import load_fold, pool_folds
-from astrid.repeats.statistics import over_folds, over_repeats, student_interval
+from astrid.repeats.statistics import bounded_interval, over_folds, over_repeats, student_interval
 from astrid.seeds import PURPOSES, derived_seed
 from astrid.tracking import Tracker, open_tracker
 from astrid.tracking.records import GROUP_TAG, MEMBER_TAG, PARENT_TAG
@@ -69,12 +70,35 @@ def test_one_value_or_equal_ones_have_no_interval(values: list[float]) -> None:
     assert student_interval(values) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "low", "high"),
+    [
+        ("test/auroc", [0.55, 0.68], 0.0, 1.0),
+        ("test/accuracy", [0.9, 0.99], 0.0, 1.0),
+        ("test/tpr_at_fpr_1e-2", [0.1, 0.6], 0.0, 1.0),
+        ("test/mcc", [-0.2, 0.6], -1.0, 1.0),
+        ("latency/p50_ms", [42.0, 94.0], 0.0, np.inf),
+    ],
+)
+def test_the_interval_of_two_repeats_stays_within_the_range_of_the_metric(
+    name: str, values: list[float], low: float, high: float
+) -> None:
+    assert not low < student_interval(values)[0] < student_interval(values)[1] < high  # type: ignore[index]
+    found = bounded_interval(name, values)
+    assert found is not None
+    assert low < found[0] < min(values) < max(values) < found[1] < high
+
+
+def test_a_share_that_reaches_its_end_in_one_repeat_has_no_interval() -> None:
+    assert bounded_interval("test/purity", [1.0, 0.9]) is None
+
+
 def test_repeats_give_mean_scatter_and_interval_and_leave_out_what_some_lack(caplog: pytest.LogCaptureFixture) -> None:
     results = [
         {"test/auprc": 0.8, "test/auprc_low": 0.7, "test/auprc_high": 0.9, "test/purity": 1.0, "test/snr50": 4.0},
         {"test/auprc": 0.9, "test/auprc_low": 0.8, "test/auprc_high": 0.95, "test/purity": 1.0},
     ]
-    found = over_repeats(results)
+    found = over_repeats(results, monitor="val/auprc")
     assert found["test/auprc"] == pytest.approx(0.85)
     assert found["test/auprc_std"] == pytest.approx(0.0707106781)
     assert found["test/auprc_low"] < 0.8 < 0.9 < found["test/auprc_high"]  # of two values Student's t is wide
@@ -216,7 +240,12 @@ def test_a_group_reports_the_mean_of_its_members_and_a_row_for_each(
     objective = run_group(Played(), group_of(), run_dir=tmp_path)
     assert objective == pytest.approx(np.mean(SEEDS))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert (metrics["test/auprc_low"], metrics["test/auprc_high"]) == student_interval([seed / 2 for seed in SEEDS])
+    assert (metrics["test/auprc_low"], metrics["test/auprc_high"]) == bounded_interval(
+        "test/auprc", [seed / 2 for seed in SEEDS]
+    )
+    card = (tmp_path / "model_card.md").read_text()
+    assert f"| auprc | {with_interval(metrics, 'test/auprc')} | {metrics['test/auprc_std']:.2g} |" in card
+    assert f'load("{tmp_path}/r{int(np.argmax(SEEDS))}")  # the best by validation' in card
     members = pd.read_parquet(tmp_path / "tables/members.parquet")
     assert members["objective"].tolist() == SEEDS
     assert members["status"].tolist() == ["FINISHED"] * 3

@@ -203,5 +203,5 @@ def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, 
     if fields > 1:
         values = resampled_objects(counts, leave_one_out(fields))
         defined = {name: values[name] for name in values if name in metrics}
-        ends = jackknife_intervals(defined, what=detector.name)
+        ends = jackknife_intervals(defined, what=detector.label)
     return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends))

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import signal
 import time
 from pathlib import Path
 
-from ..config import ConfigError
+from ..config import ConfigError, RunError
 
 SPLITS = ("test", "val", "train", "all")
 EVALUATIONS = Path("outputs/evaluations")
@@ -45,5 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
     from ..evaluation import run_evaluation
 
     folder = arguments.folder or EVALUATIONS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}"
-    run_evaluation(arguments.model, arguments.overrides, run_dir=folder, split=arguments.split)
+    try:
+        run_evaluation(arguments.model, arguments.overrides, run_dir=folder, split=arguments.split)
+    except KeyboardInterrupt:
+        raise RunError(f"interrupted; start it again with: {_again(arguments)}") from None
     return 0
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """Return the command without its folder, which is taken now."""
+    return shlex.join(["astrid", "evaluate", arguments.model, "--split", arguments.split, *arguments.overrides])

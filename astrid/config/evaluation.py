@@ -36,6 +36,9 @@ CLOSED = ("energy.budget_", "tracking.alerts")
 CHOSEN = ("min_pixels", "detection_thresholds", "calibration", "operating_point", "operating_target")
 """Knobs of `metrics` that validation has used up: what came of them goes with the model."""
 
+COMPUTED = ("pixel_families", "per_field")
+"""Knobs of `metrics` that say what is computed: the model's, where no other choice of `metrics` is named."""
+
 
 @dataclass(frozen=True)
 class OwnSettings:
@@ -46,7 +49,7 @@ class OwnSettings:
     data : mapping
         Its data configuration, with `choice`, the name of the class.
     metrics : mapping
-        Knobs of `metrics` by which its test fields were judged.
+        Knobs of `metrics` that its run had, and what validation chose by them: no more than the model tells.
     depth, filters : int
     """
 
@@ -80,7 +83,7 @@ def evaluation_config(own: OwnSettings, overrides: Sequence[str]) -> Config:
     _refuse_other_judgement(own, given)
     choice, data = _data(own, given)
     kept = [text for key, text in given.items() if key != "data" and not key.startswith("data.")]
-    judged = [f"metrics.{key}={written(value)}" for key, value in own.metrics.items() if f"metrics.{key}" not in given]
+    judged = [f"metrics.{key}={written(value)}" for key, value in _metrics(own, given).items()]
     described = [f"data.{key}={written(value)}" for key, value in data.items() if value != "???"]
     network = [f"model.depth={own.depth}", f"model.filters={own.filters}"]
     return load([*kept, *judged, *network, f"data={choice}", *described])
@@ -104,8 +107,23 @@ def _parse(overrides: Sequence[str]) -> dict[str, str]:
 def _refuse_other_judgement(own: OwnSettings, given: Mapping[str, str]) -> None:
     for name in CHOSEN:
         key = f"metrics.{name}"
-        if key in given and given[key].partition("=")[2] != written(own.metrics.get(name)):
-            raise ConfigError(f"{key} must be left out: thresholds and calibration are those that go with the model")
+        if key not in given:
+            continue
+        value, known = _composed([given[key]]).metrics[name], name in own.metrics
+        if known and value == own.metrics[name]:
+            continue
+        rule = f"left out or {written(own.metrics[name])}, the model's own" if known else "left out"
+        raise ConfigError(f"{key} must be {rule}, got {written(value)}: thresholds and calibration go with the model")
+
+
+def _metrics(own: OwnSettings, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the model's own knobs of `metrics`, but for those that the user names or brings with a recipe."""
+    kept = {key: value for key, value in own.metrics.items() if f"metrics.{key}" not in given}
+    groups = [given[group] for group in ("metrics", "experiment") if group in given]
+    if "metrics" in given:
+        return {key: value for key, value in kept.items() if key not in COMPUTED}
+    brought, defaults = _composed(groups).metrics, _composed([]).metrics
+    return {key: value for key, value in kept.items() if key not in COMPUTED or brought[key] == defaults[key]}
 
 
 def _data(own: OwnSettings, given: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args, get_origin, get_type_hints
 
 NOISE = re.compile(
     r"full_key:|object_type=|reference_type=|To append to|Set the env|See https|Config search path|provider="
@@ -68,10 +69,21 @@ def _explain_choice(group: str, name: str, *, options: Sequence[str]) -> str:
 def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list[type]]) -> str:
     group, _, knob = key.partition(".")
     fields = [field for schema in schemas.get(group, []) for field in dataclasses.fields(schema) if field.name == knob]
-    kind = f" of type {fields[0].type}".replace(" | Auto", " or auto") if fields else ""
+    kind = f" {_kind(key, schemas)}" if fields else ""
     default = _default(fields[0]) if fields else None
     remedy = f"; its default is {default}" if fields and not dataclasses.is_dataclass(default) else ""
     return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"
+
+
+def _kind(key: str, schemas: dict[str, list[type]]) -> str:
+    """Say what a knob takes: its choices, or else its type as it is declared."""
+    group, _, knob = key.partition(".")
+    schema = next(owner for owner in schemas[group] if knob in {field.name for field in dataclasses.fields(owner)})
+    hint = get_type_hints(schema)[knob]
+    if get_origin(hint) is Literal:
+        return f"that is one of {', '.join(str(choice) for choice in get_args(hint))}"
+    declared = next(field.type for field in dataclasses.fields(schema) if field.name == knob)
+    return f"of type {declared}".replace(" | Auto", " or auto")
 
 
 def _default(field: dataclasses.Field[object]) -> object:

@@ -11,7 +11,7 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, OmegaConf
 
@@ -90,13 +90,20 @@ def knobs(schema: type, prefix: str) -> Iterator[Knob]:
             yield from knobs(inner, f"{prefix}.{knob.name}")
         else:
             kind, meaning = said[knob.name]
-            yield Knob(f"{prefix}.{knob.name}", kind, _default(knob), meaning)
+            yield Knob(f"{prefix}.{knob.name}", _spelled(schema, knob.name, kind), _default(knob), meaning)
 
 
 def _type_of(schema: type, name: str) -> type:
     """Return the class of a field, by the default that its factory makes; `object` for a plain value."""
     factory = next(knob.default_factory for knob in fields(schema) if knob.name == name)
     return factory if isinstance(factory, type) and is_dataclass(factory) else object
+
+
+def _spelled(schema: type, name: str, kind: str) -> str:
+    """Return the text of a type, with the choices in place of a name that only the code knows them by."""
+    hint = get_type_hints(schema)[name]
+    named = kind.isidentifier() and get_origin(hint) is Literal
+    return f"Literal[{', '.join(repr(choice) for choice in get_args(hint))}]" if named else kind
 
 
 def _said(schema: type) -> dict[str, tuple[str, str]]:

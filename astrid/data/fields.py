@@ -185,7 +185,7 @@ class Recipe:
     def prepare(self, split: str, *, cache: str, announce: Announce) -> FieldStore:
         """Make the fields of a split, or find them in the cache."""
         work = self.makers[split]
-        fields = announce(_parallel(work), f"{split} fields", len(work))
+        fields = announce(_parallel(work), "fields" if split == "all" else f"{split} fields", len(work))
         return cached_store(_open_cache(cache), f"{self.key[:16]}/{split}", fields)
 
 

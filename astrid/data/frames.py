@@ -68,6 +68,12 @@ class Sources:
     kind: list[str]
 
 
+def no_sources() -> Sources:
+    """Return the catalogue of a field in which nothing is to be found."""
+    nothing: NDArray[np.float64] = np.zeros(0)
+    return Sources(nothing, nothing, nothing, nothing, [])
+
+
 @dataclass(frozen=True)
 class Field:
     """One patch of sky, ready for the network.
@@ -116,12 +122,15 @@ class ImageInfo:
         Celestial coordinates, where the header has usable ones.
     names : tuple of str
         Names of all HDUs of the file, in their order.
+    unit : astropy unit
+        What BUNIT says; dimensionless where it says nothing that is known.
     """
 
     hdu: int
     shape: tuple[int, int]
     wcs: WCS | None
     names: tuple[str, ...] = ()
+    unit: units.UnitBase = units.dimensionless_unscaled
 
 
 Source = str | Path | bytes
@@ -208,7 +217,7 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
                 hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
                 image = hdus[index]
                 names = tuple(hdu.name for hdu in hdus)
-                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names)
+                yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names, _unit(image.header))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         except MemoryError as error:

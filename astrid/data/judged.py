@@ -10,8 +10,8 @@ from typing import Literal
 from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, SimulatedData
 
 from .fields import Announce, Recipe, Splits, alerts_recipe, fold_of, frames_recipe, settled_fold, simulated_recipe
-from .manifest import assigned, named, read_rows, with_unique_names
-from .rows import FrameRow, Section
+from .manifest import assigned, named, read_rows
+from .rows import FrameRow, Section, with_unique_names
 from .store import FieldStore
 
 ALL = "all"

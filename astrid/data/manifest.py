@@ -16,9 +16,10 @@ from typing import Any
 
 from astrid.config import DataError, FramesData
 
+from .frame_units import check_units
 from .frames import ImageInfo, digest_image, inspect_image
 from .reduction.sets import masters_key
-from .rows import FrameRow, ImageFile, Pictures, Section
+from .rows import FrameRow, ImageFile, Pictures, Section, with_unique_names
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
 IMAGE_COLUMNS = ("science", "reference", "target", "valid", "weight")
@@ -262,6 +263,7 @@ def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
             if info.shape != science.shape and (on_grid or column != "reference"):
                 shapes = f"{_size(info.shape)} where science has {_size(science.shape)}"
                 raise DataError(f"{column} must have the shape of science, got {shapes}; bring them onto one grid")
+        check_units(infos)
         if row.section is not None and not row.section.fits_in(science.shape):
             raise DataError(f"section {row.section} must lie in the frame of {_size(science.shape)} pixels; shrink it")
     except DataError as error:
@@ -291,11 +293,3 @@ def _refuse_duplicates(rows: Sequence[FrameRow], pictures: Mapping[int, Pictures
         first = seen.setdefault((pictures[row.number].science, row.section), row.number)
         if first != row.number:
             raise DataError(f"row {row.number}: science must occur once, row {first} has the same frame; remove one")
-
-
-def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
-    """Name each row by its field, and by its line as well where the field has several."""
-    frames = Counter(row.field for row in rows)
-    return [
-        row if frames[row.field] == 1 else dataclasses.replace(row, name=f"{row.field}#{row.number}") for row in rows
-    ]

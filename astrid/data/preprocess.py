@@ -16,7 +16,7 @@ from astrid.config import DataError, FramesData
 
 from .channels import paired_channels, single_channel
 from .exposures import read_exposure, read_reference
-from .frames import Field, read_image, read_plane
+from .frames import Field, no_sources, read_image, read_plane
 from .rows import FrameRow, ImageFile
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,17 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
     history = [str(step) for step in science.steps]
-    pixels = image[:, *part], (labels.target & valid)[part], valid[part]
-    return Field(row.name, *pixels, fwhm_pixels=fwhm, history=history, group=row.field)
+    blank = row.target is not None and not labels.target[part].any()
+    return Field(
+        name=row.name,
+        image=image[:, *part],
+        target=(labels.target & valid)[part],
+        valid=valid[part],
+        sources=no_sources() if blank else None,
+        fwhm_pixels=fwhm,
+        history=history,
+        group=row.field,
+    )
 
 
 def _part(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -100,10 +109,19 @@ def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
     ignored = _marked(plane, bits=row.ignore_bits, codes=row.ignore_codes)
     unlabelled = _marked(plane, bits=row.unlabelled_bits, codes=row.unlabelled_codes)
     if row.target_bits is None and row.target_codes is None:
-        target = plane != 0
+        target = _above_zero(plane, explained=ignored | unlabelled)
     else:
         target = _marked(plane, bits=row.target_bits, codes=row.target_codes)
     return Labels(target & ~ignored & ~unlabelled, ignored, unlabelled)
+
+
+def _above_zero(plane: NDArray[np.integer], *, explained: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where a plane without bits or codes of the target is positive; what is below 0 needs an explanation."""
+    lowest = int(plane[~explained].min(initial=0))
+    if lowest < 0:
+        remedy = f"mend the plane, or say what it means, as ignore_codes={lowest} and target_codes=1"
+        raise DataError(f"target must be 0 for nothing and above 0 for what is to be found, got {lowest}; {remedy}")
+    return np.asarray(plane > 0)
 
 
 def _read(image: ImageFile) -> CCDData:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -118,7 +120,7 @@ class FrameRow:
     science, reference, target, valid, weight : ImageFile
         Images of one shape. A pixel is good where `valid` isn't 0 and `weight` is above 0.
     target_bits, target_codes : int, tuple of int
-        Which bits, or which values, of the target plane make a pixel positive; without either, any but 0.
+        Which bits, or which values, of the target plane make a pixel positive; without either, any above 0.
     ignore_bits, ignore_codes : int, tuple of int
         Which make it invalid: not counted and blanked, so that the network can't see it.
     unlabelled_bits, unlabelled_codes : int, tuple of int
@@ -164,3 +166,9 @@ class FrameRow:
         """The image files of the row by column."""
         columns = ("science", "reference", "target", "valid", "weight")
         return {column: getattr(self, column) for column in columns if getattr(self, column) is not None}
+
+
+def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:
+    """Name each row by its field, and by its line as well where the field has several."""
+    frames = Counter(row.field for row in rows)
+    return [row if frames[row.field] == 1 else replace(row, name=f"{row.field}#{row.number}") for row in rows]

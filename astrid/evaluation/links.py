@@ -11,6 +11,7 @@ from astrid.config.resume import load_config, reachable
 from astrid.deployed import Source
 from astrid.tracking import Journal, known_run_id, sync
 from astrid.tracking.versions import tag_version
+from astrid.units import counted
 
 from .subject import Subject
 
@@ -29,7 +30,7 @@ def link_model(subject: Subject, metrics: Mapping[str, float], *, run_dir: Path,
         return
     run = known_run_id(run_dir) or Journal.open(run_dir).started.uid
     result = f"{HEADLINE} {metrics[HEADLINE]:.4g}" if HEADLINE in metrics else f"without {HEADLINE}"
-    told = f"{result} on {len(subject.fields.store)} fields of {subject.fields.description}; run {run}"
+    told = f"{result} on {counted(len(subject.fields.store), 'field')} of {subject.fields.description}; run {run}"
     tags = {f"evaluated.{run_dir.resolve().name}": told}
     try:
         _tag(subject.model.source, tags, uri=config.uri)

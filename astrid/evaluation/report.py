@@ -21,6 +21,7 @@ from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.runtime import hardware_facts
 from astrid.tracking import Tracker
+from astrid.units import counted
 
 from .subject import Subject
 
@@ -77,7 +78,13 @@ def card(judged: Judged, metrics: Mapping[str, float], *, run: str) -> str:
         machine={name: hardware[name] for name in ("host", "device", "processor")} | {"threads": str(runtime.threads)},
     )
     return model_card(
-        facts, run=run, energy=energy_line(judged.energy, metrics), data=_data(subject, facts), limits=_limits(subject)
+        facts,
+        run=run,
+        energy=energy_line(judged.energy, metrics),
+        address=subject.model.source.address,
+        data=_data(subject, facts),
+        limits=_limits(subject),
+        where=subject.what,
     )
 
 
@@ -85,8 +92,8 @@ def _data(subject: Subject, facts: ModelFacts) -> str:
     fields = subject.fields
     return (
         f"Model `{subject.model.source.address}`, trained on {facts.description} (fingerprint "
-        f"`{facts.fingerprint[:16]}`). Judged here on {facts.test_fields} fields of {fields.description}, split "
-        f"`{subject.split}` (fingerprint `{fields.fingerprint[:16]}`). {_what_it_has_seen(subject)}"
+        f"`{facts.fingerprint[:16]}`). Judged here on {counted(facts.test_fields, 'field')} of {fields.description}, "
+        f"split `{subject.split}` (fingerprint `{fields.fingerprint[:16]}`). {_what_it_has_seen(subject)}"
     )
 
 
@@ -112,8 +119,8 @@ def print_judged(judged: Judged, metrics: Mapping[str, float], *, seconds: float
     """Print what the fields showed, whether the model has seen them, and what it cost."""
     subject = judged.subject
     fields = subject.fields
-    title = f"{len(fields.store)} fields of {fields.description}, split {subject.split}"
-    print_test(title, judged.evaluation, metrics, rivals=judged.rivals)
+    title = f"{counted(len(fields.store), 'field')} of {fields.description}, split {subject.split}"
+    print_test(title, judged.evaluation, metrics, rivals=judged.rivals, where=subject.what)
     print_plain(f"model {subject.model.source.address}; fields that it has seen: {subject.seen}")
     speed = f"latency {metrics['latency/p50_ms']:.1f} ms (P95 {metrics['latency/p95_ms']:.1f} ms) a tile"
     print_plain(f"{speed}; {energy_line(judged.energy, metrics)}; {seconds:.0f} s in all")

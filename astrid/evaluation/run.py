@@ -13,7 +13,7 @@ import torch
 
 from astrid.baselines import compare_as_chosen
 from astrid.budget import open_meter
-from astrid.config import Config
+from astrid.config import Config, DataError
 from astrid.config.evaluation import OPEN, settings_to_load
 from astrid.config.leaves import leaves
 from astrid.config.resume import save_config
@@ -29,6 +29,7 @@ from astrid.run_facts import save_surroundings, surroundings
 from astrid.runtime import memory_advice
 from astrid.timing import example_tiles, time_network
 from astrid.tracking import Tracker, check_artifacts, open_tracker
+from astrid.tracking.journal import FILE_NAME
 
 from .links import link_model
 from .report import Judged, report
@@ -71,6 +72,7 @@ def run_evaluation(
     """
     began = time.perf_counter()
     run_dir = run_dir.absolute()
+    _refuse_taken(run_dir)
     asked = settings_to_load(overrides)
     check_artifacts(asked.tracking)
     if asked.training.threads is not None:
@@ -99,6 +101,14 @@ def run_evaluation(
     link_model(subject, metrics, run_dir=run_dir, config=config.tracking)
     say_where(config.tracking, run_dir)
     return metrics
+
+
+def _refuse_taken(run_dir: Path) -> None:
+    """Refuse a folder that holds a run already, before a model is fetched and fields are prepared for it."""
+    if (run_dir / FILE_NAME).exists():
+        raise DataError(
+            f"--folder must be a new folder, but {run_dir} already holds a run; name another or leave it out"
+        )
 
 
 def go_over(subject: Subject, config: Config) -> Evaluation:

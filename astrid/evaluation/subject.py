@@ -47,6 +47,12 @@ class Subject:
     other_target: str | None
 
     @property
+    def what(self) -> str:
+        """What the fields are, in the plural."""
+        names = {"test": "test fields", "val": "validation fields", "train": "training fields", "all": "judged fields"}
+        return names[self.split]
+
+    @property
     def seen(self) -> str:
         """Say in a few words how many of the fields the model has seen."""
         total = len(self.fields.store)
@@ -99,7 +105,7 @@ def configure(facts: ModelFacts, overrides: Sequence[str]) -> Config:
     """
     own = OwnSettings(
         data=facts.preprocessing,
-        metrics=facts.judged_by | {"min_pixels": facts.min_pixels},
+        metrics=facts.asked | facts.judged_by | {"min_pixels": facts.min_pixels} | facts.chosen.knobs(),
         depth=facts.network["depth"],
         filters=facts.network["filters"],
     )

@@ -13,6 +13,14 @@ from .calibrators import Calibrator
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What a threshold is to be chosen for: see `OperatingPoint`."""
+
+    kind: OperatingKind
+    target: float | None
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """The threshold that was chosen for a target.
 
@@ -35,6 +43,13 @@ class OperatingPoint:
     threshold: float
     achieved: float
 
+    @property
+    def reached(self) -> bool:
+        """Whether validation keeps to the target; where it doesn't, the threshold is the one that comes closest."""
+        if self.target is None:
+            return True
+        return self.achieved >= self.target if self.kind == "purity" else self.achieved <= self.target
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -51,20 +66,32 @@ class Chosen:
         From logits of the network to calibrated ones.
     operating_point : OperatingPoint or None
         What one of the thresholds was chosen for; None where validation could not say.
+    missed : Aim or None
+        What no threshold could be chosen for, where validation could not say; both are those of the best F1 then.
     """
 
     logit_threshold: float | None
     detection_threshold: float | None
     calibrator: Calibrator = dataclasses.field(default_factory=Calibrator)
     operating_point: OperatingPoint | None = None
+    missed: Aim | None = None
+
+    def knobs(self) -> dict[str, str | float | None]:
+        """Return the knobs of `metrics` that this came from, as far as it tells."""
+        knobs: dict[str, str | float | None] = {"calibration": self.calibrator.kind}
+        aim = self.operating_point or self.missed
+        if aim is not None:
+            knobs |= {"operating_point": aim.kind, "operating_target": aim.target}
+        return knobs
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> Chosen:
         """Rebuild what `dataclasses.asdict` made; a model of before calibration has thresholds only."""
-        calibrator, point = saved.get("calibrator"), saved.get("operating_point")
+        calibrator, point, missed = (saved.get(name) for name in ("calibrator", "operating_point", "missed"))
         return cls(
             logit_threshold=saved["logit_threshold"],
             detection_threshold=saved["detection_threshold"],
             calibrator=Calibrator() if calibrator is None else Calibrator.from_saved(calibrator),
             operating_point=None if point is None else OperatingPoint(**point),
+            missed=None if missed is None else Aim(**missed),
         )

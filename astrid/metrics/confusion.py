@@ -5,6 +5,7 @@ None stands for a value that is undefined (a ratio with denominator 0).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Confusion:
     false_positives: int
     false_negatives: int
     true_negatives: int
+
+    def __add__(self, other: Confusion) -> Confusion:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Confusion(*(ours + theirs for ours, theirs in pairs))
 
     @property
     def total(self) -> int:

@@ -38,9 +38,25 @@ class Scale(NamedTuple):
 
 
 SHARE, CORRELATION, AMOUNT = Scale(logit, expit), Scale(np.arctanh, math.tanh), Scale(np.log, math.exp)
-FROM_0_TO_1 = ("auprc", "auroc", "balanced_accuracy", "completeness", "purity", "brier", "ece")
+FROM_0_TO_1 = (
+    *("auprc", "auroc", "tpr", "fpr", "accuracy", "precision", "recall", "f1", "false_positive_rate"),
+    *("balanced_accuracy", "completeness", "purity", "brier", "ece", "threshold", "prevalence"),
+)
+"""Words by which shares are named, as in `precision_macro` and `network_tpr`."""
 SCALES = {"mcc": CORRELATION} | dict.fromkeys(FROM_0_TO_1, SHARE)
-"""Scale of each metric; the others are amounts."""
+"""Scale of each metric by a word of its name; the others are amounts."""
+
+
+def scale_of(name: str) -> Scale:
+    """Return the scale of a metric by its name, with or without what it was measured on.
+
+    Examples
+    --------
+    >>> scale_of("test/precision_macro") is SHARE, scale_of("latency/p50_ms") is AMOUNT
+    (True, True)
+    """
+    bare = f"_{name.rpartition('/')[2].removesuffix('_fold_mean')}_"
+    return next((scale for word, scale in SCALES.items() if f"_{word}_" in bare), AMOUNT)
 
 
 def field_intervals(counts: FieldCounts) -> dict[str, float]:
@@ -61,7 +77,7 @@ def field_intervals(counts: FieldCounts) -> dict[str, float]:
     merged = merge_visits(counts)
     defined = field_metrics(merged)
     values = resampled_metrics(merged, leave_one_out(fields))
-    return jackknife_intervals({name: values[name] for name in values if name in defined}, what="test")
+    return jackknife_intervals({name: values[name] for name in values if name in defined}, what="the network")
 
 
 def leave_one_out(fields: int) -> Floats:
@@ -87,23 +103,40 @@ def jackknife_intervals(values: Mapping[str, Floats], *, what: str) -> dict[str,
     Mathematical Statistics 29, 614 (Student's quantile)
     """
     found: dict[str, float] = {}
-    missing: list[str] = []
+    missing: dict[str, list[str]] = {}
     for name, metric in values.items():
         if not np.isfinite(metric[0]):
             continue  # the metric itself is absent, which was said
-        scale = SCALES.get(name, AMOUNT)
+        scale = scale_of(name)
         with np.errstate(divide="ignore", invalid="ignore"):
             whole, *rest = scale.there(metric)
-        too_few = len(rest) < FEW_FIELDS and name in UNSURE_WITH_FEW
-        if too_few or not np.isfinite([whole, *rest]).all() or np.ptp(rest) == 0:
-            missing.append(name)
+        if (reason := _why_none(name, metric, np.array([whole, *rest]))) is not None:
+            missing.setdefault(reason, []).append(name)
             continue
         reach = _standard_error(np.array(rest)) * float(-stdtrit(len(rest) - 1, (1 - CONFIDENCE) / 2))
         found |= {f"{name}_low": scale.back(whole - reach), f"{name}_high": scale.back(whole + reach)}
     if missing:
-        rule = "undefined, at a limit or always the same when one of the fields is left out, or these are too few"
-        log.info("%s metrics without an interval, since they are %s: %s", what, rule, ", ".join(missing))
+        said = "; ".join(f"{', '.join(names)} {reason}" for reason, names in missing.items())
+        log.info("no interval for these metrics of %s: %s", what, said)
     return {name: float(end) for name, end in found.items()}
+
+
+def _why_none(name: str, metric: Floats, moved: Floats) -> str | None:
+    """Say why a metric has no interval, in words that follow its name; None where it has one.
+
+    Parameters
+    ----------
+    name : str
+    metric, moved : (1 + F,) float64
+        The metric of all fields and with each left out, as it is and on its scale.
+    """
+    if len(metric) - 1 < FEW_FIELDS and name in UNSURE_WITH_FEW:
+        return f"(needs {FEW_FIELDS} fields)"
+    if not np.isfinite(metric).all():
+        return "(undefined without one of the fields)"
+    if not np.isfinite(moved).all():
+        return "(at the end of its range)"
+    return "(the same whichever field is left out)" if np.ptp(moved[1:]) == 0 else None
 
 
 def _standard_error(left_out: Floats) -> float:

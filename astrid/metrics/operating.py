@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 PIXEL_KINDS = {"f1": "f1_positive", "fpr": "false_positive_rate"}
 """Targets that are of pixels, with the name of what they come to."""
 
+MEASURED_AS = PIXEL_KINDS | {"purity": "purity", "false_per_mpix": "false_per_mpix"}
+"""The metric that each target is of: what it comes to at the threshold, and the interval of that."""
+
 OBJECT_KINDS = ("purity", "false_per_mpix")
 """Targets that are of detections, and so need a catalogue of true sources."""
 
@@ -47,7 +50,20 @@ def choose_operating_point(
     if threshold is None or achieved is None:
         log.warning("no operating point: the validation fields hold too little to choose a threshold for %s", kind)
         return None
+    _warn_of_nothing(kind, threshold, pixels, objects)
     return OperatingPoint(kind, target, threshold=threshold, achieved=achieved)
+
+
+def _warn_of_nothing(
+    kind: OperatingKind, threshold: float, pixels: PixelHistogram, objects: ObjectTally | None
+) -> None:
+    if kind in OBJECT_KINDS and objects is not None:
+        found, what = int(objects.hits[objects.index(threshold)]), "source"
+    else:
+        found, what = confusion(pixels, logit_threshold=threshold).true_positives, "positive pixel"
+    if found == 0:
+        remedy = "train longer, or aim at less"
+        log.warning("the threshold for %s finds no %s of the validation fields: %s", kind, what, remedy)
 
 
 def operating_metrics(point: OperatingPoint, pixels: PixelHistogram, objects: ObjectTally | None) -> dict[str, float]:

@@ -149,6 +149,7 @@ def pixel_metrics(
     logit_threshold: float,
     calibrator: Calibrator | None = None,
     families: Iterable[str] = PIXEL_FAMILIES,
+    binned: bool = True,
 ) -> dict[str, float]:
     """Return pixel metrics; the undefined are absent, and the log says so.
 
@@ -162,13 +163,15 @@ def pixel_metrics(
         What makes probabilities of logits; without one it is the logistic function.
     families : iterable of str
         Which metrics, as in `metrics.pixel_families`.
+    binned : bool
+        Whether scores of one bin may differ, so that ranks have an error, which is told where it is large.
 
     Returns
     -------
     dict of str to float
         By name; `threshold` is the probability of the logit at which the decisions were counted.
     """
-    if "ranking" in families:
+    if binned and "ranking" in families:
         _warn_of_coarse_bins(histogram)
     scores = pixel_scores(histogram, logit_threshold=logit_threshold, calibrator=calibrator, families=families)
     return _defined(scores, histogram)
@@ -205,19 +208,23 @@ def _too_few(missing: Iterable[str], *, negatives: int) -> list[str]:
     ]
 
 
-def _warn_of_coarse_bins(histogram: PixelHistogram) -> None:
-    """Say how far AUROC and AUPRC may be off where that is more than is promised."""
+def coarse_bounds(histogram: PixelHistogram) -> dict[str, float]:
+    """Return how far AUROC and AUPRC may be off, where that is more than is promised."""
     bounds = {
         "auroc": (auroc_bound(histogram), AUROC_TOLERANCE),
         "auprc": (auprc_bound(histogram), AUPRC_TOLERANCE),
     }
-    for name, (bound, tolerance) in bounds.items():
-        if bound is not None and bound > tolerance:
-            log.warning(
-                "%s may be off by up to %.1e: %d bins over ±%g tie positive and negative pixels (%d clipped)",
-                name,
-                bound,
-                histogram.bins,
-                histogram.limit,
-                histogram.clipped,
-            )
+    return {name: bound for name, (bound, tolerance) in bounds.items() if bound is not None and bound > tolerance}
+
+
+def _warn_of_coarse_bins(histogram: PixelHistogram) -> None:
+    for name, bound in coarse_bounds(histogram).items():
+        log.warning(
+            "%s may be off by up to %.1e where scores within a bin differ: %d bins over ±%g tie positive and negative "
+            "pixels (%d clipped)",
+            name,
+            bound,
+            histogram.bins,
+            histogram.limit,
+            histogram.clipped,
+        )

@@ -27,7 +27,7 @@ def resampled_metrics(counts: FieldCounts, weights: Floats) -> dict[str, Floats]
     Returns
     -------
     dict of str to (R,) float64
-        auprc and auroc; brier, ece, mcc and balanced_accuracy where pixels were summed; object metrics where there is a
+        auprc and auroc; brier, ece and what decisions come to where pixels were summed; object metrics where there is a
         catalogue.
     """
     values = resampled_ranking(counts.positives, counts.negatives, weights)
@@ -82,9 +82,15 @@ def _resampled_pixels(sums: PixelSums, weights: Floats) -> dict[str, Floats]:
     pixels, positives, probability = np.einsum("rf,fkb->krb", weights, sums.reliability)
     marginals = (true + false) * (true + missed) * (rejected + false) * (rejected + missed)
     with np.errstate(invalid="ignore"):
+        recall = true / (true + missed)
         return {
+            "precision_positive": true / (true + false),
+            "recall_positive": recall,
+            "f1_positive": 2 * true / (2 * true + false + missed),
+            "false_positive_rate": false / (false + rejected),
+            "accuracy": (true + rejected) / (true + false + missed + rejected),
             "brier": weights @ sums.squared_error / pixels.sum(axis=1),
             "ece": np.abs(probability - positives).sum(axis=1) / pixels.sum(axis=1),
             "mcc": (true * rejected - false * missed) / np.sqrt(marginals),
-            "balanced_accuracy": (true / (true + missed) + rejected / (rejected + false)) / 2,
+            "balanced_accuracy": (recall + rejected / (rejected + false)) / 2,
         }

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from astrid.aims import check_operating_point
 from astrid.config import Config, DataError, RunError, Stopped
 from astrid.config.resume import save_config
 from astrid.console import announce, print_plain
@@ -85,6 +86,7 @@ def check_folds(config: Config) -> None:
     for fold, splits in enumerate(parts):
         try:
             check_splits(splits, monitor=config.training.monitor)
+            check_operating_point(splits.val, config.metrics)
         except DataError as error:
             raise DataError(f"fold {fold} of {config.data.folds}: {error}") from error
 

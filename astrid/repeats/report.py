@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from astrid.card_sections import with_interval
 from astrid.config import Config, RunError
 from astrid.console import print_plain, print_table
 from astrid.metrics.intervals import field_intervals
 from astrid.metrics.resampled import field_metrics
-from astrid.model_card import with_interval
+from astrid.model_card import CARD_FILE
 from astrid.results import FIGURES, METRICS_FILE, save_figure
 from astrid.tracking import Table, Tracker, known_run_id
 from astrid.tracking.parent_run import register_best
 from astrid.tracking.tables import Cell
 from astrid.units import unit_of, units_of
 
+from .card import GroupFacts, group_card
 from .figures import draw_members
 from .members import Member
 from .pooling import load_fold, pool_folds
@@ -68,7 +70,8 @@ def report_group(ends: Sequence[MemberEnd], *, config: Config, run_dir: Path, tr
         (run_dir / METRICS_FILE).write_text(json.dumps(metrics, indent=2))
         figure = draw_members({end.member.name: end.metrics for end in finished}, metrics, names=HEADLINES)
         tracker.artifact(save_figure(figure, run_dir / FIGURES / "members.png"), folder=FIGURES)
-        for name in ("config.yaml", METRICS_FILE):
+        (run_dir / CARD_FILE).write_text(group_card(_facts(finished, metrics, config=config, name=run_dir.name)))
+        for name in ("config.yaml", METRICS_FILE, CARD_FILE):
             tracker.artifact(run_dir / name)
         print_group(metrics, config=config)
     failed = [end for end in ends if end.objective is None]
@@ -78,6 +81,18 @@ def report_group(ends: Sequence[MemberEnd], *, config: Config, run_dir: Path, tr
         raise RunError(f"{len(failed)} of {len(ends)} runs failed ({reasons}); {remedy}")
     crown(finished, config)
     return metrics
+
+
+def _facts(finished: Sequence[MemberEnd], metrics: Mapping[str, float], *, config: Config, name: str) -> GroupFacts:
+    best = best_member(finished, config)
+    return GroupFacts(
+        name=name,
+        statistics=describe_statistics(config),
+        metrics=metrics,
+        members={end.member.name: end.metrics for end in finished},
+        folders={end.member.name: end.member.run_dir for end in finished},
+        best=None if best is None else best.member.name,
+    )
 
 
 def combine(ends: Sequence[MemberEnd], config: Config) -> dict[str, float]:
@@ -91,7 +106,7 @@ def combine(ends: Sequence[MemberEnd], config: Config) -> dict[str, float]:
     results = [_of_repeat(own, config) for own in whole]
     if not results:
         return {}
-    return results[0] if config.training.repeats == 1 else over_repeats(results)
+    return results[0] if config.training.repeats == 1 else over_repeats(results, monitor=config.training.monitor)
 
 
 def _of_repeat(own: Sequence[MemberEnd], config: Config) -> dict[str, float]:
@@ -111,7 +126,8 @@ def describe_statistics(config: Config) -> str:
         sure = "in brackets 95 % by leaving out one field after the other (Efron and Stein 1981, Tukey 1958)"
         return f"{pooled}; {sure}; _fold_mean and _fold_std are over folds and tell no certainty (Bengio 2004)"
     what = f"mean over {repeats} seeds" + (f" of {pooled}" if folds > 1 else ", data and test fields the same")
-    return f"{what}; in brackets 95 % for that mean by Student's t (Student 1908); _std is the sample's"
+    sure = "in brackets 95 % for that mean by Student's t (Student 1908), of shares in logit, of amounts in logarithm"
+    return f"{what}; {sure}; _std is the sample's"
 
 
 def members_table(ends: Sequence[MemberEnd]) -> Table:
@@ -158,11 +174,18 @@ def _cells(metrics: Mapping[str, float], name: str, scatter: str) -> tuple[str, 
 
 def crown(finished: Sequence[MemberEnd], config: Config) -> None:
     """Register the model of the best repeat, by validation; networks of different folds can't be compared."""
-    if config.tracking.backend == "off" or any(end.member.fold is not None for end in finished):
+    best = best_member(finished, config)
+    if config.tracking.backend == "off" or best is None:
         return
-    sign = -1.0 if config.training.monitor_mode == "min" else 1.0
-    best = max(finished, key=lambda end: sign * (end.objective or 0.0))
     run_id = known_run_id(best.member.run_dir)
     version = None if run_id is None else register_best(config.tracking, run_id)
     if version is not None:
         log.info("the network of %s is version %s of %s", best.member.name, version, config.tracking.registered_model)
+
+
+def best_member(finished: Sequence[MemberEnd], config: Config) -> MemberEnd | None:
+    """Return the best repeat by validation; None for folds, which were judged on other fields each."""
+    if any(end.member.fold is not None for end in finished):
+        return None
+    sign = -1.0 if config.training.monitor_mode == "min" else 1.0
+    return max(finished, key=lambda end: sign * (end.objective or 0.0))

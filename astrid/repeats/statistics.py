@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
+from astrid.metrics.intervals import scale_of
+
 log = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
@@ -38,6 +40,25 @@ def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half_width, mean + half_width
 
 
+def bounded_interval(name: str, values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a metric's mean on the scale on which it has no ends, as for a single run.
+
+    So a share stays within 0 and 1, and an amount above 0, also with the two repeats for which Student's t is 12.7.
+    None as for `student_interval`, and where a value lies at an end of the scale.
+
+    Examples
+    --------
+    >>> bounded_interval("test/auroc", [0.55, 0.68])
+    (0.09..., 0.96...)
+    """
+    scale = scale_of(name)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = scale.there(np.asarray(values, dtype=np.float64))
+    if not np.isfinite(moved).all() or (ends := student_interval(list(moved))) is None:
+        return None
+    return scale.back(ends[0]), scale.back(ends[1])
+
+
 def common_names(results: Sequence[Mapping[str, float]]) -> list[str]:
     """Return the metrics that all results have, but for the ends of their own intervals.
 
@@ -56,16 +77,17 @@ def _is_end(name: str, results: Sequence[Mapping[str, float]]) -> bool:
     return bare is not None and any(bare in result for result in results)
 
 
-def over_repeats(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def over_repeats(results: Sequence[Mapping[str, float]], *, monitor: str) -> dict[str, float]:
     """Return, for each metric NAME that all repeats have, its mean, `NAME_std`, and `NAME_low` and `NAME_high`.
 
-    The interval says how sure the mean over seeds is, for these data and these test fields.
+    The interval says how sure the mean over seeds is, for these data and these test fields. `monitor` names what the
+    objective is.
     """
     found: dict[str, float] = {}
     for name in common_names(results):
         values = [result[name] for result in results]
         found |= {name: float(np.mean(values))} | standard_deviation(f"{name}_std", values)
-        if (interval := student_interval(values)) is not None:
+        if (interval := bounded_interval(monitor if name == "objective" else name, values)) is not None:
             found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
     return found
 

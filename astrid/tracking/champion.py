@@ -105,12 +105,12 @@ class Registered:
         for key, value in tags.items():
             self.client.set_model_version_tag(self.name, version, key, value)
 
-    def check_known(self, version: str) -> None:
-        """Refuse a version that doesn't exist, listing those that do."""
+    def check_known(self, version: str, *, typed: str = "VERSION") -> None:
+        """Refuse a version that doesn't exist, listing those that do; `typed` is what the user named it by."""
         known = self.versions()
         if version not in known:
             rule = f"a version of {self.name}, which are {', '.join(known) or 'none'}"
-            raise DataError(f"VERSION must be {rule}, got {version!r}; choose one of them")
+            raise DataError(f"{typed} must be {rule}, got {version!r}; choose one of them")
 
 
 def hold_gate(model: Registered, version: str, *, folder: Path, run_id: str, config: GateConfig) -> None:

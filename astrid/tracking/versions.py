@@ -81,6 +81,23 @@ def rollback(*, name: str, uri: str | None = None) -> Moved:
         return Moved(before, model.take_champion_back())
 
 
+def _parts(source: str) -> tuple[str, str, str]:
+    """Split ``models:/NAME@ALIAS`` into name, mark and alias, and ``models:/NAME/VERSION`` likewise."""
+    address = source.removeprefix("models:/")
+    return address.partition("@" if "@" in address else "/")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """By what the user named a model and the MLflow that has it, for messages."""
+
+    model: str = "--model"
+    uri: str = "--uri"
+
+
+BY_OPTION = Typed()
+
+
 @contextmanager
 def fetch_model(source: str, uri: str | None = None) -> Iterator[FetchedModel]:
     """Fetch a registered model, named as in ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``, and load its network.
@@ -94,8 +111,11 @@ def fetch_model(source: str, uri: str | None = None) -> Iterator[FetchedModel]:
     ShippingError
         If MLflow could not be reached.
     """
-    name = source.removeprefix("models:/").partition("@")[0].partition("/")[0]
-    with tempfile.TemporaryDirectory() as folder, _open(name, uri) as model:
+    name, _, chosen = _parts(source)
+    if not name or not chosen:
+        rule, remedy = "models:/NAME@ALIAS or models:/NAME/VERSION", f"try models:/{name or 'NAME'}@{CHAMPION}"
+        raise DataError(f"a registered model must be named as {rule}, got {source!r}; {remedy}")
+    with tempfile.TemporaryDirectory() as folder, _open(name, uri, typed=Typed(source, "tracking.uri")) as model:
         yield _download(model, _version_of(model, source), folder)
 
 
@@ -142,13 +162,13 @@ def tag_version(version: ModelVersion, tags: Mapping[str, str], *, uri: str | No
 
 def _version_of(model: Registered, source: str) -> str:
     """Return the version that a ``models:/`` address means."""
-    chosen = source.removeprefix(f"models:/{model.name}")
-    version = model.holder(chosen[1:]) if chosen.startswith("@") else chosen.removeprefix("/")
+    _, mark, chosen = _parts(source)
+    version = model.holder(chosen) if mark == "@" else chosen
     if version is None:
         aliases = model.client.get_registered_model(model.name).aliases
         known = ", ".join(f"{alias} ({version})" for alias, version in aliases.items()) or "none"
         raise DataError(f"{source} must have an alias that exists, which are {known}; choose one of them")
-    model.check_known(version)
+    model.check_known(version, typed=source)
     return version
 
 
@@ -165,12 +185,13 @@ def _is_registered(client: MlflowClient, name: str) -> bool:
 
 
 @contextmanager
-def _open(name: str, uri: str | None) -> Iterator[Registered]:
+def _open(name: str, uri: str | None, *, typed: Typed = BY_OPTION) -> Iterator[Registered]:
     """Open a registered model that exists; failures of MLflow are named by its place."""
     uri = resolve_uri(uri or TrackingConfig().uri)
     path = database_path(uri)
     if path is not None and not path.is_file():
-        raise DataError(f"--uri must be an MLflow that exists, got {uri}: there is no such file; finish a run first")
+        missing = "there is no such file; finish a run first"
+        raise DataError(f"{typed.uri} must be an MLflow that exists, got {uri}: {missing}")
     prepare_mlflow(TrackingConfig())
     from .champion import Registered
     from .mlflow_sink import FAILURES, open_store
@@ -179,7 +200,9 @@ def _open(name: str, uri: str | None) -> Iterator[Registered]:
         client = open_store(uri)
         if not _is_registered(client, name):
             listed = ", ".join(str(model.name) for model in client.search_registered_models()) or "none"
-            raise DataError(f"--model must be a registered model, as {listed}, got {name!r}; choose one that exists")
+            raise DataError(
+                f"{typed.model} must name a registered model, as {listed}, got {name!r}; choose one that exists"
+            )
         yield Registered(client, uri, name)
     except FAILURES as error:
         first_line = str(error).strip().partition("\n")[0]
