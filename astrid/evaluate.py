@@ -276,7 +276,7 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
     metrics = population(scores.pixels) | pixel_metrics(
         scores.pixels,
-        logit_threshold=chosen.logit_threshold or 0.0,
+        logit_threshold=chosen.pixel_threshold,
         calibrator=chosen.calibrator,
         families=config.pixel_families,
     )

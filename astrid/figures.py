@@ -49,7 +49,7 @@ def draw_evaluation(
 ) -> dict[str, Figure]:
     """Return the figures of what the test fields showed."""
     pixels = evaluation.scores.pixels
-    counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
+    counts = confusion(pixels, logit_threshold=evaluation.chosen.pixel_threshold)
     figures = {
         "confusion": confusion_figure(
             np.array([[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]])

@@ -69,9 +69,7 @@ def test_the_reliability_diagram_shows_before_and_after_with_a_bar_where_fields_
     predicted, observed = lines[f"ECE {ece:.2g}"].get_data()
     segments = bars.get_segments()
     assert len(segments) == len(predicted)
-    told = [
-        place for place in zip(predicted, observed, segments, strict=True) if len(place[2])
-    ]  # enough fields hold it
+    told = [place for place in zip(predicted, observed, segments, strict=True) if len(place[2])]
     assert len(told) > 8
     for at, share, ((x, low), (_, high)) in told:
         assert x == at

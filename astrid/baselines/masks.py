@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astrid.data.store import FieldStore
+from astrid.metrics.confusion import Confusion, class_metrics
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.ranking import roc_curve
 
@@ -54,7 +55,7 @@ class MaskRival:
 def chosen_contrast(val: FieldStore) -> float | None:
     """Return astroscrappy's contrast of the best F1 of pixels; None where it marks no positive pixel."""
     counts = {clip: count_pixels(val, sigma_clip=clip) for clip in SIGMA_CLIPS}
-    scores = {clip: 2 * true / max(1, 2 * true + false + missed) for clip, (true, false, missed, _) in counts.items()}
+    scores = {clip: class_metrics(one)["f1_positive"] or 0.0 for clip, one in counts.items()}
     best = max(SIGMA_CLIPS, key=lambda clip: scores[clip])
     return best if scores[best] > 0 else None
 
@@ -78,13 +79,14 @@ def compare_masks(test: FieldStore, *, sigma_clip: float | None, network: PixelH
     if sigma_clip is None or curve is None:
         log.info("astroscrappy isn't compared: it marks no positive pixel of validation, or testing lacks a class")
         return None
-    true, false, missed, rejected = count_pixels(test, sigma_clip=sigma_clip)
-    fpr = false / (false + rejected)
-    return MaskRival(sigma_clip, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()))
+    marked = count_pixels(test, sigma_clip=sigma_clip)
+    tpr = marked.true_positives / (marked.true_positives + marked.false_negatives)
+    fpr = marked.false_positives / (marked.false_positives + marked.true_negatives)
+    return MaskRival(sigma_clip, tpr, fpr, float(curve.tpr[curve.fpr <= fpr].max()))
 
 
-def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int, int]:
-    """Return true and false positives, false and true negatives of astroscrappy's mask over all fields."""
+def count_pixels(store: FieldStore, *, sigma_clip: float) -> Confusion:
+    """Compare astroscrappy's mask with the truth over all fields."""
     totals = np.zeros(4, dtype=np.int64)
     for number in range(len(store)):
         field = store.field(number)
@@ -92,4 +94,4 @@ def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int
         cells = [side & part & field.valid for side in (flagged, ~flagged) for part in (field.target, ~field.target)]
         totals += [int(cell.sum()) for cell in cells]
     true, false, missed, rejected = totals.tolist()
-    return true, false, missed, rejected
+    return Confusion(true_positives=true, false_positives=false, false_negatives=missed, true_negatives=rejected)

@@ -24,6 +24,7 @@ from .revisits import merge_visits
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+"""Share of the cases in which an interval shall hold the truth."""
 
 
 @dataclass(frozen=True)

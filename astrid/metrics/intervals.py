@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
+from .bootstrap import CONFIDENCE
 from .per_field import FieldCounts
 from .resampled import field_metrics, resampled_metrics
 from .revisits import merge_visits
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 FEW_FIELDS = 20
 UNSURE_WITH_FEW = ("snr90",)
 """Metrics without an interval below so many fields: what was measured held the truth in 81 to 89 % of the cases."""

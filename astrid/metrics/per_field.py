@@ -200,7 +200,7 @@ class FieldCounter:
 def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
     return pixel_scores(
         histogram,
-        logit_threshold=chosen.logit_threshold or 0.0,
+        logit_threshold=chosen.pixel_threshold,
         calibrator=chosen.calibrator,
         families=FIELD_FAMILIES,
     )
@@ -209,7 +209,7 @@ def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
 def _sum_pixels(histogram: PixelHistogram, chosen: Chosen) -> PixelSums:
     """Return the sums of one field, (1, ...) each; pixels count at the centres of their bins."""
     said, bins = forecast(histogram, chosen.calibrator), histogram.occupied
-    called = bins.index >= histogram.cut(chosen.logit_threshold or 0.0)
+    called = bins.index >= histogram.cut(chosen.pixel_threshold)
     decisions = [part[side].sum() for side in (called, ~called) for part in (bins.positives, bins.negatives)]
     squared = said.positives @ (1 - said.probability) ** 2 + said.negatives @ said.probability**2
     return PixelSums(
