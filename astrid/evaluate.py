@@ -252,7 +252,8 @@ def contents(field: Field) -> list[NDArray[Any]]:
     planes = [field.image, field.target, field.valid]
     if field.sources is None:
         return planes
-    return [*planes, field.sources.x, field.sources.y, np.array(field.fwhm_pixels or np.nan)]
+    sources = field.sources
+    return [*planes, sources.x, sources.y, sources.snr, np.array(field.fwhm_pixels or np.nan)]
 
 
 def keep_first(fields: Predicted, kept: list[Panel], *, count: int, calibrator: Calibrator) -> Predicted:

@@ -52,6 +52,15 @@ def test_what_lies_between_0_and_1_has_ends_that_do_however_much_fields_differ(n
     assert 0 < low < 0.3 < high < 1
 
 
+def test_the_interval_of_mcc_is_students_on_the_scale_of_fisher() -> None:
+    values = np.array([-0.2, -0.3, 0.1, 0.05, -0.15])
+    left_out = np.tanh(leave_one_out(5) @ np.arctanh(values) / leave_one_out(5).sum(axis=1))
+    ends = jackknife_intervals({"mcc": left_out}, what="test")
+    z = np.arctanh(values)
+    expected = student.interval(0.95, 4, loc=z.mean(), scale=z.std(ddof=1) / np.sqrt(5))
+    np.testing.assert_allclose([ends["mcc_low"], ends["mcc_high"]], np.tanh(expected))
+
+
 def test_a_single_field_has_no_interval_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert field_intervals(draw_fields(np.random.default_rng(0), 1)) == {}
     assert "have no intervals: 1 test field" in caplog.text

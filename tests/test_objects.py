@@ -189,6 +189,12 @@ def test_the_threshold_for_so_many_false_alarms_is_the_one_of_most_hits_that_kee
     assert loud.threshold_for(0) is None
 
 
+def test_of_an_even_number_of_equal_thresholds_the_upper_middle_is_best():
+    equal = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
+    equal._fields.append(_FieldTally(np.ones(2), np.zeros((4, 2)), np.zeros(4, int), 1000))
+    assert equal.best_threshold() == 0.3
+
+
 def test_a_lax_threshold_at_which_groups_merge_is_not_taken_for_a_good_one():
     merging = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
     found = np.arange(8) < np.array([1, 8, 6, 6])[:, None]
