@@ -170,7 +170,8 @@ def judge(
         counter=counter,
     )
     named = {f"test/{name}": value for name, value in metrics_at(tested, chosen, config=config).items()}
-    found = [] if tested.objects is None else recalls(tested.objects, config.recall_at_false_per_mpix)
+    groups = [entry.group for entry in test.entries]
+    found = [] if tested.objects is None else recalls(tested.objects, config.recall_at_false_per_mpix, groups)
     counts = counter.counts(detected(tested, chosen))
     return Evaluation(named | recall_metrics(found, "test"), tested, chosen, gallery, counts, objects, found)
 
@@ -243,7 +244,7 @@ def score(
         if objects is not None:
             tally(objects, field, calibrator.probability(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
         if counter is not None:
-            counter.add(field.name, logits, *planes, contents=contents(field))
+            counter.add(field.name, logits, *planes, contents=contents(field), group=field.group)
     return Scores(pixels, objects)
 
 
@@ -266,7 +267,8 @@ def contents(field: Field) -> list[NDArray[Any]]:
     planes = [field.image, field.target, field.valid]
     if field.sources is None:
         return planes
-    return [*planes, field.sources.x, field.sources.y, np.array(field.fwhm_pixels or np.nan)]
+    sources = field.sources
+    return [*planes, sources.x, sources.y, sources.snr, np.array(field.fwhm_pixels or np.nan)]
 
 
 def keep_first(fields: Predicted, kept: list[Panel], *, count: int, calibrator: Calibrator) -> Predicted:
@@ -290,7 +292,7 @@ def metrics_at(scores: Scores, chosen: Chosen, *, config: MetricsConfig) -> dict
         log.warning("validation has no positives to choose a threshold by: pixels are judged at probability 0.5")
     metrics = population(scores.pixels) | pixel_metrics(
         scores.pixels,
-        logit_threshold=chosen.logit_threshold or 0.0,
+        logit_threshold=chosen.cut,
         calibrator=chosen.calibrator,
         families=config.pixel_families,
     )

@@ -15,6 +15,7 @@ from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
 from astrid.metrics.ranking import precision_recall_curve, roc_curve
 from astrid.metrics.reliability_bars import reliability_bars
+from astrid.metrics.revisits import merge_visits
 from astrid.object_figures import draw_objects
 from astrid.plots import (
     GalleryPanel,
@@ -48,7 +49,7 @@ def draw_evaluation(
 ) -> dict[str, Figure]:
     """Return the figures of what the test fields showed."""
     pixels = evaluation.scores.pixels
-    counts = confusion(pixels, logit_threshold=evaluation.chosen.logit_threshold or 0.0)
+    counts = confusion(pixels, logit_threshold=evaluation.chosen.cut)
     figures = {
         "confusion": confusion_figure(
             np.array([[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]])
@@ -61,7 +62,11 @@ def draw_evaluation(
 
 def draw_reliability(evaluation: Evaluation) -> Figure:
     """Draw observed frequency against predicted probability, and what it was before calibration."""
-    pixels, calibrator, sums = evaluation.scores.pixels, evaluation.chosen.calibrator, evaluation.fields.pixels
+    pixels, calibrator, sums = (
+        evaluation.scores.pixels,
+        evaluation.chosen.calibrator,
+        merge_visits(evaluation.fields).pixels,
+    )
     after, before = reliability(forecast(pixels, calibrator)), reliability(forecast(pixels))
     return reliability_figure(
         after.predicted,

@@ -137,8 +137,16 @@ def _fields(fields: FieldCounts) -> Table:
     for number, name in enumerate(fields.names):
         pixels = [int(fields.positives[number].sum()), int(fields.negatives[number].sum())]
         found = [int(count) for count in fields.objects.counts[number]] if fields.objects is not None else []
-        rows.append([name, *pixels, *found, *(values[number] for values in fields.scores.values())])
-    return Table(["field", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
+        rows.append(
+            [
+                name,
+                (fields.groups or fields.names)[number],
+                *pixels,
+                *found,
+                *(values[number] for values in fields.scores.values()),
+            ]
+        )
+    return Table(["field", "patch_of_sky", "positive_pixels", "negative_pixels", *objects, *fields.scores], rows)
 
 
 def _finite(value: float | None) -> float | None:

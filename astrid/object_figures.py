@@ -9,6 +9,7 @@ from astrid.baselines import Comparison
 from astrid.data.psf import point_source
 from astrid.evaluate import Evaluation
 from astrid.metrics.completeness import SnrCompleteness, completeness_by_snr, fit_curve
+from astrid.metrics.detections import Floats
 from astrid.metrics.ideal import ideal_completeness, ideal_threshold
 from astrid.metrics.objects import ObjectCounts, ObjectTally
 from astrid.object_plots import Line, completeness_figure, free_response_figure
@@ -82,13 +83,20 @@ def typical_fwhm(evaluation: Evaluation) -> float:
 
 
 def free_response(tally: ObjectTally) -> Line:
-    """Return completeness against false detections per megapixel, by falling threshold."""
-    order = np.argsort(-tally.thresholds)
+    """Return the most that is found against false detections per megapixel, by rising number of these.
+
+    Each threshold is a point, and the line is what the best one with no more false detections finds.
+    """
+    order = np.lexsort([tally.hits, tally.false_alarms])
     completeness = tally.hits / np.maximum(1, tally.hits + tally.misses)
-    return Line((tally.false_alarms / max(1, tally.valid_pixels) * 1e6)[order], completeness[order])
+    return Line(_per_mpix(tally)[order], np.maximum.accumulate(completeness[order]))
 
 
 def place(tally: ObjectTally, threshold: float) -> tuple[float, float]:
-    """Return where on its curve a detector works."""
-    line, at = free_response(tally), len(tally.thresholds) - 1 - tally.index(threshold)
-    return float(line.x[at]), float(line.completeness[at])
+    """Return where a detector works, on its curve or, where a stricter threshold finds more, below it."""
+    at = tally.index(threshold)
+    return float(_per_mpix(tally)[at]), float(tally.hits[at] / max(1, tally.hits[at] + tally.misses[at]))
+
+
+def _per_mpix(tally: ObjectTally) -> Floats:
+    return np.asarray(tally.false_alarms / max(1, tally.valid_pixels) * 1e6, dtype=np.float64)

@@ -10,6 +10,7 @@ UNITS = {
     "ms_per_mpix": "ms/Mpix",
     "false_per_mpix": "1/Mpix",
     "peak_mib": "MiB",
+    "centroid_error_pixels": "pixel",
     "joules": "J",
     "watts": "W",
     "kwh": "kWh",

@@ -16,15 +16,20 @@ SOURCES, FALSE_ALARMS = 9.0, 0.25
 """Mean number a field of both, those of a default run."""
 
 
-def draw_fields(rng: Generator, fields: int) -> FieldCounts:
-    """Draw fields that differ in difficulty, which hits all their metrics at once; false alarms come in crowds."""
-    hardness = rng.normal(0, 1, fields)
+def draw_fields(rng: Generator, fields: int, *, visits: int = 1) -> FieldCounts:
+    """Draw fields that differ in difficulty, which hits all their metrics at once; false alarms come in crowds.
+
+    With several visits, so many fields in a row share a patch of sky, and with it their difficulty.
+    """
+    hardness = rng.normal(0, 1, fields // visits).repeat(visits)
     bright = [rng.normal(2.0 - 0.8 * hard, 2.0, rng.poisson(200)) for hard in hardness]
     dark = [rng.normal(-6.0 + 0.5 * hard, 1.6, 4000) for hard in hardness]
     positives, negatives = (np.stack([_count(logits) for logits in part]) for part in (bright, dark))
     objects = _draw_objects(rng, hardness)
     names = [str(number) for number in range(fields)]
-    return FieldCounts(names, positives, negatives, objects, "", pixels=_sum_pixels(positives, negatives))
+    groups = tuple(f"patch {number // visits}" for number in range(fields))
+    sums = _sum_pixels(positives, negatives)
+    return FieldCounts(names, positives, negatives, objects, "", pixels=sums, groups=groups)
 
 
 def _count(logits: np.ndarray) -> np.ndarray:

@@ -56,11 +56,11 @@ def score(image: np.ndarray, *, fwhm: float) -> np.ndarray:
 
 def found_by_peaks(sky: Sky, *, threshold: float, radius_pixels: float) -> np.ndarray:
     """Return which sources have a detection within the radius, (S,) bool."""
-    detections = find_detections(sky.score, EVERYWHERE, threshold=threshold, min_pixels=1)
+    detections = find_detections(sky.score, EVERYWHERE, threshold=threshold, min_pixels=1, floor=threshold)
     places = {"sources_x": sky.x.astype(float), "sources_y": sky.y.astype(float)}
     return judge(detections, EVERYWHERE, **places, radius_pixels=radius_pixels).found
 
 
 def count_false(noise: np.ndarray, *, threshold: float) -> int:
     """Return the detections in a sky without sources."""
-    return len(find_detections(noise, EVERYWHERE, threshold=threshold, min_pixels=1).x)
+    return len(find_detections(noise, EVERYWHERE, threshold=threshold, min_pixels=1, floor=threshold).x)

@@ -159,9 +159,17 @@ def test_packets_near_each_other_share_a_split(places: list[tuple[float, float]]
     drawn = draw_alert_splits([*rows, *near], AlertsData(packets="a", split_seed=seed))
     on_sky = SkyCoord([row.ra for row in drawn], [row.dec for row in drawn], unit="deg")
     close = on_sky[:, None].separation(on_sky[None, :]) < 119 * units.arcsec
-    splits = np.array([row.split for row in drawn])
+    splits, patches = (np.array([getattr(row, name) for row in drawn]) for name in ("split", "patch"))
     assert (splits[:, None] == splits[None, :])[close].all()
+    assert (patches[:, None] == patches[None, :])[close].all()
+    assert set(patches) <= {row.number for row in drawn} and len(set(patches)) >= 3
     assert {row.split for row in drawn if row.label == "positive"} == {"train", "val", "test"}
+
+
+def test_a_crop_belongs_to_the_patch_of_its_packet() -> None:
+    alert, config = read_alert(packet(7), of(Path("a"))), of(Path("a"))
+    one, other = (prepare_alert(alert, row_of(7, patch=3), config=config, crop=crop) for crop in (0, 1))
+    assert one.name != other.name and one.group == other.group == "patch of 3"
 
 
 def test_positives_and_others_are_spread_alike_over_the_splits() -> None:

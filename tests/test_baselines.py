@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
-from astrid.baselines.comparison import chosen_thresholds, compare_detectors, tally_detectors
+from astrid.baselines.comparison import chosen_thresholds, compare_detectors, judge_detector, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
 from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter
 from astrid.baselines.mask_curve import (
@@ -21,15 +22,16 @@ from astrid.baselines.mask_curve import (
     settings_in,
 )
 from astrid.baselines.masks import chosen_contrast, compare_masks
-from astrid.baselines.table import equal_false_lines, print_rivals
+from astrid.baselines.table import equal_false_lines, print_rivals, title
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.psf import point_source
 from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
+from astrid.metrics.chosen import OperatingPoint
 from astrid.metrics.histogram import PixelHistogram
-from astrid.metrics.objects import ObjectTally
+from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
 
 FWHM, SIZE = 3.0, 96
 CONFIG = MetricsConfig(bins=4096)
@@ -127,7 +129,7 @@ def test_equal_false_detections_are_no_more_than_the_networks(comparison: Compar
         assert threshold is not None
         at = rival.tally.index(threshold)
         assert rival.tally.false_alarms[at] == 0
-        assert at == 0 or rival.tally.false_alarms[at - 1] > 0
+        assert rival.tally.hits[at] == rival.tally.hits[rival.tally.false_alarms == 0].max()
         hits, misses = rival.tally.hits[at], rival.tally.misses[at]
         assert reached.completeness == hits / (hits + misses)
 
@@ -137,6 +139,47 @@ def test_a_rival_that_never_gets_there_is_bounded_by_the_brightest_source(compar
     lines = equal_false_lines(comparison, metrics)
     assert len(lines) == 1 + len(DETECTORS)
     assert "difference: above 30, more than 5.0 times the U-Net's" in lines[1]
+
+
+def tally_of(found: np.ndarray, *, snr: np.ndarray, false_alarms: int) -> ObjectTally:
+    made = ObjectTally([0.5], min_pixels=1)
+    distance = np.where(found, 0.0, np.nan)[None]
+    made._fields.append(_FieldTally(snr, distance, np.array([false_alarms]), 1_000_000))
+    return made
+
+
+def test_a_rival_that_sees_fainter_than_all_sources_is_said_to_and_not_to_need_more() -> None:
+    snr = np.geomspace(3.0, 30.0, 20)
+    network = tally_of(snr > 5.9, snr=snr, false_alarms=2)  # half are found at 6
+    rival = tally_of(np.arange(20) != 9, snr=snr, false_alarms=2)
+    judged = judge_detector(DETECTORS[0], rival, threshold=0.5, groups=["f"], rates=[])
+    met = Comparison([judged], network, 0.5)
+    lines = equal_false_lines(met, met.metrics() | {"test/snr50": 6.0, "test/false_per_mpix": 2.0})
+    assert "difference: below 3, less than 0.5 times the U-Net's; at 2 it has undefined" in lines[1]
+
+
+def test_the_network_is_given_as_many_false_detections_as_the_rival_makes_and_no_more() -> None:
+    snr = np.geomspace(3.0, 30.0, 20)
+    network = ObjectTally([0.2, 0.6], min_pixels=1)
+    found = np.stack([snr > 3.5, snr > 10.0])
+    network._fields.append(_FieldTally(snr, np.where(found, 0.0, np.nan), np.array([50, 1]), 1_000_000))
+    quiet, loud = (
+        judge_detector(DETECTORS[0], tally_of(snr > 8, snr=snr, false_alarms=n), threshold=0.5, groups=["f"])
+        for n in (2, 60)
+    )
+    met = Comparison([quiet, loud], network, 0.6)
+    assert [met.network_reach(rival).completeness for rival in (quiet, loud)] == [found[1].mean(), found[0].mean()]
+
+
+def test_the_lines_say_how_many_times_the_networks_a_rivals_snr50_is() -> None:
+    snr = np.geomspace(3.0, 30.0, 20)
+    network, rival = (tally_of(snr > least, snr=snr, false_alarms=2) for least in (5.0, 10.0))
+    judged = judge_detector(DETECTORS[0], rival, threshold=0.5, groups=["f"], rates=[])
+    met = Comparison([judged], network, 0.5)
+    ours, theirs = object_metrics(network, threshold=0.5)["snr50"], judged.metrics["snr50"]
+    lines = equal_false_lines(met, met.metrics() | {"test/snr50": ours, "test/false_per_mpix": 2.0})
+    assert f"difference: {theirs:.2f}, {theirs / ours:.1f} times the U-Net's" in lines[1]
+    assert theirs / ours == pytest.approx(2.0, rel=0.15)
 
 
 def test_the_table_names_the_network_and_every_rival(comparison: Comparison, capsys: pytest.CaptureFixture) -> None:
@@ -293,6 +336,36 @@ def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_r
     for chosen in ({}, {"sep/detection_threshold": 1.2345}):  # none, and one that no detector tries
         assert compare_as_chosen(seen, test, chosen=chosen, config=CONFIG) is None
     assert compare_as_chosen(seen, test, chosen=one, config=MetricsConfig(bins=4096, baselines=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        (None, "each at its threshold of the best object F1 on validation"),
+        (OperatingPoint("fpr", 1e-3, 0.0, 1e-3), "each at its threshold of the best object F1 on validation"),
+        (OperatingPoint("purity", 0.9, 0.6, 0.95), "the U-Net's for purity 0.9, the others' for the best object F1"),
+    ],
+)
+def test_the_title_says_what_thresholds_were_chosen_for(
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally, point: OperatingPoint | None, said: str
+) -> None:
+    seen = evaluation(network, histogram(stores[1], scale=0.2))
+    seen = dataclasses.replace(seen, chosen=dataclasses.replace(seen.chosen, operating_point=point))
+    one = {"difference/detection_threshold": float(SIGMAS[3])}
+    met = compare_as_chosen(seen, stores[1], chosen=one, config=CONFIG)
+    assert isinstance(met, Comparison)
+    assert said in title(met)
+
+
+def test_a_rivals_metric_without_a_value_has_no_bounds() -> None:
+    snr, rng = np.geomspace(3.0, 30.0, 12), np.random.default_rng(0)
+    tally = ObjectTally([5.0], min_pixels=1)
+    for _ in range(24):  # half would be found at a signal-to-noise of 2.3, below all sources
+        distance = np.where(rng.random(12) < 1 / (1 + (2.3 / snr) ** 4), 0.5, np.nan)[None]
+        tally._fields.append(_FieldTally(snr, distance, np.array([1]), 65_536))
+    metrics = judge_detector(DETECTORS[0], tally, threshold=5.0, groups=[str(n, rates=[]) for n in range(24)]).metrics
+    assert "completeness_low" in metrics
+    assert not [name for name in metrics if name.startswith("snr50")]
 
 
 def test_thresholds_rise_and_reach_beyond_cosmic_rays() -> None:

@@ -12,9 +12,11 @@ import torch
 from histograms import draw
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from astrid.metrics.bootstrap import draw_weights, load_fields, percentile_levels, resample_fields, save_fields
+from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectCounts
@@ -193,6 +195,15 @@ def test_what_was_kept_of_the_fields_is_read_back(tmp_path: Path) -> None:
     np.testing.assert_equal(vars(found.objects), vars(counts.objects))
     np.testing.assert_equal(vars(found.pixels), vars(counts.pixels))
     np.testing.assert_equal([found.positives, found.starts], [counts.positives, counts.starts])
+
+
+def test_what_is_summed_of_a_field_is_of_calibrated_probabilities() -> None:
+    chosen = Chosen(0.5, None, Calibrator("temperature", 3.0))
+    histogram = PixelHistogram(bins=2**21, limit=40.0, device="cpu")
+    counter = FieldCounter(histogram, rules="", chosen=chosen)
+    logits, target = counted(counter)
+    [squared] = counter.counts().pixels.squared_error
+    assert squared == pytest.approx(((expit(logits / 3.0) - target) ** 2).sum(), rel=1e-4)
 
 
 def test_sixty_four_fields_are_resampled_in_seconds() -> None:

@@ -15,7 +15,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from astrid.metrics.calibration import expected_calibration_error, forecast, reliability
-from astrid.metrics.calibrators import LOG_TEMPERATURES, Calibrator, fit_calibrator
+from astrid.metrics.calibrators import FEWEST_OF_CLASS, Calibrator, fit_calibrator
 
 CALIBRATORS = [
     Calibrator(),
@@ -135,10 +135,28 @@ def test_without_both_classes_nothing_is_calibrated_and_that_is_said(kind, targe
     assert f"{kind} calibration needs both classes" in caplog.text
 
 
-def test_a_temperature_without_end_is_said(caplog: pytest.LogCaptureFixture):
-    fitted = fit_calibrator(fill([-1.0, 1.0], [0, 1]), kind="temperature")
-    assert fitted.temperature == pytest.approx(np.exp(LOG_TEMPERATURES[0]), rel=0.02)
+@pytest.mark.parametrize("turned", [1, -1])
+def test_a_temperature_without_end_leaves_probabilities_as_they_are_and_that_is_said(
+    turned: int, caplog: pytest.LogCaptureFixture
+):
+    parted = np.repeat([-1.0, 1.0], FEWEST_OF_CLASS)
+    assert fit_calibrator(fill(turned * parted, parted > 0), kind="temperature") == Calibrator()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "ran to the end of what is tried" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize("of_positives", [True, False])
+def test_a_temperature_needs_enough_pixels_of_either_class(
+    missing: int, of_positives: bool, caplog: pytest.LogCaptureFixture
+):
+    rng = np.random.default_rng(0)
+    few = rng.random(1000) < 0
+    few[: FEWEST_OF_CLASS - missing] = True
+    fitted = fit_calibrator(fill(rng.normal(size=1000), few == of_positives), kind="temperature")
+    said = f"at least {FEWEST_OF_CLASS} validation pixels of either class, got {FEWEST_OF_CLASS - missing}"
+    assert (said in caplog.text) == bool(missing)
+    assert not missing or fitted == Calibrator()
 
 
 def test_none_is_the_logistic_function():
@@ -146,10 +164,14 @@ def test_none_is_the_logistic_function():
     np.testing.assert_array_equal(Calibrator().probability(torch.tensor([0.3])), torch.sigmoid(torch.tensor([0.3])))
 
 
-@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
-def test_at_a_prevalence_of_1e_5_a_network_three_times_too_sure_is_brought_near_the_truth(kind):
-    logits, target = honest(1_000_000, offset=-13.0)
-    assert 5 < target.sum() < 50
+@pytest.mark.parametrize(
+    ("kind", "offset", "positives"), [("temperature", -10.5, (FEWEST_OF_CLASS, 400)), ("isotonic", -13.0, (5, 50))]
+)
+def test_at_a_low_prevalence_a_network_three_times_too_sure_is_brought_near_the_truth(
+    kind, offset: float, positives: tuple[int, int]
+):
+    logits, target = honest(1_000_000, offset=offset)
+    assert positives[0] < target.sum() < positives[1]
     fitted = fit_calibrator(fill(3 * logits, target, limit=90.0), kind=kind)
     said = expit(fitted(3 * logits)).sum()
     assert target.sum() / 2 < said < target.sum() * 2

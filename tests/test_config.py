@@ -75,6 +75,8 @@ WRONG = [
         "metrics.operating_point=fpr",
         r"metrics\.operating_target must be above 0 and at most 1 when metrics\.operating_point=fpr, got None; try",
     ),
+    ("metrics.logit_limit=inf", r"metrics\.logit_limit must be positive and finite, got inf"),
+    ("metrics.match_radius_fwhm=nan", r"metrics\.match_radius_fwhm must be positive and finite, got nan"),
     ("metrics.operating_target=0.1", r"metrics\.operating_target must be null when metrics\.operating_point=f1"),
     ("model=3", r"model must be the name of a choice, got 3"),
 ]
@@ -150,6 +152,7 @@ def test_every_knob_is_read_somewhere(knob: str) -> None:
         ("purity", "90", False),
         ("false_per_mpix", "25", True),
         ("false_per_mpix", "-1", False),
+        ("false_per_mpix", "inf", False),
         ("f1", "null", True),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from astrid.metrics.detections import Detections, find_detections, judge, match
 
 
 def detections_at(x: list[float], y: list[float]) -> Detections:
+    places = np.array(x, dtype=float), np.array(y, dtype=float)
     return Detections(
-        x=np.array(x, dtype=float), y=np.array(y, dtype=float), score=np.ones(len(x)), pixels=np.ones(len(x), dtype=int)
+        *places, score=np.ones(len(x)), pixels=np.ones(len(x), dtype=int), beside_invalid=np.zeros(len(x), dtype=bool)
     )
 
 
@@ -39,7 +41,6 @@ def test_pixels_that_touch_at_corners_are_one_detection_with_a_weighted_centroid
     found = find_detections(MAP, EVERYWHERE, threshold=0.5, min_pixels=1)
     np.testing.assert_allclose(found.x, [0.6 / 1.5, 3])
     np.testing.assert_allclose(found.y, [0.6 / 1.5, 2])
-    np.testing.assert_allclose(found.score, [0.9, 0.5])
     assert found.pixels.tolist() == [2, 1]
 
 
@@ -78,7 +79,7 @@ def test_values_under_the_mask_change_nothing_and_every_bright_valid_pixel_is_in
     soiled = find_detections(np.where(valid, probability, junk), valid, threshold=0.4, min_pixels=1)
     assert found.pixels.sum() == (valid & (probability >= 0.4)).sum()
     assert np.array_equal(found.x, soiled.x)
-    assert np.array_equal(found.score, soiled.score)
+    assert np.array_equal(found.beside_invalid, soiled.beside_invalid)
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, np.nan])
@@ -163,8 +164,50 @@ def test_a_countable_source_keeps_its_detection_beside_one_that_does_not_count()
 
 
 @pytest.mark.parametrize(
-    ("x", "countable"), [(-0.51, False), (-0.49, True), (19.49, True), (19.51, False), (1e9, False)]
+    ("x", "countable"), [(-0.51, False), (-0.49, False), (0.0, True), (19.0, True), (19.49, False), (1e9, False)]
 )
-def test_the_field_ends_at_the_edges_of_its_pixels(x: float, countable: bool):
-    result = verdict_of(detections_at([], []), np.ones((4, 20), dtype=bool), [x], [1.0])
+def test_a_source_counts_where_the_field_shows_more_than_half_of_it(x: float, countable: bool):
+    result = verdict_of(detections_at([], []), np.ones((20, 20), dtype=bool), [x], [10.0])
     assert result == ([countable], [False], [])
+
+
+def test_a_source_on_the_only_valid_pixel_around_does_not_count():
+    valid = np.zeros((20, 20), dtype=bool)
+    valid[10, 10] = True
+    assert verdict_of(detections_at([], []), valid, [10.0], [10.0])[0] == [False]
+
+
+@pytest.mark.parametrize("offset", [0.6, 1.0, 1.5, 2.0])
+def test_a_source_that_a_bad_column_cuts_in_two_is_found_and_makes_no_false_alarm(offset: float):
+    rows, columns = np.mgrid[:40, :40]
+    valid = np.ones((40, 40), dtype=bool)
+    valid[:, 20] = False
+    spot = 0.95 * np.exp(-((columns - 20 - offset) ** 2 + (rows - 20) ** 2) / 8)
+    found = find_detections(spot, valid, threshold=0.2, min_pixels=1)
+    verdict = judge(found, valid, sources_x=np.array([20 + offset]), sources_y=np.array([20.0]), radius_pixels=4.0)
+    assert len(found.x) == 2 and found.beside_invalid.all()
+    assert (verdict.found.tolist(), verdict.false_alarm.any()) == ([True], False)
+
+
+def test_a_second_detection_of_a_source_away_from_bad_pixels_is_a_false_alarm():
+    assert verdict_of(detections_at([9, 11], [10, 10]), np.ones((20, 20), dtype=bool), [10.2], [10.0])[2] == [
+        True,
+        False,
+    ]
+
+
+def test_a_detection_beyond_the_radius_of_a_source_that_does_not_count_is_a_false_alarm():
+    valid = np.ones((20, 20), dtype=bool)
+    valid[5, 5] = False
+    near, far = (verdict_of(detections_at([5], [y]), valid, [5.0], [5.0])[2] for y in (6.9, 7.5))
+    assert (near, far) == ([False], [True])
+
+
+def test_many_detections_and_sources_are_matched_in_little_memory():
+    rng = np.random.default_rng(0)
+    spots = detections_at(rng.uniform(0, 4000, 60_000).tolist(), rng.uniform(0, 4000, 60_000).tolist())
+    tracemalloc.start()
+    match(spots, sources_x=rng.uniform(0, 4000, 1000), sources_y=rng.uniform(0, 4000, 1000), radius_pixels=3.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # all distances take 480 MB

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +85,44 @@ def test_a_source_on_bad_pixels_counts_for_nobody() -> None:
         radius_fwhm=1,
     )
     assert (objects.hits[0], objects.misses[0]) == (1, 0)
+
+
+def test_detections_are_matched_within_a_multiple_of_the_fields_own_width() -> None:
+    apart = field(0, logit=3.0)
+    probability = np.zeros((40, 40))
+    probability[10, 15] = 0.9  # 5 pixels from the source, whose FWHM is 3
+    hits = []
+    for radius_fwhm in (1.5, 1.8):
+        objects = ObjectTally([0.5], min_pixels=1)
+        tally(objects, apart, probability, radius_fwhm=radius_fwhm)
+        hits.append(int(objects.hits[0]))
+    assert hits == [0, 1]
+
+
+def test_whatever_a_field_is_judged_by_is_in_its_fingerprint(tmp_path: Path) -> None:
+    plain = field(0, logit=3.0)
+    assert plain.sources is not None
+    moved = {
+        name: dataclasses.replace(plain.sources, **{name: getattr(plain.sources, name) + 1.0})
+        for name in ("x", "y", "snr")
+    }
+    others = [dataclasses.replace(plain, sources=sources) for sources in moved.values()]
+    others += [dataclasses.replace(plain, fwhm_pixels=4.0), dataclasses.replace(plain, group="shared")]
+    prints = [fingerprint_of(one, tmp_path / f"{number}", CONFIG) for number, one in enumerate([plain, *others])]
+    wider, larger, finer, longer = (
+        MetricsConfig(**{"bins": 4096} | knob)
+        for knob in ({"match_radius_fwhm": 2.0}, {"min_pixels": 2}, {"bins": 8192}, {"logit_limit": 50.0})
+    )
+    prints += [
+        fingerprint_of(plain, tmp_path / f"knob{number}", config)
+        for number, config in enumerate([wider, larger, finer, longer])
+    ]
+    assert len(set(prints)) == len(prints)
+
+
+def fingerprint_of(made: Field, folder: Path, config: MetricsConfig) -> str:
+    one = store(folder, [made])
+    return evaluate(Predictor(Brightness(), CPU, halo=0), val=one, test=one, config=config).fields.fingerprint
 
 
 def test_fields_without_a_catalogue_have_no_object_metrics(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -48,6 +48,17 @@ def test_each_field_is_tested_once_and_is_in_one_split_of_each_fold(
     assert fold_splits(shuffled, folds=folds, fold=0, val_count=val_count, seed=seed) == ways[0]
 
 
+def test_each_fold_draws_its_own_fields_to_validate_on() -> None:
+    names = [f"field {number:02d}" for number in range(40)]
+    places = []
+    for fold in range(2):
+        way = fold_splits(names, folds=2, fold=fold, val_count=5, seed=0)
+        shuffled = [names[index] for index in np.random.default_rng([0, 2]).permutation(40)]
+        others = [name for name in shuffled if way[name] != "test"]
+        places.append([number for number, name in enumerate(others) if way[name] == "val"])
+    assert places[0] != places[1]
+
+
 def test_another_seed_deals_the_fields_otherwise() -> None:
     names = [f"field {number}" for number in range(20)]
     one, two = (fold_splits(names, folds=5, fold=0, val_count=2, seed=seed) for seed in (0, 1))

@@ -85,9 +85,29 @@ def test_groups_are_connected_components_or_parts_of_them(
 def test_several_thresholds_give_what_each_gives_alone(response: np.ndarray) -> None:
     valid = np.ones(response.shape, bool)
     together = threshold_detections(response, valid, thresholds=[0.3, 0.6, 0.9], min_pixels=1)
-    alone = threshold_detections(response, valid, thresholds=[0.3], min_pixels=1)
-    assert np.array_equal(together[0].x, alone[0].x)
+    for threshold, found in zip([0.3, 0.6, 0.9], together, strict=True):
+        alone = find_detections(response, valid, threshold=threshold, min_pixels=1)
+        assert np.array_equal(found.x, alone.x) and np.array_equal(found.y, alone.y)
     assert [len(found.x) == 0 for found in together] == [not (response >= t).any() for t in (0.3, 0.6, 0.9)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_lowest_threshold_that_is_tried_does_not_change_what_others_find(seed: int) -> None:
+    response = np.random.default_rng(seed).random((9, 11))
+    few, many = (
+        threshold_detections(response, response >= 0, thresholds=[*lax, 0.6], min_pixels=1)[-1]
+        for lax in ([], [0.01, 0.3])
+    )
+    assert np.array_equal(few.x, many.x) and np.array_equal(few.pixels, many.pixels)
+
+
+def test_bad_pixels_that_narrow_a_bridge_dig_no_dip_into_it() -> None:
+    bar, valid = np.zeros((20, 60)), np.ones((20, 60), bool)
+    bar[17:20, 5:55] = 0.9
+    valid[17:19, 28:33] = False  # one row of three is left, that at the edge
+    found = find_detections(bar, valid, threshold=0.5, min_pixels=1)
+    assert found.pixels.tolist() == [140]
+    assert found.beside_invalid.tolist() == [True]
 
 
 def test_isolated_components_are_left_as_they_are() -> None:

@@ -19,10 +19,10 @@ def fields(**scores: list[float | None]) -> FieldCounts:
 def test_a_field_has_its_pixels_its_detections_and_its_own_scores() -> None:
     table = run_tables([], {}, fields(auprc=[0.75, None], ece=[0.1, 0.2]))["test_fields"]
     assert table.columns == [
-        *("field", "positive_pixels", "negative_pixels", "hits", "misses", "false_alarms"),
+        *("field", "patch_of_sky", "positive_pixels", "negative_pixels", "hits", "misses", "false_alarms"),
         *("auprc", "ece"),
     ]
-    assert table.rows == [["a", 2, 6, 1, 0, 2, 0.75, 0.1], ["b", 0, 7, 0, 0, 1, None, 0.2]]
+    assert table.rows == [["a", "a", 2, 6, 1, 0, 2, 0.75, 0.1], ["b", "b", 0, 7, 0, 0, 1, None, 0.2]]
 
 
 def test_where_fields_are_not_scored_the_table_has_counts_only() -> None:

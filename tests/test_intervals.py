@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -10,7 +11,8 @@ from drawn_fields import draw_fields
 from scipy.stats import t as student
 
 from astrid.metrics.intervals import field_intervals, jackknife_intervals, leave_one_out
-from astrid.metrics.resampled import resampled_metrics
+from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.resampled import field_metrics, resampled_metrics
 
 HEADLINE = {
     *("precision_positive", "recall_positive", "f1_positive", "false_positive_rate", "accuracy"),
@@ -50,6 +52,15 @@ def test_what_lies_between_0_and_1_has_ends_that_do_however_much_fields_differ(n
     assert 0 < low < 0.3 < high < 1
 
 
+def test_the_interval_of_mcc_is_students_on_the_scale_of_fisher() -> None:
+    values = np.array([-0.2, -0.3, 0.1, 0.05, -0.15])
+    left_out = np.tanh(leave_one_out(5) @ np.arctanh(values) / leave_one_out(5).sum(axis=1))
+    ends = jackknife_intervals({"mcc": left_out}, what="test")
+    z = np.arctanh(values)
+    expected = student.interval(0.95, 4, loc=z.mean(), scale=z.std(ddof=1) / np.sqrt(5))
+    np.testing.assert_allclose([ends["mcc_low"], ends["mcc_high"]], np.tanh(expected))
+
+
 def test_a_single_field_has_no_interval_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert field_intervals(draw_fields(np.random.default_rng(0), 1)) == {}
     assert "have no intervals: 1 test field" in caplog.text
@@ -78,6 +89,21 @@ def test_snr90_has_no_interval_below_20_fields(caplog: pytest.LogCaptureFixture)
     assert "snr90_low" not in few and "snr50_low" in few
     assert "snr90 (needs 20 fields)" in caplog.text
     assert "snr90_low" in enough
+
+
+def test_what_lies_beyond_the_sources_has_neither_a_value_nor_bounds() -> None:
+    counts = draw_fields(np.random.default_rng(5), 24)
+    assert counts.objects is not None
+    bright = counts.objects.snr > 6  # half are found near 4
+    counts = dataclasses.replace(counts, objects=_only(counts.objects, bright))
+    assert "snr50" not in field_metrics(counts)
+    assert "completeness_low" in field_intervals(counts) and "snr50_low" not in field_intervals(counts)
+
+
+def _only(objects: ObjectCounts, which: np.ndarray) -> ObjectCounts:
+    return dataclasses.replace(
+        objects, field=objects.field[which], snr=objects.snr[which], distance_pixels=objects.distance_pixels[which]
+    )
 
 
 def coverage(fields: int, *, trials: int, seed: int) -> dict[str, float]:

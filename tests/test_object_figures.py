@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from astrid.data.frames import Field
 from astrid.data.psf import point_source
+from astrid.evaluate import Chosen, Evaluation, Panel
 from astrid.metrics.completeness import completeness_by_snr, fitted_snr
 from astrid.metrics.ideal import noise_false_per_mpix
-from astrid.metrics.objects import ObjectCounts, ObjectTally, object_metrics
-from astrid.object_figures import fitted_line, free_response, ideal_line, place
+from astrid.metrics.objects import ObjectCounts, ObjectTally, _FieldTally, object_metrics
+from astrid.object_figures import fitted_line, free_response, ideal_line, place, typical_fwhm
 
 SIZE = 40
 
@@ -31,6 +33,16 @@ def test_the_free_response_curve_runs_from_strict_to_lenient(tally: ObjectTally)
     line = free_response(tally)
     np.testing.assert_allclose(line.x, np.array([0, 1, 2]) / SIZE**2 * 1e6)
     np.testing.assert_allclose(line.completeness, 0.5)
+
+
+def test_the_free_response_curve_never_falls_where_lax_thresholds_merge_groups() -> None:
+    merging = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
+    found = np.arange(8) < np.array([1, 8, 6, 6])[:, None]
+    merging._fields.append(_FieldTally(np.ones(8), np.where(found, 0.0, np.nan), np.array([3, 20, 3, 2]), 1_000_000))
+    line = free_response(merging)
+    assert line.x.tolist() == [2, 3, 3, 20]
+    assert line.completeness.tolist() == [0.75, 0.75, 0.75, 1.0]
+    assert place(merging, 0.1) == (3, 0.125)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.4, 0.7])
@@ -68,3 +80,21 @@ def test_the_ideal_line_is_one_half_where_noise_makes_as_many_false_detections()
     assert line is not None
     half = float(np.interp(0.5, line.completeness, line.x))
     assert noise_false_per_mpix(half, psf=point_source(3.0)) == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_detector_without_false_detections_is_compared_at_the_rate_of_one() -> None:
+    snr = np.geomspace(3.0, 40.0, 50)
+    none, one = (counts(snr, snr > 5, false_alarms=number) for number in (0, 1))
+    bins = completeness_by_snr(none.snr, none.found)
+    assert bins is not None
+    lines = [ideal_line(shown, bins, fwhm_pixels=3.0) for shown in (none, one)]
+    assert lines[0] is not None and lines[1] is not None
+    np.testing.assert_array_equal(lines[0].completeness, lines[1].completeness)
+
+
+def test_the_ideal_line_is_drawn_for_the_median_width() -> None:
+    flat = np.zeros((1, 4, 4), np.float32)
+    fields = [Field(str(width), flat, flat[0] > 0, flat[0] == 0, None, width) for width in (2.0, 3.0, 9.0, None)]
+    gallery = [Panel(field, flat[0]) for field in fields]
+    seen = Evaluation({}, None, Chosen(0.0, 0.5), gallery, None)  # type: ignore[arg-type]
+    assert typical_fwhm(seen) == 3.0

@@ -16,6 +16,7 @@ from astrid.metrics.detections import find_detections
 from astrid.metrics.objects import (
     ObjectCounts,
     ObjectTally,
+    _FieldTally,
     detection_thresholds,
     object_metrics,
     resampled_objects,
@@ -181,11 +182,24 @@ def test_a_field_that_counts_twice_is_a_field_added_twice(tally: ObjectTally):
         assert resampled[name][0] == pytest.approx(metrics[name])
 
 
-def test_the_threshold_for_so_many_false_alarms_is_the_lowest_that_keeps_to_it(tally: ObjectTally):
+def test_the_threshold_for_so_many_false_alarms_is_the_one_of_most_hits_that_keeps_to_it(tally: ObjectTally):
     assert [tally.threshold_for(count) for count in (2, 1, 0)] == [0.1, 0.5, 0.9]
     loud = ObjectTally([0.1], min_pixels=1)
     add(loud, field({(35, 35): 0.8}))
     assert loud.threshold_for(0) is None
+
+
+def test_of_an_even_number_of_equal_thresholds_the_upper_middle_is_best():
+    equal = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
+    equal._fields.append(_FieldTally(np.ones(2), np.zeros((4, 2)), np.zeros(4, int), 1000))
+    assert equal.best_threshold() == 0.3
+
+
+def test_a_lax_threshold_at_which_groups_merge_is_not_taken_for_a_good_one():
+    merging = ObjectTally([0.1, 0.2, 0.3, 0.4], min_pixels=1)
+    found = np.arange(8) < np.array([1, 8, 6, 6])[:, None]
+    merging._fields.append(_FieldTally(np.ones(8), np.where(found, 0.0, np.nan), np.array([3, 20, 3, 2]), 1_000_000))
+    assert [merging.threshold_for(count) for count in (1, 2, 3, 20)] == [None, 0.4, 0.4, 0.2]
 
 
 def test_detections_of_another_tool_are_judged_like_our_own():

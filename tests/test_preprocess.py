@@ -73,6 +73,12 @@ def test_one_channel_is_in_units_of_background_sigma_above_the_background(bench:
     assert field.image[0, 50, 60] == pytest.approx(100, abs=5)
 
 
+def test_a_visit_belongs_to_the_patch_of_sky_that_its_row_names(bench: Workbench) -> None:
+    row = dataclasses.replace(bench.row({"science": noise(0)}), name="A#2", field="A")
+    field = prepare_field(row, bench.config)
+    assert (field.name, field.group) == ("A#2", "A")
+
+
 def test_a_background_that_changes_slowly_is_removed() -> None:
     slope = np.add.outer(np.linspace(0, 300, 256), np.linspace(0, 200, 256))
     frame = noise(1, shape=(256, 256)) + slope.astype(np.float32)

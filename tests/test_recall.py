@@ -25,7 +25,11 @@ def tally_of(*fields: tuple[list[float], list[float]], thresholds: tuple[float, 
         x, score = SPACING * np.arange(1, 1 + len(sources) + len(false)), np.array([*sources, *false], dtype=float)
         found = [
             Detections(
-                x=x[score >= t], y=x[score >= t], score=score[score >= t], pixels=np.ones(int((score >= t).sum()), int)
+                x=x[score >= t],
+                y=x[score >= t],
+                score=score[score >= t],
+                pixels=np.ones(int((score >= t).sum()), int),
+                beside_invalid=np.zeros(int((score >= t).sum()), bool),
             )
             for t in thresholds
         ]
@@ -35,23 +39,28 @@ def tally_of(*fields: tuple[list[float], list[float]], thresholds: tuple[float, 
     return tally
 
 
+def recalled(tally: ObjectTally, rates: list[float]) -> list[Recall]:
+    """Return recalls where each field is a patch of sky of its own."""
+    return recalls(tally, rates, [str(number) for number in range(len(tally.sources_by_field))])
+
+
 def test_recall_by_hand() -> None:
     """False alarms at thresholds 1 to 5 are 3, 2, 2, 1, 0; found are 4, 3, 2, 1, 0."""
     tally = tally_of(([1, 2, 3, 4], [1, 3, 4]))
     assert tally.false_alarms.tolist() == [3, 2, 2, 1, 0]
     rates = [0.5 * RATE_OF_ONE, RATE_OF_ONE, 2 * RATE_OF_ONE, 2.9 * RATE_OF_ONE, 3 * RATE_OF_ONE]
-    assert [one.value for one in recalls(tally, rates)] == [0.0, 0.25, 0.75, 0.75, 1.0]
+    assert [one.value for one in recalled(tally, rates)] == [0.0, 0.25, 0.75, 0.75, 1.0]
 
 
 def test_where_every_threshold_makes_more_nothing_is_found() -> None:
-    assert recalls(tally_of(([9, 9], [9])), [0.5 * RATE_OF_ONE])[0].value == 0.0
+    assert recalled(tally_of(([9, 9], [9])), [0.5 * RATE_OF_ONE])[0].value == 0.0
 
 
 def test_without_sources_recall_is_undefined_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert recalls(tally_of(([], [3])), [10.0]) == []
+        assert recalled(tally_of(([], [3])), [10.0]) == []
     assert "there are no sources" in caplog.text
-    assert recalls(tally_of(([3], [3])), []) == []
+    assert recalled(tally_of(([3], [3])), []) == []
 
 
 scores = st.lists(st.floats(0, 6), max_size=5)
@@ -67,7 +76,7 @@ def test_it_is_what_the_tally_finds_at_the_threshold_for_so_many(
     threshold = tally.threshold_for(int(false_alarms))
     expected = 0.0 if threshold is None else float(tally.hits[tally.index(threshold)] / tally.sources_by_field.sum())
     rate = false_alarms * 1e6 / tally.valid_pixels
-    assert recalls(tally, [rate])[0].value == pytest.approx(expected)
+    assert recalled(tally, [rate])[0].value == pytest.approx(expected)
 
 
 def test_a_mix_of_fields_is_the_tally_of_that_mix() -> None:
@@ -76,7 +85,7 @@ def test_a_mix_of_fields_is_the_tally_of_that_mix() -> None:
     mixed = recall_of_mixes(tally_of(*fields), 0.4 * RATE_OF_ONE, weights)
     for value, row in zip(mixed, weights, strict=True):
         repeated = [field for field, count in zip(fields, row, strict=True) for _ in range(int(count))]
-        assert value == pytest.approx(recalls(tally_of(*repeated), [0.4 * RATE_OF_ONE])[0].value)
+        assert value == pytest.approx(recalled(tally_of(*repeated), [0.4 * RATE_OF_ONE])[0].value)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -86,7 +95,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         fields = [
             ([float(rng.uniform(2, 5))], [float(s) for s in rng.uniform(0, 3.5, rng.poisson(4))]) for _ in range(60)
         ]
-        (one,) = recalls(tally_of(*fields, thresholds=(1, 2, 3.5, 5)), [0.5 * RATE_OF_ONE])
+        (one,) = recalled(tally_of(*fields, thresholds=(1, 2, 3.5, 5)), [0.5 * RATE_OF_ONE])
         assert one.interval is not None
         held += one.interval[0] <= 0.5 <= one.interval[1]
     assert held / repeats > 0.88
@@ -94,10 +103,10 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 
 def test_where_all_or_none_are_found_or_a_field_is_alone_there_is_no_interval() -> None:
     rate = [100 * RATE_OF_ONE]
-    assert recalls(tally_of(([5], []), ([5], [])), rate)[0].interval is None
-    assert recalls(tally_of(([0], []), ([0], [])), rate)[0].interval is None
-    assert recalls(tally_of(([5, 0], [])), rate)[0].interval is None
-    assert recalls(tally_of(([5], []), ([0], [])), rate)[0].interval is not None
+    assert recalled(tally_of(([5], []), ([5], [])), rate)[0].interval is None
+    assert recalled(tally_of(([0], []), ([0], [])), rate)[0].interval is None
+    assert recalled(tally_of(([5, 0], [])), rate)[0].interval is None
+    assert recalled(tally_of(([5], []), ([0], [])), rate)[0].interval is not None
 
 
 def test_it_is_logged_by_rate_and_owner() -> None:
@@ -111,3 +120,14 @@ def test_it_is_logged_by_rate_and_owner() -> None:
 def test_rates_that_make_no_sense_are_refused(rates: list[float]) -> None:
     with pytest.raises(ConfigError, match=r"metrics\.recall_at_false_per_mpix must be a list of positive rates"):
         MetricsConfig(recall_at_false_per_mpix=rates)
+
+
+def test_visits_of_one_patch_are_no_independent_looks() -> None:
+    fields = [([5.0, 0.0], [3.0]), ([5.0, 5.0], [])] * 10
+    tally, rate = tally_of(*fields), [0.5 * RATE_OF_ONE]
+    (apart,) = recalled(tally, rate)
+    (visits,) = recalls(tally, rate, [str(number % 4) for number in range(20)])
+    (one,) = recalls(tally, rate, ["a"] * 20)
+    assert apart.value == visits.value == one.value and one.interval is None
+    assert visits.interval is not None and apart.interval is not None
+    assert np.ptp(visits.interval) > np.ptp(apart.interval)

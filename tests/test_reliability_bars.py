@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrid.metrics.reliability_bars import reliability_bars
+from astrid.metrics.reliability_bars import FEWEST_HOLDING, reliability_bars
 
 
 def counts_of(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -22,10 +22,20 @@ def test_bars_hold_the_truth_where_fields_differ_more_than_pixels_do() -> None:
     assert 0.9 <= inside / 200 <= 0.99
 
 
-def test_a_bin_that_one_field_holds_has_no_bar_and_an_empty_one_no_place() -> None:
-    counts = np.zeros((3, 2, 4), np.int64)
-    counts[:, 0, 0], counts[:, 1, 0] = 100, [10, 20, 30]
-    counts[1, :, 2] = 5, 2
+def test_bars_of_a_bin_that_few_of_the_fields_hold_are_no_shorter_than_of_so_few_alone() -> None:
+    longer = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        few, all_fields = counts_of(rng.beta(3, 7, FEWEST_HOLDING), rng), np.zeros((25, 2, 1), np.int64)
+        all_fields[:FEWEST_HOLDING] = few
+        longer.append(np.ptp(reliability_bars(all_fields)) / np.ptp(reliability_bars(few)))
+    assert np.mean(longer) >= 1.0
+
+
+def test_a_bin_that_few_fields_hold_has_no_bar_and_an_empty_one_no_place() -> None:
+    counts = np.zeros((FEWEST_HOLDING, 2, 4), np.int64)
+    counts[:, 0, 0], counts[:, 1, 0] = 100, [10, 20, 30, 10, 20, 30, 15, 25]
+    counts[1:, 0, 2], counts[1:, 1, 2] = 5, 2  # one field too few
     bars = reliability_bars(counts)
     assert bars.shape == (2, 2)
     assert np.isnan(bars[:, 1]).all()

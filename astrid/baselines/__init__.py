@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from astrid.config import MetricsConfig
 from astrid.data.store import FieldStore
 from astrid.evaluate import Evaluation, has_catalogue
+from astrid.metrics.chosen import OperatingPoint
+from astrid.metrics.operating import OBJECT_KINDS
 
 from .comparison import Comparison, chosen_thresholds, compare_detectors
 from .mask_curve import best_settings, settings_in
@@ -42,7 +45,8 @@ def compare(
     if objects is None or threshold is None:
         return None  # no sources to choose by, which evaluation said
     thresholds = chosen_thresholds(val, config=config)
-    return compare_detectors(test, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)
+    met = compare_detectors(test, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)
+    return _with_aim(met, evaluation.chosen.operating_point)
 
 
 def compare_as_chosen(
@@ -75,4 +79,12 @@ def compare_as_chosen(
         return None
     ending = "/detection_threshold"
     thresholds = {name.removesuffix(ending): value for name, value in chosen.items() if name.endswith(ending)}
-    return compare_detectors(store, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)
+    met = compare_detectors(store, thresholds=thresholds, network=objects, network_threshold=threshold, config=config)
+    return _with_aim(met, evaluation.chosen.operating_point)
+
+
+def _with_aim(comparison: Comparison | None, point: OperatingPoint | None) -> Comparison | None:
+    """Say what the network's threshold was chosen for, where that is not the best F1 of objects."""
+    if comparison is None or point is None or point.kind not in OBJECT_KINDS:
+        return comparison
+    return dataclasses.replace(comparison, network_aim=f"{point.kind} {point.target:g}")

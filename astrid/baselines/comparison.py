@@ -13,10 +13,14 @@ from astrid.data.store import FieldStore
 from astrid.metrics.intervals import jackknife_intervals, leave_one_out
 from astrid.metrics.objects import ObjectTally, object_metrics, resampled_objects
 from astrid.metrics.recall import Recall, recall_ends, recall_metrics, recalls
+from astrid.metrics.revisits import merge_object_visits
 
 from .detectors import DIFFERENCE, Detector, detectors_to_try, look_at
 
 log = logging.getLogger(__name__)
+
+BEST_F1 = "the best object F1"
+"""What validation chooses every threshold of a detector for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Reach:
-    """How faint a detector sees at the lowest threshold that keeps to a number of false detections.
+    """How faint a detector sees at the best threshold that keeps to a number of false detections.
 
     Attributes
     ----------
@@ -58,6 +62,11 @@ class Reach:
 
     completeness: float
     snr50: float | None
+
+    @property
+    def sees_fainter(self) -> bool:
+        """Whether half are found even of the faintest sources: where `snr50` is None, it lies below them, not above."""
+        return self.completeness > 0.5
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,14 @@ class Comparison:
         What the network showed on the same fields.
     network_threshold : float
         The network's detection threshold.
+    network_aim : str
+        What validation chose that threshold for.
     """
 
     judged: list[Judged]
     network: ObjectTally
     network_threshold: float
+    network_aim: str = BEST_F1
 
     @property
     def network_false_alarms(self) -> int:
@@ -158,8 +170,15 @@ def compare_detectors(
         log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
     shown = tally_detectors(test, detectors, config=config)
+    groups = [entry.group for entry in test.entries]
     judged = [
-        judge_detector(one, shown[one.name], threshold=thresholds[one.name], rates=config.recall_at_false_per_mpix)
+        judge_detector(
+            one,
+            shown[one.name],
+            threshold=thresholds[one.name],
+            rates=config.recall_at_false_per_mpix,
+            groups=groups,
+        )
         for one in detectors
     ]
     return Comparison(judged, network, network_threshold)
@@ -182,7 +201,7 @@ def tally_detectors(
 
 
 def reach(tally: ObjectTally, false_alarms: int) -> Reach:
-    """Return how faint a detector sees at the lowest threshold that makes no more false alarms than these."""
+    """Return how faint a detector sees at the best threshold that makes no more false alarms than these."""
     threshold = tally.threshold_for(false_alarms)
     if threshold is None:
         return Reach(completeness=0.0, snr50=None)
@@ -190,12 +209,16 @@ def reach(tally: ObjectTally, false_alarms: int) -> Reach:
     return Reach(metrics.get("completeness", 0.0), metrics.get("snr50"))
 
 
-def judge_detector(detector: Detector, tally: ObjectTally, *, threshold: float, rates: Sequence[float]) -> Judged:
-    """Measure a detector at its threshold and at rates of false detections, with intervals."""
+def judge_detector(
+    detector: Detector, tally: ObjectTally, *, threshold: float, rates: Sequence[float], groups: Sequence[str]
+) -> Judged:
+    """Measure a detector at its threshold and at rates of false detections, with intervals over patches of sky."""
     metrics = object_metrics(tally, threshold=threshold)
-    counts = tally.at(threshold)
+    counts = merge_object_visits(tally.at(threshold), groups)
     fields = len(counts.valid_pixels)
     ends: Mapping[str, float] = {}
     if fields > 1:
-        ends = jackknife_intervals(resampled_objects(counts, leave_one_out(fields)), what=detector.label)
-    return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends), recalls(tally, rates))
+        values = resampled_objects(counts, leave_one_out(fields))
+        defined = {name: values[name] for name in values if name in metrics}
+        ends = jackknife_intervals(defined, what=detector.label)
+    return Judged(detector.name, detector.label, threshold, tally, metrics | dict(ends), recalls(tally, rates, groups))

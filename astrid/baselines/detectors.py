@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.config import MetricsConfig
 from astrid.data.difference import background_sigma
@@ -104,8 +105,7 @@ def look_at(field: Field) -> Searched:
 
 def threshold_difference(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
     """Threshold the difference itself."""
-    pixels = searched.field.valid
-    return threshold_detections(searched.difference, pixels, thresholds=thresholds, min_pixels=min_pixels)
+    return _threshold(searched.difference, searched.field.valid, thresholds, min_pixels)
 
 
 def threshold_score(searched: Searched, thresholds: Floats, min_pixels: int) -> list[Detections]:
@@ -145,7 +145,11 @@ def detectors_to_try(config: MetricsConfig) -> list[Detector]:
 
 def _threshold_score(searched: Searched, pixels: Flags, thresholds: Floats, min_pixels: int) -> list[Detections]:
     score = matched_filter(searched.difference, pixels, fwhm_pixels=searched.fwhm_pixels)
-    return threshold_detections(score, pixels, thresholds=thresholds, min_pixels=min_pixels)
+    return _threshold(score, pixels, thresholds, min_pixels)
+
+
+def _threshold(response: NDArray[np.floating], pixels: Flags, thresholds: Floats, min_pixels: int) -> list[Detections]:
+    return threshold_detections(response, pixels, thresholds=thresholds, min_pixels=min_pixels, floor=SIGMAS[0])
 
 
 def matched_filter(image: NDArray[np.float32], pixels: Flags, *, fwhm_pixels: float) -> Floats:
@@ -207,8 +211,15 @@ def _extract(searched: Searched, pixels: Flags, thresholds: Floats, min_pixels: 
     middle = slice(kernel.shape[0] // 2 - SEP_KERNEL_RADIUS, kernel.shape[0] // 2 + SEP_KERNEL_RADIUS + 1)
     settings = {"mask": mask, "minarea": max(min_pixels, SEP_LEAST_PIXELS), "filter_type": "conv"}
     settings["filter_kernel"] = np.ascontiguousarray(kernel[middle, middle])
-    tables = [sep.extract(image, threshold, **settings) for threshold in thresholds]
+    found = [sep.extract(image, threshold, segmentation_map=True, **settings) for threshold in thresholds]
+    rim = pixels & ndimage.binary_dilation(~pixels, np.ones((3, 3), dtype=bool))
     return [
-        Detections(x=table["x"], y=table["y"], score=table["cpeak"], pixels=table["npix"].astype(np.int64))
-        for table in tables
+        Detections(
+            x=table["x"],
+            y=table["y"],
+            score=table["cpeak"],
+            pixels=table["npix"].astype(np.int64),
+            beside_invalid=np.isin(np.arange(1, len(table) + 1), segments[rim]),
+        )
+        for table, segments in found
     ]

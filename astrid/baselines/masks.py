@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from astrid.data.store import FieldStore
+from astrid.metrics.confusion import Confusion, class_metrics
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.ranking import roc_curve
 
@@ -55,7 +56,7 @@ class MaskRival:
 def chosen_contrast(val: FieldStore) -> float | None:
     """Return astroscrappy's contrast of the best F1 of pixels; None where it marks no positive pixel."""
     counts = {clip: count_pixels(val, sigma_clip=clip) for clip in SIGMA_CLIPS}
-    scores = {clip: 2 * true / max(1, 2 * true + false + missed) for clip, (true, false, missed, _) in counts.items()}
+    scores = {clip: class_metrics(one)["f1_positive"] or 0.0 for clip, one in counts.items()}
     best = max(SIGMA_CLIPS, key=lambda clip: scores[clip])
     return best if scores[best] > 0 else None
 
@@ -83,14 +84,15 @@ def compare_masks(
     if sigma_clip is None or curve is None:
         log.info("astroscrappy isn't compared: it marks no positive pixel of validation, or testing lacks a class")
         return None
-    true, false, missed, rejected = count_pixels(test, sigma_clip=sigma_clip)
-    fpr = false / (false + rejected)
+    marked = count_pixels(test, sigma_clip=sigma_clip)
+    tpr = marked.true_positives / (marked.true_positives + marked.false_negatives)
+    fpr = marked.false_positives / (marked.false_positives + marked.true_negatives)
     at_rates = compare_at_rates(test, chosen=settings or {}, network=network)
-    return MaskRival(sigma_clip, true / (true + missed), fpr, float(curve.tpr[curve.fpr <= fpr].max()), at_rates)
+    return MaskRival(sigma_clip, tpr, fpr, float(curve.tpr[curve.fpr <= fpr].max()), at_rates)
 
 
-def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int, int]:
-    """Return true and false positives, false and true negatives of astroscrappy's mask over all fields."""
+def count_pixels(store: FieldStore, *, sigma_clip: float) -> Confusion:
+    """Compare astroscrappy's mask with the truth over all fields."""
     totals = np.zeros(4, dtype=np.int64)
     for number in range(len(store)):
         one = store.field(number)
@@ -98,4 +100,4 @@ def count_pixels(store: FieldStore, *, sigma_clip: float) -> tuple[int, int, int
         cells = [side & part & one.valid for side in (flagged, ~flagged) for part in (one.target, ~one.target)]
         totals += [int(cell.sum()) for cell in cells]
     true, false, missed, rejected = totals.tolist()
-    return true, false, missed, rejected
+    return Confusion(true_positives=true, false_positives=false, false_negatives=missed, true_negatives=rejected)

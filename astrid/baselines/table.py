@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from astrid.card_sections import with_interval
 from astrid.console import print_plain, print_table
 
-from .comparison import Comparison, Reach
+from .comparison import BEST_F1, Comparison, Reach
 from .mask_curve import RATES
 from .masks import MaskRival
 
@@ -36,7 +36,7 @@ def print_comparison(comparison: Comparison, metrics: Mapping[str, float]) -> No
     """
     detectors = {"U-Net": "test"} | {rival.label: rival.name for rival in comparison.judged}
     rows = [(label, *(_cell(metrics, f"{name}/{column}") for column in COLUMNS)) for label, name in detectors.items()]
-    print_table("each at its best threshold on validation", rows, columns=("detector", *HEADINGS))
+    print_table(title(comparison), rows, columns=("detector", *HEADINGS))
     for line in recall_lines(comparison, metrics):
         print_plain(line)
     if "test/snr50" in metrics:
@@ -64,6 +64,13 @@ def recall_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[s
     return lines
 
 
+def title(comparison: Comparison) -> str:
+    """Say what validation chose the thresholds for."""
+    if comparison.network_aim == BEST_F1:
+        return f"each at its threshold of {BEST_F1} on validation"
+    return f"thresholds from validation: the U-Net's for {comparison.network_aim}, the others' for {BEST_F1}"
+
+
 def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> list[str]:
     """Say how faint the network and each detector see with equally many false detections, by the network's and its own.
 
@@ -77,11 +84,13 @@ def equal_false_lines(comparison: Comparison, metrics: Mapping[str, float]) -> l
     lines = [f"snr50 at equal false detections per Mpix, lower is better; the U-Net's is {ours:.2f} at {rate:.3g}"]
     for rival in comparison.judged:
         theirs, network = comparison.rival_reach(rival), comparison.network_reach(rival)
-        brightest = comparison.snr_range[1]
-        times = f"{(theirs.snr50 or brightest) / ours:.1f} times the U-Net's"
+        faintest, brightest = comparison.snr_range
+        bound = faintest if theirs.sees_fainter else brightest
+        qualifier = "" if theirs.snr50 is not None else "less than " if theirs.sees_fainter else "more than "
+        times = f"{qualifier}{(bound if theirs.snr50 is None else theirs.snr50) / ours:.1f} times the U-Net's"
         own = format(metrics[f"{rival.name}/snr50"], ".2f") if f"{rival.name}/snr50" in metrics else "undefined"
         lines.append(
-            f"  {rival.label}: {_snr50(theirs, comparison)}, {'' if theirs.snr50 else 'more than '}{times}; "
+            f"  {rival.label}: {_snr50(theirs, comparison)}, {times}; "
             f"at {metrics[f'{rival.name}/false_per_mpix']:.3g} it has {own}, the U-Net {_snr50(network, comparison)}"
         )
     return lines
@@ -92,7 +101,7 @@ def _snr50(reach: Reach, comparison: Comparison) -> str:
     if reach.snr50 is not None:
         return f"{reach.snr50:.2f}"
     faintest, brightest = comparison.snr_range
-    return f"below {faintest:.3g}" if reach.completeness > 0.5 else f"above {brightest:.3g}"
+    return f"below {faintest:.3g}" if reach.sees_fainter else f"above {brightest:.3g}"
 
 
 def print_masks(rival: MaskRival) -> None:

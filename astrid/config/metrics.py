@@ -19,7 +19,7 @@ TARGETS: dict[OperatingKind, tuple[str, float, str]] = {
     "f1": ("null when metrics.operating_point=f1, which is maximised", math.inf, "null"),
     "fpr": ("above 0 and at most 1 when metrics.operating_point=fpr", 1.0, "1e-3"),
     "purity": ("above 0 and at most 1 when metrics.operating_point=purity", 1.0, "0.9"),
-    "false_per_mpix": ("positive when metrics.operating_point=false_per_mpix", math.inf, "10"),
+    "false_per_mpix": ("positive and finite when metrics.operating_point=false_per_mpix", math.inf, "10"),
 }
 """Rule, greatest value and an example of the target of each operating point."""
 
@@ -86,9 +86,9 @@ class MetricsConfig:
         power = 256 <= self.bins <= 2**22 and self.bins & (self.bins - 1) == 0
         check(power, "metrics.bins", self.bins, "a power of two from 256 to 4194304", "try metrics.bins=65536")
         for name in ("logit_limit", "match_radius_fwhm"):
-            check(
-                getattr(self, name) > 0, f"metrics.{name}", getattr(self, name), "positive", "leave it at its default"
-            )
+            value = getattr(self, name)
+            rule, remedy = "positive and finite", "leave it at its default"
+            check(0 < value < math.inf, f"metrics.{name}", value, rule, remedy)
         for name, lowest in LOWEST_COUNTS.items():
             value = getattr(self, name)
             check(value >= lowest, f"metrics.{name}", value, f"at least {lowest}", f"try metrics.{name}={lowest}")
@@ -113,4 +113,5 @@ class MetricsConfig:
             check(target is None, key, target, rule, "leave it out, or try metrics.operating_point=fpr")
             return
         highest, example = TARGETS[kind][1:]
-        check(target is not None and 0 < target <= highest, key, target, rule, f"try {key}={example}")
+        within = target is not None and 0 < target <= highest and math.isfinite(target)
+        check(within, key, target, rule, f"try {key}={example}")

@@ -56,6 +56,8 @@ class AlertRow:
         Width of the candidate's own image, from flux and peak, where it has both; many of them tell the seeing.
     split : {"train", "val", "test"}
         What it is for; all are "train" until splits are drawn.
+    patch : int or None
+        Number of the first packet of its patch of sky; None until splits are drawn.
     """
 
     file: Path
@@ -68,6 +70,7 @@ class AlertRow:
     fwhm_pixels: float | None
     width_pixels: float | None
     split: Split = "train"
+    patch: int | None = None
 
 
 def list_alerts(config: AlertsData) -> list[AlertRow]:
@@ -127,7 +130,11 @@ def draw_alert_splits(rows: Sequence[AlertRow], config: AlertsData) -> list[Aler
         val, test = (max(1, round(share * len(group))) for share in (config.val_fraction, config.test_fraction))
         splits |= dict.fromkeys(order, "train") | dict.fromkeys(order[:val], "val")
         splits |= dict.fromkeys(order[val : val + test], "test")
-    return [replace(row, split=splits[int(patch)]) for row, patch in zip(rows, patches, strict=True)]
+    first = {int(patch): row.number for patch, row in zip(reversed(patches), reversed(rows), strict=True)}
+    return [
+        replace(row, split=splits[int(patch)], patch=first[int(patch)])
+        for row, patch in zip(rows, patches, strict=True)
+    ]
 
 
 def _patches(rows: Sequence[AlertRow], *, radius_arcsec: float) -> NDArray[np.integer]:

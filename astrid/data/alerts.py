@@ -96,7 +96,8 @@ def prepare_alert(alert: Alert, row: AlertRow, *, config: AlertsData, crop: int)
     image = channels_in_sigma(stamps.science, stamps.template, stamps.difference, stamps.valid)
     target = counts & disc_mask(sources.x, sources.y, (size, size), radius=config.target_radius_fwhm * fwhm)
     name = f"{row.number}" if crop == 0 else f"{row.number}#{crop}"
-    return Field(name, image, target, counts, sources, fwhm)
+    group = None if row.patch is None else f"patch of {row.patch}"
+    return Field(name, image, target, counts, sources, fwhm, group=group)
 
 
 def _unscored(

@@ -89,6 +89,8 @@ class Field:
         Full width at half maximum of the science PSF, where it is known.
     history : list of str
         Steps that were taken and skipped on the way from the files, in order.
+    group : str or None
+        Patch of sky, which visits of it share: only fields of different patches are independent. None: the field's own.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Field:
     sources: Sources | None = None
     fwhm_pixels: float | None = None
     history: list[str] = field(default_factory=list)
+    group: str | None = None
 
 
 @dataclass(frozen=True)

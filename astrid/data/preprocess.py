@@ -124,6 +124,7 @@ def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
         sources=no_sources() if blank else None,
         fwhm_pixels=fwhm,
         history=history,
+        group=row.field,
     )
 
 

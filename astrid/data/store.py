@@ -43,6 +43,7 @@ class FieldEntry:
     fwhm_pixels: float | None
     sources: dict[str, list[Any]] | None
     history: list[str]
+    group: str
 
 
 class FieldStore:
@@ -95,7 +96,8 @@ class FieldStore:
         entry = self.entries[number]
         target, valid = self.planes(number).astype(bool)
         sources = None if entry.sources is None else _sources_from_lists(entry.sources)
-        return Field(entry.name, self.image(number), target, valid, sources, entry.fwhm_pixels, entry.history)
+        image, fwhm = self.image(number), entry.fwhm_pixels
+        return Field(entry.name, image, target, valid, sources, fwhm, entry.history, group=entry.group)
 
     @property
     def channels(self) -> int:
@@ -222,6 +224,7 @@ def _entry(field: Field, offset: int) -> FieldEntry:
     return FieldEntry(
         *(field.name, channels, height, width, offset, positives, valid_pixels, field.fwhm_pixels, sources),
         history=field.history,
+        group=field.group or field.name,
     )
 
 

@@ -168,7 +168,7 @@ def _outcome(countable: bool, *, found: bool) -> Outcome:
 
 
 def _part(found: Detections, kept: Flags) -> Detections:
-    return Detections(found.x[kept], found.y[kept], found.score[kept], found.pixels[kept])
+    return Detections(*(getattr(found, field.name)[kept] for field in dataclasses.fields(found)))
 
 
 def _detected_nothing(field: Field, false: Detections, *, first: int, radius: float) -> list[JudgedObject]:

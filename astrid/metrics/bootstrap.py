@@ -19,10 +19,12 @@ from .histogram import Counts
 from .objects import ObjectCounts, resampled_counts
 from .per_field import FieldCounts, PixelSums
 from .resampled import resampled_ranking
+from .revisits import merge_visits
 
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+"""Share of the cases in which an interval shall hold the truth."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Resampled:
 def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resampled | None:
     """Resample AUPRC, AUROC and, where there is a catalogue, shares and rates of detections; None for a single field.
 
+    Visits of one patch of sky are drawn together.
+
     Parameters
     ----------
     counts : FieldCounts
@@ -54,7 +58,7 @@ def resample_fields(counts: FieldCounts, *, resamples: int, seed: int) -> Resamp
         How many; the first ones stay the same when there are more.
     seed : int
     """
-    fields = len(counts.names)
+    fields, counts = counts.independent, merge_visits(counts)
     if fields < 2:
         return None
     weights = draw_weights(fields, resamples=resamples, seed=seed)
@@ -95,8 +99,8 @@ def percentile_levels(fields: int) -> tuple[float, float]:
 def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) -> None:
     """Write counts and resampled values as npz, from which another run can be compared with this one.
 
-    Arrays: `names`, `positives`, `negatives`, `starts`, `fingerprint`; `pixels_...` where decisions and calibration
-    were summed, `objects_...` with a catalogue; and, unless there is a single field, `seed`, `levels`, and
+    Arrays: `names`, `groups`, `positives`, `negatives`, `starts`, `fingerprint`; `pixels_...` where decisions and
+    calibration were summed, `objects_...` with a catalogue; and, unless there is a single field, `seed`, `levels`, and
     `resampled_NAME` for each metric.
     """
     arrays: dict[str, NDArray[np.generic]] = {
@@ -105,6 +109,8 @@ def save_fields(path: Path, counts: FieldCounts, resampled: Resampled | None) ->
         "negatives": counts.negatives,
         "fingerprint": np.array(counts.fingerprint),
     }
+    if counts.groups:
+        arrays["groups"] = np.array(counts.groups)
     if counts.starts is not None:
         arrays["starts"] = counts.starts
     if counts.pixels is not None:
@@ -133,6 +139,7 @@ def load_fields(path: Path) -> FieldCounts:
         fingerprint=str(kept["fingerprint"]),
         pixels=PixelSums(**pixels) if pixels else None,
         starts=kept.get("starts"),
+        groups=tuple(str(group) for group in kept.get("groups", ())),
     )
 
 

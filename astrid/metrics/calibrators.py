@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 
 LOG_TEMPERATURES = (-4.0, 4.0)
 """Natural logarithms between which the temperature is sought: 0.018 to 55."""
+FEWEST_OF_CLASS = 100
+"""Fewest pixels of either class that a temperature is fitted to: with 20 positives of which none lies among the
+negatives, 4 of 20 draws ran away to 0.018, with 50 it was 2, with 100 none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Calibrator:
 def fit_calibrator(histogram: PixelHistogram, *, kind: CalibrationKind) -> Calibrator:
     """Fit a calibrator to counted logits, which should be those of fields that are neither trained nor tested on.
 
-    Where the counts don't decide it, because a class is absent, there is no calibration and the log says so.
+    Where the counts don't decide it, because a class is absent or, for a temperature, has less than `FEWEST_OF_CLASS`
+    pixels or is parted from the other, probabilities stay as they are and the log says so.
     """
     bins = histogram.occupied
     if kind != "none" and not (bins.positives.any() and bins.negatives.any()):
@@ -90,18 +94,24 @@ def fit_calibrator(histogram: PixelHistogram, *, kind: CalibrationKind) -> Calib
         case "none":
             return Calibrator()
         case "temperature":
-            return Calibrator("temperature", temperature=_fit_temperature(bins))
+            temperature = _fit_temperature(bins)
+            return Calibrator() if temperature is None else Calibrator("temperature", temperature=temperature)
         case "isotonic":
             return _fit_isotonic(bins)
 
 
-def _fit_temperature(bins: Occupied) -> float:
-    """Return the temperature of greatest likelihood.
+def _fit_temperature(bins: Occupied) -> float | None:
+    """Return the temperature of greatest likelihood; None, and said, where there are too few pixels to tell.
 
     References
     ----------
     Guo et al. 2017, ICML, arXiv:1706.04599, section 4.2
     """
+    fewest = min(int(bins.positives.sum()), int(bins.negatives.sum()))
+    if fewest < FEWEST_OF_CLASS:
+        rule = f"a temperature needs at least {FEWEST_OF_CLASS} validation pixels of either class"
+        log.warning("probabilities stay as they are: %s, got %d; add validation fields", rule, fewest)
+        return None
 
     def loss(log_temperature: float) -> float:
         scaled = bins.logits / np.exp(log_temperature)
@@ -110,7 +120,9 @@ def _fit_temperature(bins: Occupied) -> float:
 
     found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-6})
     if min(abs(found.x - end) for end in LOG_TEMPERATURES) < 0.01:
-        log.warning("the temperature is at the end of what is tried, %.3g: see the reliability", np.exp(found.x))
+        end = float(np.exp(found.x))
+        log.warning("probabilities stay as they are: the temperature ran to the end of what is tried, %.3g", end)
+        return None
     return float(np.exp(found.x))
 
 

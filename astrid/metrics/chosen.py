@@ -78,6 +78,11 @@ class Chosen:
     operating_point: OperatingPoint | None = None
     missed: Aim | None = None
 
+    @property
+    def cut(self) -> float:
+        """Logit from which a pixel is called positive; that of probability 0.5 where validation could not choose."""
+        return 0.0 if self.logit_threshold is None else self.logit_threshold
+
     def knobs(self) -> dict[str, str | float | None]:
         """Return the knobs of `metrics` that this came from, as far as it tells."""
         knobs: dict[str, str | float | None] = {"calibration": self.calibrator.kind}

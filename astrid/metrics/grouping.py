@@ -16,6 +16,7 @@ SMOOTHING_PIXELS = 1.0
 """Sigma of the Gaussian that a map is smoothed with before its peaks are looked for: single noisy pixels are none."""
 DIP = 0.25
 """Two peaks stand apart where every way between them falls by this share of the lower one."""
+_SQUARE = np.ones((3, 3), dtype=bool)
 HALF_OF_NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Steps (rows, columns) to the right and below; the other four neighbours see this pixel."""
 
@@ -33,23 +34,26 @@ class BrightPixels:
     valid : (H, W) bool
         True = pixel that counts. Invalid pixels belong to no group and bridge none.
     lowest : float
-        Lowest threshold that will be asked for.
+        Floor above which peaks are told apart: groups depend on it, so it should be the same for a kind of response
+        whatever thresholds are asked for, none of them lower.
 
     Attributes
     ----------
     rows, columns : (N,) int64
     response : (N,) float64
         By falling response.
+    beside_invalid : (N,) bool
+        Whether an invalid pixel touches it.
     """
 
     def __init__(self, response: NDArray[np.floating], valid: Flags, *, lowest: float) -> None:
-        rows, columns = np.nonzero(valid & (response >= lowest))
+        rows, columns = np.nonzero(valid & (response >= np.float64(lowest)))
         order = np.argsort(-response[rows, columns], kind="stable")
         self.rows, self.columns = rows[order], columns[order]
         self.response: Floats = response[self.rows, self.columns].astype(np.float64)
         first, second = _neighbours(self.rows, self.columns, valid.shape)
-        smooth = ndimage.gaussian_filter(np.where(valid, response, 0).astype(np.float64), SMOOTHING_PIXELS)
-        hill = _hills(smooth[self.rows, self.columns], first, second)
+        self.beside_invalid: Flags = ndimage.binary_dilation(~valid, _SQUARE)[self.rows, self.columns]
+        hill = _hills(_smooth(response, valid)[self.rows, self.columns], first, second)
         within = hill[first] == hill[second]
         self._first, self._second = first[within], second[within]
 
@@ -73,6 +77,20 @@ class BrightPixels:
         links = (np.ones(pairs, dtype=bool), (self._first[:pairs], self._second[:pairs]))
         count, group = connected_components(coo_array(links, shape=(bright, bright)), directed=False)
         return group.astype(np.int64), int(count)
+
+
+def _smooth(response: NDArray[np.floating], valid: Flags) -> Floats:
+    """Smooth over the valid pixels alone: one beside a bad column isn't dimmed by it.
+
+    References
+    ----------
+    Knutsson and Westin 1993, CVPR, 515, doi:10.1109/CVPR.1993.341081 (normalised convolution)
+    """
+    summed = ndimage.gaussian_filter(np.where(valid, response, 0).astype(np.float64), SMOOTHING_PIXELS)
+    if valid.all():
+        return np.asarray(summed)
+    weight = ndimage.gaussian_filter(valid.astype(np.float64), SMOOTHING_PIXELS)
+    return np.asarray(np.divide(summed, weight, out=np.zeros_like(summed), where=valid))
 
 
 def _hills(smooth: Floats, first: Indices, second: Indices) -> Indices:

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
+from .bootstrap import CONFIDENCE
 from .per_field import FieldCounts
-from .resampled import resampled_metrics
+from .resampled import field_metrics, resampled_metrics
+from .revisits import merge_visits
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 FEW_FIELDS = 20
 UNSURE_WITH_FEW = ("snr90",)
 """Metrics without an interval below so many fields: what was measured held the truth in 81 to 89 % of the cases."""
@@ -61,15 +62,22 @@ def scale_of(name: str) -> Scale:
 def field_intervals(counts: FieldCounts) -> dict[str, float]:
     """Return `NAME_low` and `NAME_high` of every metric whose interval the fields can tell.
 
+    Visits of one patch of sky are left out together. A metric that has no value has no bounds either.
+
     Parameters
     ----------
     counts : FieldCounts
     """
-    fields = len(counts.names)
+    fields = counts.independent
+    if fields < len(counts.names):
+        log.info("intervals count the %d test fields as %d, one for each patch of sky", len(counts.names), fields)
     if fields < 2:
         log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return {}
-    return jackknife_intervals(resampled_metrics(counts, leave_one_out(fields)), what="the network")
+    merged = merge_visits(counts)
+    defined = field_metrics(merged)
+    values = resampled_metrics(merged, leave_one_out(fields))
+    return jackknife_intervals({name: values[name] for name in values if name in defined}, what="the network")
 
 
 def leave_one_out(fields: int) -> Floats:

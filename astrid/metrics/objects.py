@@ -16,12 +16,10 @@ from scipy.special import expit
 from astrid.config import RunError
 
 from .completeness import fitted_snr, resampled_snr
-from .detections import Detections, Flags, Floats, Indices, judge, threshold_detections
+from .detections import LOGIT_REACH, Detections, Flags, Floats, Indices, judge, threshold_detections
 
 log = logging.getLogger(__name__)
 
-LOGIT_REACH = 6.0
-"""Detection thresholds are tried from -6 to +6 in logit, that is from 0.0025 to 0.9975 in probability."""
 SNR_SHARES = {"snr50": 0.5, "snr90": 0.9}
 """Signal-to-noise from which this share of the sources is found."""
 
@@ -207,9 +205,15 @@ class ObjectTally:
         return float(self.thresholds[best[len(best) // 2]])
 
     def threshold_for(self, false_alarms: int) -> float | None:
-        """Return the lowest threshold that makes no more than so many false alarms; None where each makes more."""
-        allowed = np.flatnonzero(self.false_alarms <= false_alarms)
-        return float(self.thresholds[allowed].min()) if allowed.size else None
+        """Return the threshold of most hits among those with at most so many false alarms; None where there is none.
+
+        The strictest of equals. A laxer threshold need not make more false alarms, since groups merge.
+        """
+        allowed = self.false_alarms <= false_alarms
+        if not allowed.any():
+            return None
+        most = self.hits == self.hits[allowed].max()
+        return float(self.thresholds[allowed & most].max())
 
     def index(self, threshold: float) -> int:
         """Return the position of a threshold among those tallied."""
@@ -255,7 +259,7 @@ def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = Tru
     counts = tally.at(threshold)
     once = np.ones((1, len(counts.valid_pixels)))
     scores = {name: float(values[0]) for name, values in resampled_counts(counts, once).items()}
-    scores |= {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
+    scores |= snr_reached(counts)
     missing = [name for name, score in scores.items() if not np.isfinite(score)]
     if missing and announce:
         hits, misses, false_alarms = counts.counts.sum(axis=0)
@@ -263,6 +267,11 @@ def object_metrics(tally: ObjectTally, *, threshold: float, announce: bool = Tru
         log.warning("undefined at threshold %g and left out, with %s: %s", threshold, said, ", ".join(missing))
     found = {name: score for name, score in scores.items() if name not in missing}
     return found | {"detection_threshold": threshold}
+
+
+def snr_reached(counts: ObjectCounts) -> dict[str, float]:
+    """Return the signal-to-noise from which each of `SNR_SHARES` is found; NaN where that lies beyond the sources."""
+    return {name: fitted_snr(counts.snr, counts.found, share=share) for name, share in SNR_SHARES.items()}
 
 
 def resampled_objects(counts: ObjectCounts, weights: Floats) -> dict[str, Floats]:

@@ -65,6 +65,8 @@ class FieldCounts:
         None where they weren't asked for.
     starts : (B,) int64 or None
         First bin of the pixel histogram that each of the B bins holds, with which the same network is judged elsewhere.
+    groups : tuple of F str
+        Patch of sky of each field; fields that share one are not independent. Empty: each has its own.
     """
 
     names: list[str]
@@ -75,6 +77,12 @@ class FieldCounts:
     scores: Mapping[str, list[float | None]] = field(default_factory=dict)
     pixels: PixelSums | None = None
     starts: Counts | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def independent(self) -> int:
+        """Number of patches of sky, the units that intervals resample."""
+        return len(set(self.groups or self.names))
 
 
 def coarse_starts(seen: PixelHistogram) -> NDArray[np.int64]:
@@ -127,6 +135,7 @@ class FieldCounter:
         self._seen = seen
         self._starts = coarse_starts(seen) if starts is None else starts
         self._names: list[str] = []
+        self._groups: list[str] = []
         self._positives: list[Counts] = []
         self._negatives: list[Counts] = []
         self._sums: list[PixelSums] = []
@@ -140,6 +149,7 @@ class FieldCounter:
         valid: Tensor,
         *,
         contents: Iterable[NDArray[np.generic]],
+        group: str | None = None,
     ) -> None:
         """Count a field.
 
@@ -150,10 +160,13 @@ class FieldCounter:
             As `PixelHistogram.update` takes them.
         contents : iterable of arrays
             What the field is made of, for the fingerprint.
+        group : str or None
+            Its patch of sky; None is its own.
         """
         histogram = PixelHistogram(bins=self._seen.bins, limit=self._seen.limit, device=self._seen.device)
         histogram.update(logits, target, valid)
         self._names.append(name)
+        self._groups.append(group or name)
         bins = histogram.occupied
         coarse = np.searchsorted(self._starts, bins.index, side="right") - 1
         for kept, counts in ((self._positives, bins.positives), (self._negatives, bins.negatives)):
@@ -163,6 +176,8 @@ class FieldCounter:
             if self._score_each:
                 self._scores.append(_score(histogram, self._chosen))
         self._digest.update(name.encode())
+        if self._groups[-1] != name:  # fields that are resampled together are other test fields
+            self._digest.update(self._groups[-1].encode())
         for array in contents:
             self._digest.update(f"{array.dtype}{array.shape}".encode())
             self._digest.update(np.ascontiguousarray(array).data)
@@ -178,13 +193,14 @@ class FieldCounter:
             scores={name: [scores[name] for scores in self._scores] for name in (self._scores or [{}])[0]},
             pixels=stack_sums(self._sums) if self._sums else None,
             starts=self._starts,
+            groups=tuple(self._groups),
         )
 
 
 def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
     return pixel_scores(
         histogram,
-        logit_threshold=chosen.logit_threshold or 0.0,
+        logit_threshold=chosen.cut,
         calibrator=chosen.calibrator,
         families=FIELD_FAMILIES,
     )
@@ -193,7 +209,7 @@ def _score(histogram: PixelHistogram, chosen: Chosen) -> Scores:
 def _sum_pixels(histogram: PixelHistogram, chosen: Chosen) -> PixelSums:
     """Return the sums of one field, (1, ...) each; pixels count at the centres of their bins."""
     said, bins = forecast(histogram, chosen.calibrator), histogram.occupied
-    called = bins.index >= histogram.cut(chosen.logit_threshold or 0.0)
+    called = bins.index >= histogram.cut(chosen.cut)
     decisions = [part[side].sum() for side in (called, ~called) for part in (bins.positives, bins.negatives)]
     squared = said.positives @ (1 - said.probability) ** 2 + said.negatives @ said.probability**2
     return PixelSums(

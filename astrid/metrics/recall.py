@@ -22,7 +22,7 @@ RESAMPLES, SEED = 2000, 0
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the sources that are found at the lowest threshold which keeps to a rate of false detections.
+    """Share of the sources that are found at the best threshold which keeps to a rate of false detections.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class Recall:
         return f"recall_at_{self.false_per_mpix:g}_per_mpix"
 
 
-def recalls(tally: ObjectTally, rates: Sequence[float]) -> list[Recall]:
+def recalls(tally: ObjectTally, rates: Sequence[float], groups: Sequence[str]) -> list[Recall]:
     """Return the recall at each rate of false detections; none without sources, and the log says so.
 
     The rate is that of the fields themselves, as for the true positive rate at a false positive rate: nothing is chosen
-    but what the rate implies. Fields are resampled with the threshold drawn anew for each resample.
+    but what the rate implies. Patches of sky are resampled with the threshold drawn anew for each resample.
 
     Parameters
     ----------
@@ -56,42 +56,44 @@ def recalls(tally: ObjectTally, rates: Sequence[float]) -> list[Recall]:
         Closely spaced thresholds come closer to the rate.
     rates : sequence of float
         False detections per million valid pixels.
+    groups : sequence of F str
+        Patch of sky of each field: fields of one are no independent looks.
 
     References
     ----------
     Bunch et al. 1977, Proc. SPIE 127, 124, doi:10.1117/12.955926 (free-response curves); Efron 1979, Annals of
     Statistics 7, 1, doi:10.1214/aos/1176344552 (the bootstrap)
     """
-    fields = len(tally.sources_by_field)
+    patches, patch = np.unique(np.array(groups), return_inverse=True)
     if rates and not tally.sources_by_field.any():
         log.warning("recall at a rate of false detections is undefined and left out: there are no sources")
         return []
-    drawn = draw_weights(fields, resamples=RESAMPLES, seed=SEED) if rates and fields > 1 else None
-    return [_recall(tally, rate, drawn) for rate in rates]
+    drawn = draw_weights(len(patches), resamples=RESAMPLES, seed=SEED) if rates and len(patches) > 1 else None
+    return [_recall(tally, rate, drawn, patch) for rate in rates]
 
 
-def _recall(tally: ObjectTally, rate: float, drawn: Floats | None) -> Recall:
+def _recall(tally: ObjectTally, rate: float, drawn: Floats | None, patch: NDArray[np.int64]) -> Recall:
     value = float(recall_of_mixes(tally, rate, np.ones((1, len(tally.sources_by_field))))[0])
     if drawn is None or value in (0.0, 1.0):
         return Recall(rate, value)
-    mixes = recall_of_mixes(tally, rate, drawn)
+    mixes = recall_of_mixes(tally, rate, drawn[:, patch])
     low, high = np.nanpercentile(mixes, percentile_levels(drawn.shape[1]))  # NaN: a mix without sources
     return Recall(rate, value, (float(low), float(high)))
 
 
 def recall_of_mixes(tally: ObjectTally, rate: float, weights: Floats) -> Floats:
-    """Return the recall of mixes of the fields, (R,), each at the lowest threshold that keeps to the rate in it.
+    """Return the recall of mixes of the fields, (R,), each at the best threshold that keeps to the rate in it.
+
+    False detections needn't fall as the threshold rises: groups that merge at a lax one are fewer.
 
     Parameters
     ----------
     weights : (R, F) float64
         How often each field counts.
     """
-    order = np.argsort(tally.thresholds)
-    hits, false = weights @ tally.hits_by_field[:, order], weights @ tally.false_alarms_by_field[:, order]  # (R, T)
+    hits, false = weights @ tally.hits_by_field, weights @ tally.false_alarms_by_field  # (R, T)
     kept = 1e6 * false <= rate * (weights @ tally.valid_pixels_by_field)[:, None]
-    first = kept.argmax(axis=1)
-    found = np.where(kept.any(axis=1), hits[np.arange(len(hits)), first], 0.0)
+    found = np.where(kept, hits, 0.0).max(axis=1)
     with np.errstate(invalid="ignore"):
         return np.asarray(found / (weights @ tally.sources_by_field))
 

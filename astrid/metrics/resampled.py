@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .histogram import Counts
-from .objects import resampled_objects
+from .objects import resampled_objects, snr_reached
 from .per_field import FieldCounts, PixelSums
 
 Floats = NDArray[np.float64]
@@ -39,8 +39,10 @@ def resampled_metrics(counts: FieldCounts, weights: Floats) -> dict[str, Floats]
 
 
 def field_metrics(counts: FieldCounts) -> dict[str, float]:
-    """Return the metrics of all fields, each counted once; the undefined are absent."""
+    """Return the metrics of all fields, each counted once; the undefined are absent, as `fitted_snr` defines them."""
     found = resampled_metrics(counts, np.ones((1, len(counts.names))))
+    if counts.objects is not None:
+        found |= {name: np.array([value]) for name, value in snr_reached(counts.objects).items()}
     return {name: float(values[0]) for name, values in found.items() if np.isfinite(values[0])}
 
 

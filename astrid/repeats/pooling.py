@@ -76,6 +76,7 @@ def pool_folds(folds: Sequence[FoldFields]) -> FieldCounts:
         ),
         objects=stack_objects(objects) if len(objects) == len(folds) else None,
         pixels=stack_sums(sums) if len(sums) == len(folds) else None,
+        groups=tuple(group for fold in folds for group in fold.counts.groups or fold.counts.names),
         fingerprint=hashlib.sha256("".join(fold.counts.fingerprint for fold in folds).encode()).hexdigest(),
     )
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
+from astrid.metrics.bootstrap import CONFIDENCE
 from astrid.metrics.intervals import scale_of
 
 log = logging.getLogger(__name__)
 
-CONFIDENCE = 0.95
 ENDS = ("_low", "_high")
 
 

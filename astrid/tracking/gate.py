@@ -32,7 +32,7 @@ class Candidate:
     test_fingerprint : str
         Digest of the test fields and of how they are judged.
     fields : int
-        Number of test fields.
+        Number of test fields; visits of one patch of sky are one.
     resampled : (R,) float64 or None
         The headline metric on resampled fields; None where there is no such thing.
     levels : (float, float)
@@ -88,7 +88,7 @@ def read_candidate(folder: Path, *, version: str, metric: str) -> Candidate | No
             metrics=facts["metrics"],
             machine=facts["machine"],
             test_fingerprint=str(arrays["fingerprint"]),
-            fields=len(arrays["names"]),
+            fields=len(np.unique(arrays["groups" if "groups" in arrays else "names"])),
             resampled=arrays[name] if known else None,
             levels=(float(low), float(high)),
             seed=int(arrays["seed"]) if known else None,
