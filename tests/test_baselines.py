@@ -7,12 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sep
 
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, judge_detector, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
-from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter, point_source
-from astrid.baselines.masks import chosen_contrast, compare_masks
+from astrid.baselines.detectors import (
+    DETECTORS,
+    SEP_KERNEL_RADIUS,
+    SEP_LEAST_PIXELS,
+    SEP_SIGMAS,
+    SIGMAS,
+    extract_sources,
+    look_at,
+    matched_filter,
+    point_source,
+)
+from astrid.baselines.masks import SIGMA_CLIPS, chosen_contrast, compare_masks, count_pixels
 from astrid.baselines.table import equal_false_lines, print_rivals, title
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
@@ -20,6 +31,7 @@ from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
 from astrid.metrics.chosen import OperatingPoint
+from astrid.metrics.confusion import class_metrics
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
 
@@ -247,6 +259,33 @@ def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_
     truth = [frames.field(number).target for number in range(3)]
     assert rival.tpr == pytest.approx(np.concatenate(flagged)[np.concatenate(truth)].mean())
     assert rival.network_tpr == 1.0
+
+
+def test_the_contrast_is_the_one_of_best_f1_whatever_the_default(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(seed, channels=1, catalogue=False) for seed in range(3)])
+    scores = {clip: class_metrics(count_pixels(frames, sigma_clip=clip))["f1_positive"] or 0.0 for clip in SIGMA_CLIPS}
+    chosen = chosen_contrast(frames)
+    assert chosen is not None
+    assert scores[chosen] == max(scores.values()) > scores[4.5]
+
+
+def test_a_network_that_ranks_the_wrong_way_marks_nothing_at_the_rivals_rate(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(1, channels=1, catalogue=False)])
+    rival = compare_masks(frames, sigma_clip=4.5, network=histogram(frames, scale=-0.2))
+    assert rival is not None
+    assert rival.network_tpr == 0.0 < rival.tpr
+
+
+def test_sep_filters_with_the_middle_of_the_psf() -> None:
+    searched = look_at(field(2, cosmic_rays=0))
+    psf = point_source(FWHM)
+    middle = slice(psf.shape[0] // 2 - SEP_KERNEL_RADIUS, psf.shape[0] // 2 + SEP_KERNEL_RADIUS + 1)
+    kernel = np.ascontiguousarray(psf[middle, middle])
+    settings = {"minarea": SEP_LEAST_PIXELS, "filter_type": "conv", "filter_kernel": kernel}
+    tables = [sep.extract(searched.difference, threshold, **settings) for threshold in SEP_SIGMAS]
+    found = extract_sources(searched, 1)
+    assert [len(table) for table in tables] == [len(one.x) for one in found]
+    np.testing.assert_array_equal(np.concatenate([t["x"] for t in tables]), np.concatenate([one.x for one in found]))
 
 
 def test_a_frame_without_cosmic_rays_is_not_compared(tmp_path: Path) -> None:
