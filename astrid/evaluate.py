@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
 ASKED_FOR = ("pixel_families", "per_field", "detection_thresholds")
 """Knobs that say what is computed."""
+FARTHEST_LOGIT = float(np.finfo(np.float32).max)
+"""Threshold that stands for an infinite one, which JSON can't say: no logit lies beyond it."""
 SUMMED = {"decision", "classes", "calibration"}
 """Families of pixel metrics whose intervals need sums over the pixels of each field."""
 
@@ -115,6 +118,13 @@ def decide(seen: Scores, calibrator: Calibrator, *, config: MetricsConfig) -> Ch
         detection = point.threshold
     elif point is not None:
         pixel = point.threshold
+    if pixel is not None and np.isinf(pixel):
+        every = "every pixel" if pixel < 0 else "no pixel"
+        log.warning(
+            "the threshold that validation chose calls %s positive: its logits tell the classes apart badly", every
+        )
+        pixel = float(np.copysign(FARTHEST_LOGIT, pixel))
+        point = point if point is None or point.kind in OBJECT_KINDS else dataclasses.replace(point, threshold=pixel)
     missed = Aim(config.operating_point, config.operating_target) if point is None else None
     return Chosen(pixel, detection, calibrator, point, missed)
 
