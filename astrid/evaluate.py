@@ -161,7 +161,7 @@ def judge(
     )
     shown = show(predicted(predictor, test))
     tested = score(
-        keep_first(shown, gallery, count=config.gallery_size, calibrator=chosen.calibrator),
+        keep_first(shown, gallery, count=config.gallery_size if config.figures else 0, calibrator=chosen.calibrator),
         thresholds=thresholds_to_judge(test, chosen, config),
         config=config,
         device=predictor.runtime.device,

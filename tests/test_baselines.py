@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -313,7 +314,7 @@ def test_what_is_compared_follows_the_catalogue_and_the_knob(
 
 
 def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_run(
-    stores: tuple[FieldStore, FieldStore], network: ObjectTally
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally, caplog: pytest.LogCaptureFixture
 ) -> None:
     val, test = stores
     seen = evaluation(network, histogram(test, scale=0.2))
@@ -322,10 +323,12 @@ def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_r
     again = compare_as_chosen(seen, test, chosen={"test/auprc": 0.9} | own.metrics(), config=CONFIG)
     assert again is not None
     assert again.metrics() == own.metrics()
+    caplog.set_level(logging.INFO)
     one = {"sep/detection_threshold": own.metrics()["sep/detection_threshold"]}
     alone = compare_as_chosen(seen, test, chosen=one, config=CONFIG)
     assert alone is not None
     assert [rival.name for rival in alone.judged] == ["sep"]
+    assert "not compared" in caplog.text and "difference, matched filter" in caplog.text
     for chosen in ({}, {"sep/detection_threshold": 1.2345}):  # none, and one that no detector tries
         assert compare_as_chosen(seen, test, chosen=chosen, config=CONFIG) is None
     assert compare_as_chosen(seen, test, chosen=one, config=MetricsConfig(bins=4096, baselines=False)) is None

@@ -163,6 +163,8 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
     found = evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config)
     assert [panel.field.name for panel in found.gallery] == ["f0", "f1"]
     assert found.gallery[1].probability.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
+    config = MetricsConfig(bins=4096, figures=False)
+    assert evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config).gallery == []
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])

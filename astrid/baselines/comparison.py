@@ -163,6 +163,8 @@ def compare_detectors(
     if not detectors:
         log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
+    if left_out := [one.label for one in DETECTORS if one not in detectors]:
+        log.info("not compared, since validation chose no threshold among those they try: %s", ", ".join(left_out))
     shown = tally_detectors(test, detectors, config=config)
     groups = [entry.group for entry in test.entries]
     judged = [judge_detector(one, shown[one.name], threshold=thresholds[one.name], groups=groups) for one in detectors]
