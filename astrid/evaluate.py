@@ -35,6 +35,8 @@ JUDGED_BY = ("bins", "logit_limit", "min_pixels", "match_radius_fwhm")
 """Knobs on which the numbers of the same network on the same fields depend."""
 ASKED_FOR = ("pixel_families", "per_field", "detection_thresholds")
 """Knobs that say what is computed."""
+FARTHEST_LOGIT = float(np.finfo(np.float32).max)
+"""Threshold that stands for an infinite one, which JSON can't say: no logit lies beyond it."""
 SUMMED = {"decision", "classes", "calibration"}
 """Families of pixel metrics whose intervals need sums over the pixels of each field."""
 
@@ -125,6 +127,13 @@ def decide(seen: Scores, calibrator: Calibrator, *, config: MetricsConfig) -> Ch
         detection = point.threshold
     elif point is not None:
         pixel = point.threshold
+    if pixel is not None and np.isinf(pixel):
+        every = "every pixel" if pixel < 0 else "no pixel"
+        log.warning(
+            "the threshold that validation chose calls %s positive: its logits tell the classes apart badly", every
+        )
+        pixel = float(np.copysign(FARTHEST_LOGIT, pixel))
+        point = point if point is None or point.kind in OBJECT_KINDS else dataclasses.replace(point, threshold=pixel)
     missed = Aim(config.operating_point, config.operating_target) if point is None else None
     return Chosen(pixel, detection, calibrator, point, missed)
 
@@ -162,7 +171,7 @@ def judge(
     objects = ObjectLog(Rules.of(chosen, config)) if config.report else None
     shown = keep_objects(show(predicted(predictor, test)), objects, calibrator=chosen.calibrator)
     tested = score(
-        keep_first(shown, gallery, count=config.gallery_size, calibrator=chosen.calibrator),
+        keep_first(shown, gallery, count=config.gallery_size if config.figures else 0, calibrator=chosen.calibrator),
         thresholds=thresholds_to_judge(test, chosen, config),
         config=config,
         device=predictor.runtime.device,

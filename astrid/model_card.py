@@ -79,7 +79,8 @@ class ModelFacts:
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
-        path.write_text(json.dumps({"format": FORMAT} | scrub_values(dataclasses.asdict(self)), indent=2))
+        facts = {"format": FORMAT} | scrub_values(dataclasses.asdict(self))
+        path.write_text(json.dumps(facts, indent=2, allow_nan=False))
         return path
 
     @classmethod

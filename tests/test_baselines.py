@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sep
 
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, judge_detector, tally_detectors
 from astrid.baselines.cosmic_rays import find_cosmic_rays
-from astrid.baselines.detectors import DETECTORS, SIGMAS, look_at, matched_filter
+from astrid.baselines.detectors import (
+    DETECTORS,
+    SEP_KERNEL_RADIUS,
+    SEP_LEAST_PIXELS,
+    SEP_SIGMAS,
+    SIGMAS,
+    extract_sources,
+    look_at,
+    matched_filter,
+)
 from astrid.baselines.mask_curve import (
     RATES,
     SETTINGS,
@@ -21,7 +32,7 @@ from astrid.baselines.mask_curve import (
     draw_curves,
     settings_in,
 )
-from astrid.baselines.masks import chosen_contrast, compare_masks
+from astrid.baselines.masks import SIGMA_CLIPS, chosen_contrast, compare_masks, count_pixels
 from astrid.baselines.table import equal_false_lines, print_rivals, title
 from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
@@ -30,6 +41,7 @@ from astrid.data.store import FieldStore, write_fields
 from astrid.evaluate import Chosen, Evaluation, Scores
 from astrid.metrics.bootstrap import FieldCounts
 from astrid.metrics.chosen import OperatingPoint
+from astrid.metrics.confusion import class_metrics
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
 
@@ -164,7 +176,7 @@ def test_the_network_is_given_as_many_false_detections_as_the_rival_makes_and_no
     found = np.stack([snr > 3.5, snr > 10.0])
     network._fields.append(_FieldTally(snr, np.where(found, 0.0, np.nan), np.array([50, 1]), 1_000_000))
     quiet, loud = (
-        judge_detector(DETECTORS[0], tally_of(snr > 8, snr=snr, false_alarms=n), threshold=0.5, groups=["f"])
+        judge_detector(DETECTORS[0], tally_of(snr > 8, snr=snr, false_alarms=n), threshold=0.5, groups=["f"], rates=[])
         for n in (2, 60)
     )
     met = Comparison([quiet, loud], network, 0.6)
@@ -295,6 +307,33 @@ def test_one_point_of_a_curve_is_the_mask_itself(tmp_path: Path) -> None:
     assert mask[made.target].mean() in curves[knobs].tpr
 
 
+def test_the_contrast_is_the_one_of_best_f1_whatever_the_default(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(seed, channels=1, catalogue=False) for seed in range(3)])
+    scores = {clip: class_metrics(count_pixels(frames, sigma_clip=clip))["f1_positive"] or 0.0 for clip in SIGMA_CLIPS}
+    chosen = chosen_contrast(frames)
+    assert chosen is not None
+    assert scores[chosen] == max(scores.values()) > scores[4.5]
+
+
+def test_a_network_that_ranks_the_wrong_way_marks_nothing_at_the_rivals_rate(tmp_path: Path) -> None:
+    frames = store(tmp_path / "frames", [field(1, channels=1, catalogue=False)])
+    rival = compare_masks(frames, sigma_clip=4.5, network=histogram(frames, scale=-0.2))
+    assert rival is not None
+    assert rival.network_tpr == 0.0 < rival.tpr
+
+
+def test_sep_filters_with_the_middle_of_the_psf() -> None:
+    searched = look_at(field(2, cosmic_rays=0))
+    psf = point_source(FWHM)
+    middle = slice(psf.shape[0] // 2 - SEP_KERNEL_RADIUS, psf.shape[0] // 2 + SEP_KERNEL_RADIUS + 1)
+    kernel = np.ascontiguousarray(psf[middle, middle])
+    settings = {"minarea": SEP_LEAST_PIXELS, "filter_type": "conv", "filter_kernel": kernel}
+    tables = [sep.extract(searched.difference, threshold, **settings) for threshold in SEP_SIGMAS]
+    found = extract_sources(searched, np.array(SEP_SIGMAS), 1)
+    assert [len(table) for table in tables] == [len(one.x) for one in found]
+    np.testing.assert_array_equal(np.concatenate([t["x"] for t in tables]), np.concatenate([one.x for one in found]))
+
+
 def test_a_frame_without_cosmic_rays_is_not_compared(tmp_path: Path) -> None:
     frames = store(tmp_path / "none", [field(0, cosmic_rays=0, channels=1, catalogue=False)])
     assert compare_masks(frames, sigma_clip=chosen_contrast(frames), network=histogram(frames, scale=0.2)) is None
@@ -320,7 +359,7 @@ def test_what_is_compared_follows_the_catalogue_and_the_knob(
 
 
 def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_run(
-    stores: tuple[FieldStore, FieldStore], network: ObjectTally
+    stores: tuple[FieldStore, FieldStore], network: ObjectTally, caplog: pytest.LogCaptureFixture
 ) -> None:
     val, test = stores
     seen = evaluation(network, histogram(test, scale=0.2))
@@ -329,10 +368,12 @@ def test_a_network_from_elsewhere_meets_detectors_at_the_thresholds_of_its_own_r
     again = compare_as_chosen(seen, test, chosen={"test/auprc": 0.9} | own.metrics(), config=CONFIG)
     assert again is not None
     assert again.metrics() == own.metrics()
+    caplog.set_level(logging.INFO)
     one = {"sep/detection_threshold": own.metrics()["sep/detection_threshold"]}
     alone = compare_as_chosen(seen, test, chosen=one, config=CONFIG)
     assert alone is not None
     assert [rival.name for rival in alone.judged] == ["sep"]
+    assert "not compared" in caplog.text and "difference, matched filter" in caplog.text
     for chosen in ({}, {"sep/detection_threshold": 1.2345}):  # none, and one that no detector tries
         assert compare_as_chosen(seen, test, chosen=chosen, config=CONFIG) is None
     assert compare_as_chosen(seen, test, chosen=one, config=MetricsConfig(bins=4096, baselines=False)) is None
@@ -363,7 +404,7 @@ def test_a_rivals_metric_without_a_value_has_no_bounds() -> None:
     for _ in range(24):  # half would be found at a signal-to-noise of 2.3, below all sources
         distance = np.where(rng.random(12) < 1 / (1 + (2.3 / snr) ** 4), 0.5, np.nan)[None]
         tally._fields.append(_FieldTally(snr, distance, np.array([1]), 65_536))
-    metrics = judge_detector(DETECTORS[0], tally, threshold=5.0, groups=[str(n, rates=[]) for n in range(24)]).metrics
+    metrics = judge_detector(DETECTORS[0], tally, threshold=5.0, groups=[str(n) for n in range(24)], rates=[]).metrics
     assert "completeness_low" in metrics
     assert not [name for name in metrics if name.startswith("snr50")]
 

@@ -12,7 +12,14 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from astrid.metrics.completeness import completeness_by_snr, fit_curve, fitted_snr, resampled_snr
+from astrid.metrics.completeness import (
+    _derivatives,
+    _loss,
+    completeness_by_snr,
+    fit_curve,
+    fitted_snr,
+    resampled_snr,
+)
 
 
 def draw_sources(
@@ -115,3 +122,12 @@ def test_resamples_are_fits_of_repeated_sources(seed: int):
         times = row.astype(int)
         plain = fitted_snr(np.repeat(snr, times), np.repeat(found, times), share=0.5)
         assert value == pytest.approx(plain, rel=0.02)  # sources are counted in bins of 2 %
+
+
+def test_the_gradient_is_that_of_the_loss_with_its_penalty():
+    x, total = np.linspace(-1.0, 1.0, 7), np.full((1, 7), 5.0)
+    found, place = np.array([[0.0, 1, 1, 3, 4, 5, 5]]), np.array([[6.0, 0.3, 9.0]])  # where the penalty tells
+    gradient, _ = _derivatives(place, x, found, total)
+    steps = 1e-6 * np.eye(3)
+    slopes = [(_loss(place + step, x, found, total) - _loss(place - step, x, found, total))[0] / 2e-6 for step in steps]
+    np.testing.assert_allclose(gradient[0], slopes, rtol=1e-5, atol=1e-7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from astrid.aims import check_operating_point
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, evaluate, score, tally
+from astrid.evaluate import Evaluation, Scores, decide, evaluate, score, tally
 from astrid.metrics import per_field
 from astrid.metrics.calibrators import Calibrator
+from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally
 from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime
@@ -87,6 +89,26 @@ def test_a_source_on_bad_pixels_counts_for_nobody() -> None:
     assert (objects.hits[0], objects.misses[0]) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("logits", "called", "said"), [([-50.0] * 3, 3, "every pixel"), ([50.0] * 100 + [-1.0], 0, "no pixel")]
+)
+def test_a_threshold_without_end_is_said_and_stays_a_number(
+    logits: list[float], called: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    histogram = PixelHistogram(bins=4096, limit=40.0, device="cpu")
+    truth = torch.arange(len(logits)) == len(logits) - 1
+    histogram.update(torch.tensor(logits), truth, torch.ones(len(logits), dtype=torch.bool))
+    knobs = {} if called else {"operating_point": "fpr", "operating_target": 0.5}
+    chosen = decide(Scores(histogram, None), Calibrator(), config=MetricsConfig(bins=4096, **knobs))
+    assert chosen.logit_threshold is not None and chosen.operating_point is not None
+    assert chosen.operating_point.threshold == chosen.logit_threshold
+    assert int((torch.tensor(logits) >= chosen.logit_threshold).sum()) == called
+    assert f"calls {said} positive" in caplog.text
+    assert (
+        json.loads(json.dumps(dataclasses.asdict(chosen), allow_nan=False))["logit_threshold"] == chosen.logit_threshold
+    )
+
+
 def test_detections_are_matched_within_a_multiple_of_the_fields_own_width() -> None:
     apart = field(0, logit=3.0)
     probability = np.zeros((40, 40))
@@ -141,6 +163,8 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
     found = evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config)
     assert [panel.field.name for panel in found.gallery] == ["f0", "f1"]
     assert found.gallery[1].probability.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
+    config = MetricsConfig(bins=4096, figures=False)
+    assert evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config).gallery == []
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])

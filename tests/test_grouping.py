@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from astrid.metrics.detections import find_detections, threshold_detections
-from astrid.metrics.grouping import DIP, BrightPixels, _hills
+from astrid.metrics.grouping import DIP, BrightPixels, _hills, _smooth
 
 SIGMA = 1.5
 
@@ -99,6 +99,12 @@ def test_the_lowest_threshold_that_is_tried_does_not_change_what_others_find(see
         for lax in ([], [0.01, 0.3])
     )
     assert np.array_equal(few.x, many.x) and np.array_equal(few.pixels, many.pixels)
+
+
+def test_a_flat_map_stays_flat_beside_bad_pixels() -> None:
+    flat, valid = np.full((9, 9), 0.3), np.ones((9, 9), bool)
+    valid[:, 4] = False
+    np.testing.assert_allclose(_smooth(flat, valid)[valid], 0.3)
 
 
 def test_bad_pixels_that_narrow_a_bridge_dig_no_dip_into_it() -> None:

@@ -15,7 +15,7 @@ from sklearn import metrics as referee
 from astrid.config import PIXEL_FAMILIES, RunError
 from astrid.metrics import pixels as module
 from astrid.metrics.calibrators import Calibrator
-from astrid.metrics.pixels import FAMILIES, epoch_metrics, pixel_metrics, pixel_scores
+from astrid.metrics.pixels import FAMILIES, coarse_bounds, epoch_metrics, pixel_metrics, pixel_scores
 
 AVERAGED = {f"{name}_{average}" for name in ("precision", "recall", "f1") for average in ("macro", "micro", "weighted")}
 NAMES = {
@@ -127,3 +127,9 @@ def test_bins_too_coarse_for_the_promised_accuracy_are_announced(metrics, caplog
 def test_non_finite_logits_stop_the_run():
     with pytest.raises(RunError, match="finite"):
         epoch_metrics(fill([0.0, math.nan], [0, 1]))
+
+
+def test_bins_that_put_auroc_off_by_a_thousandth_are_announced():
+    logits, target = draw(20_000, 400)
+    found = coarse_bounds(fill(logits, target, bins=4096))
+    assert 1e-5 < found["auroc"] < 1e-2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from astrid.metrics.reliability_bars import FEWEST_HOLDING, reliability_bars
+from astrid.metrics.bootstrap import draw_weights, percentile_levels
+from astrid.metrics.reliability_bars import FEWEST_HOLDING, RESAMPLES, SEED, reliability_bars
 
 
 def counts_of(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -40,3 +41,15 @@ def test_a_bin_that_few_fields_hold_has_no_bar_and_an_empty_one_no_place() -> No
     assert bars.shape == (2, 2)
     assert np.isnan(bars[:, 1]).all()
     assert 0.1 <= bars[0, 0] < 0.2 < bars[1, 0] <= 0.3
+
+
+def test_bars_of_few_fields_are_widened_percentiles() -> None:
+    rng = np.random.default_rng(3)
+    counts = counts_of(rng.beta(3, 7, FEWEST_HOLDING), rng)
+    drawn = draw_weights(FEWEST_HOLDING, resamples=RESAMPLES, seed=SEED) @ counts[:, :, 0]
+    plain, widened = (
+        np.percentile(drawn[:, 1] / drawn[:, 0], levels) for levels in ((2.5, 97.5), percentile_levels(FEWEST_HOLDING))
+    )
+    bar = reliability_bars(counts)[:, 0]
+    np.testing.assert_allclose(bar, widened)
+    assert np.ptp(bar) > 1.1 * np.ptp(plain)

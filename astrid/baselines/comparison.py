@@ -165,10 +165,13 @@ def compare_detectors(
     if test.channels <= DIFFERENCE:
         log.info("no detector is compared: the fields have no difference of science and reference")
         return None
-    detectors = [one for one in detectors_to_try(config) if thresholds.get(one.name) in one.thresholds]
+    tried = detectors_to_try(config)
+    detectors = [one for one in tried if thresholds.get(one.name) in one.thresholds]
     if not detectors:
         log.info("no detector is compared: none has a threshold that validation fields chose among those it tries")
         return None
+    if left_out := [one.label for one in tried if thresholds.get(one.name) not in one.thresholds]:
+        log.info("not compared, since validation chose no threshold among those they try: %s", ", ".join(left_out))
     shown = tally_detectors(test, detectors, config=config)
     groups = [entry.group for entry in test.entries]
     judged = [
