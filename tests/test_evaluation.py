@@ -153,7 +153,7 @@ def test_an_evaluation_leaves_figures_tables_and_a_card_that_says_what_it_is(
     figures = {path.stem for path in (folder / "figures").glob("*.png")}
     assert figures >= {"roc", "precision_recall", "confusion", "reliability", "completeness", "gallery"}
     assert "training_curves" not in figures
-    assert {path.stem for path in (folder / "tables").iterdir()} == {"metrics", "test_fields"}
+    assert {path.stem for path in (folder / "tables").iterdir()} == {"metrics", "objects", "test_fields"}
     with np.load(folder / "test_fields.npz") as arrays:
         assert len(arrays["names"]) == 3
     card = (folder / "model_card.md").read_text()
