@@ -8,7 +8,6 @@ import dataclasses
 import inspect
 import itertools
 import re
-import shlex
 import textwrap
 from pathlib import Path
 
@@ -282,28 +281,6 @@ def test_a_configuration_folder_of_the_users_own_is_checked_too(tmp_path: Path) 
 def test_resuming_into_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hydra\.run\.dir must not be given with training\.resume"):
         check_command_line([f"training.resume={tmp_path}", f"hydra.run.dir={tmp_path / 'new'}"])
-
-
-def readme_commands() -> list[str]:
-    """Every `python train.py` line of the README, those passed through `make train` too."""
-    text = (PROJECT_ROOT / "README.md").read_text()
-    direct = re.findall(r"^python train\.py(.*?)(?:  #.*)?$", text, flags=re.MULTILINE)
-    through_make = re.findall(r'make train ARGS="([^"]*)"', text)
-    return [command.strip() for command in (*direct, *through_make)]
-
-
-@pytest.mark.parametrize("command", readme_commands())
-def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> None:
-    save_config(load(), tmp_path)
-    command = command.replace("outputs/runs/<run>", str(tmp_path))
-    command = command.replace("data.root=DIR", f"data.root={tmp_path}").replace("FILE.csv", "fields.csv")
-    command = command.replace("data.packets=DIR", f"data.packets={tmp_path}")
-    combinations = 4 if "model.depth=2,3 model.filters=8,16" in command else 1
-    assert check_command_line(shlex.split(command)) == combinations
-
-
-def test_the_readme_has_commands_to_check() -> None:
-    assert len(readme_commands()) >= 8
 
 
 def test_resuming_names_a_folder_that_is_no_run(tmp_path: Path) -> None:
