@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from astrid.config import Config, settled
-from astrid.data.fields import UNIT
+from astrid.data.recipes import UNIT
 from astrid.deployed import AsRun
 from astrid.evaluate import Evaluation, asked_for, judged_by
 from astrid.inspection.cutouts import CUTOUTS_FILE, ObjectLog, write_cutouts

@@ -12,9 +12,9 @@ import pytest
 from astropy.io import fits
 
 from astrid.config import FramesData, PreprocessConfig
-from astrid.data import fields
-from astrid.data.fields import frames_recipe
+from astrid.data import recipes
 from astrid.data.manifest import read_manifest
+from astrid.data.recipes import frames_recipe
 
 ROWS = "field,science,target,mask,split\n" + "".join(
     f"{name},{name}.fits,{name}_truth.fits,{name}_mask.fits,{split}\n"
@@ -102,7 +102,7 @@ def test_another_version_of_a_package_that_makes_pixels_changes_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, true_version = key(folder), importlib.metadata.version
-    for package in fields.MAKERS:
+    for package in recipes.MAKERS:
         monkeypatch.setattr(
             importlib.metadata,
             "version",

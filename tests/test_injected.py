@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from astrid.config import ConfigError, DataError, InjectedData
 from astrid.config.compose import load
-from astrid.data.fields import build_splits, injected_recipe
+from astrid.data.fields import build_splits
 from astrid.data.frames import Field
 from astrid.data.inject.binning import binned, blocks
 from astrid.data.inject.cosmic_rays import Footprint, draw_hits, footprints_of, read_footprints
@@ -27,6 +27,7 @@ from astrid.data.injected import injections, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
+from astrid.data.recipes import injected_recipe
 from astrid.data.rows import FrameRow, ImageFile, Section
 from astrid.data.store import FieldStore, write_fields
 from astrid.experiment import run_experiment
