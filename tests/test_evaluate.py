@@ -332,5 +332,6 @@ def test_what_is_off_is_not_computed(honest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(per_field, "pixel_scores", refuse)
     monkeypatch.setattr(module, "fit_calibrator", refuse)
     found = judged(honest, per_field=False, pixel_families=["ranking"])
-    assert {name for name in found.metrics if "operating" not in name} == {"test/auprc", "test/auroc"}
+    counted = {"test/valid_pixels", "test/positive_pixels", "test/prevalence"}
+    assert {name for name in found.metrics if "operating" not in name} == {"test/auprc", "test/auroc"} | counted
     assert (found.fields.scores, found.fields.pixels) == ({}, None)
