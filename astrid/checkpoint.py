@@ -12,6 +12,8 @@ import torch
 
 from astrid.config import ConfigError
 
+CHECKPOINTS, LAST, BEST = "checkpoints", "last.pt", "best.pt"
+"""Folder in that of a run, and the files in it."""
 FORMAT = "astrid-checkpoint-1"
 """What the file's `format` entry says; it changes when an older file could no longer be taken up."""
 

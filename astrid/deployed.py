@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astrid.checkpoint import load_checkpoint
+from astrid.checkpoint import BEST, CHECKPOINTS, load_checkpoint
 from astrid.config import DataError
 from astrid.config.resume import EVALUATION_FILE, load_config
 from astrid.metrics.bootstrap import load_starts
@@ -24,7 +24,6 @@ from astrid.tracking import Journal, known_run_id
 from astrid.tracking.versions import ModelVersion, fetch_model
 from astrid.unet import build_unet
 
-BEST = Path("checkpoints") / "best.pt"
 METRICS_FILE = "metrics.json"
 
 
@@ -183,7 +182,7 @@ def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
         raise DataError(f"{run_dir} must be a training run, but is an evaluation of {evaluated}; give that")
     _refuse_group(run_dir)
     facts, config = ModelFacts.load(run_dir / FACTS_FILE), load_config(run_dir)
-    saved = load_checkpoint(run_dir / BEST)
+    saved = load_checkpoint(run_dir / CHECKPOINTS / BEST)
     if saved["epoch"] != facts.best_epoch:
         found = f"its best weights are of epoch {saved['epoch']}, but {FACTS_FILE} tells of epoch {facts.best_epoch}"
         remedy = f"finish it with training.resume={run_dir}"

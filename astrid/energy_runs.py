@@ -6,10 +6,8 @@ from pathlib import Path
 
 from astrid.config import DataError
 from astrid.energy import RunEnergy
-from astrid.energy.ledger import read_ledger
+from astrid.energy.ledger import LEDGER, read_ledger
 from astrid.tracking.stored_runs import StoredRun, read_folder
-
-LEDGER = "energy.jsonl"
 
 
 def read_run(folder: str | Path) -> RunEnergy:

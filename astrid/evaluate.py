@@ -10,24 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from astrid.config import MetricsConfig
-from astrid.data.frames import Field
 from astrid.data.store import FieldEntry, FieldStore
 from astrid.inspection.cutouts import ObjectLog, keep_objects
 from astrid.inspection.objects import Rules
 from astrid.metrics.calibrators import Calibrator, fit_calibrator
 from astrid.metrics.chosen import Aim, Chosen
 from astrid.metrics.histogram import Counts
-from astrid.metrics.objects import ObjectCounts, ObjectTally, detection_thresholds, object_metrics
+from astrid.metrics.object_counts import ObjectCounts
+from astrid.metrics.objects import detection_thresholds, object_metrics
 from astrid.metrics.operating import OBJECT_KINDS, choose_operating_point, operating_metrics
 from astrid.metrics.per_field import FieldCounter, FieldCounts
 from astrid.metrics.pixels import PixelHistogram, best_f1_threshold, pixel_metrics
 from astrid.metrics.population import population, warn_of_inverted
 from astrid.metrics.recall import Recall, recall_metrics, recalls
 from astrid.predictor import Predicted, Predictor, predicted
+from astrid.scoring import Panel, Scores, keep_first, score
 
 log = logging.getLogger(__name__)
 
@@ -39,30 +38,6 @@ FARTHEST_LOGIT = float(np.finfo(np.float32).max)
 """Threshold that stands for an infinite one, which JSON can't say: no logit lies beyond it."""
 SUMMED = {"decision", "classes", "calibration"}
 """Families of pixel metrics whose intervals need sums over the pixels of each field."""
-
-
-@dataclass
-class Scores:
-    """What one pass over a split collects, in constant memory.
-
-    Attributes
-    ----------
-    pixels : PixelHistogram
-        Counts of positive and negative pixels by logit.
-    objects : ObjectTally or None
-        Hits, misses and false alarms; None where the fields have no catalogue.
-    """
-
-    pixels: PixelHistogram
-    objects: ObjectTally | None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A test field for the gallery; `probability` is (H, W) float32."""
-
-    field: Field
-    probability: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -228,64 +203,6 @@ def thresholds_to_try(store: FieldStore, config: MetricsConfig) -> Sequence[floa
         log.info("object metrics are left out: the fields have no catalogue of sources")
         return None
     return [float(threshold) for threshold in detection_thresholds(config.detection_thresholds)]
-
-
-def score(
-    fields: Predicted,
-    *,
-    thresholds: Sequence[float] | None,
-    config: MetricsConfig,
-    device: torch.device,
-    calibrator: Calibrator | None = None,
-    counter: FieldCounter | None = None,
-) -> Scores:
-    """Collect the pixel histogram and, where there are thresholds to try, the detections of all fields.
-
-    Pixels are counted by the network's own logits, detections made of the calibrated probability. A counter, where
-    there is one, keeps what each field showed by itself.
-    """
-    pixels = PixelHistogram(bins=config.bins, limit=config.logit_limit, device=device)
-    objects = None if thresholds is None else ObjectTally(thresholds, min_pixels=config.min_pixels)
-    calibrator = calibrator or Calibrator()
-    for field, logits in fields:
-        planes = [torch.from_numpy(plane).to(device) for plane in (field.target, field.valid)]
-        pixels.update(logits, *planes)
-        if objects is not None:
-            tally(objects, field, calibrator.probability(logits).cpu().numpy(), radius_fwhm=config.match_radius_fwhm)
-        if counter is not None:
-            counter.add(field.name, logits, *planes, contents=contents(field), group=field.group)
-    return Scores(pixels, objects)
-
-
-def tally(objects: ObjectTally, field: Field, response: NDArray[np.float32], *, radius_fwhm: float) -> None:
-    """Add a field to a tally; `response` is (H, W), a probability or whatever else is thresholded."""
-    assert field.sources is not None
-    sources = field.sources
-    objects.add(
-        response,
-        field.valid,
-        sources_x=sources.x,
-        sources_y=sources.y,
-        snr=sources.snr,
-        radius_pixels=radius_fwhm * (field.fwhm_pixels or 1.0),  # unknown only where nothing is to be found
-    )
-
-
-def contents(field: Field) -> list[NDArray[Any]]:
-    """Return the arrays that a field consists of: pixels, truth and, where there is one, its catalogue."""
-    planes = [field.image, field.target, field.valid]
-    if field.sources is None:
-        return planes
-    sources = field.sources
-    return [*planes, sources.x, sources.y, sources.snr, np.array(field.fwhm_pixels or np.nan)]
-
-
-def keep_first(fields: Predicted, kept: list[Panel], *, count: int, calibrator: Calibrator) -> Predicted:
-    """Pass fields on, and keep the first few for the gallery."""
-    for field, logits in fields:
-        if len(kept) < count:
-            kept.append(Panel(field, calibrator.probability(logits).cpu().numpy()))
-        yield field, logits
 
 
 def detected(scores: Scores, chosen: Chosen) -> ObjectCounts | None:

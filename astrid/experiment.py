@@ -10,38 +10,37 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from astrid.aims import check_operating_point
 from astrid.alerts import Alerts, find_webhook_url, open_alerts
 from astrid.baselines import compare
 from astrid.budget import Budget, in_phase, open_meter
-from astrid.checkpoint import load_checkpoint
-from astrid.config import Config, ConfigError, DataError, InjectedData, RunError, TrackingConfig, TrainingConfig
+from astrid.checkpoint import BEST, CHECKPOINTS, load_checkpoint
+from astrid.config import Config, InjectedData, RunError
 from astrid.config.resume import save_config
 from astrid.console import announce, training_view
 from astrid.data.dataset import training_loader, validation_loader
 from astrid.data.fields import HISTORIES, Splits, build_splits, check_splits, write_histories
 from astrid.data.injected import CATALOGUE, write_catalogue
 from astrid.energy import Factors, Meter, find_factors
+from astrid.energy.ledger import LEDGER
 from astrid.evaluate import evaluate
 from astrid.layer_norms import NORMS_FILE
-from astrid.learner import BEST, LAST, Learner, Progress, build_learner, take_up
+from astrid.learner import Learner, Progress, build_learner, take_up
 from astrid.monitor import open_monitor, report_errors
 from astrid.plan import known_reach, settle
 from astrid.predictor import build_predictor
 from astrid.report.written import EndReport
 from astrid.results import EarlyEnd, Outcome, report, report_quality, say_where
+from astrid.resumed import as_resolved, check_same_data, load_saved, nothing_is_left, send_rest
 from astrid.run_facts import describe, save_surroundings
 from astrid.runtime import Runtime, StopSignals, memory_advice, prepare_runtime
 from astrid.timing import example_tiles, time_network
-from astrid.tracking import Journal, ShippingError, Tracker, check_artifacts, open_tracker, sync
-from astrid.training import Loaders, fit, out_of_patience, stop_if_asked
+from astrid.tracking import Tracker, check_artifacts, open_tracker
+from astrid.training import Loaders, fit, stop_if_asked
 from astrid.unet import parameter_count
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 AfterEpoch = Callable[[dict[str, float]], None]
 Links = Callable[[], Mapping[str, str]]
 MEMORY_ADVICE = "try a smaller data.batch_size, model.filters or data.tile_size, or model.gradient_checkpointing=true"
@@ -141,65 +140,6 @@ def set_up(config: Config, saved: dict[str, Any] | None, *, runtime: Runtime) ->
     if saved is not None:
         check_same_data(saved["facts"]["data"], splits)
     return settle(config, runtime, splits), splits
-
-
-def load_saved(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
-    """Return what a resumed run goes on from; None for a new run, or one that was killed before it began to train."""
-    if config.resume is None:
-        return None
-    path = run_dir / CHECKPOINTS / LAST
-    if not path.exists():
-        log.warning("%s was stopped before its first checkpoint: it starts from the beginning", run_dir)
-        return None
-    saved = load_checkpoint(path)
-    done = saved["progress"]["epoch"]
-    if done > config.epochs:
-        rule = f"at least the {done} epochs that are done"
-        raise ConfigError(f"training.epochs must be {rule}, got {config.epochs}; try training.epochs={done + 1}")
-    return saved
-
-
-def nothing_is_left(saved: dict[str, Any], config: TrainingConfig, run_dir: Path) -> bool:
-    """Tell whether a run that is to be resumed came to its end, and has no more epochs to train."""
-    progress = Progress(**saved["progress"])
-    trained = progress.epoch == config.epochs or out_of_patience(progress, config)
-    return trained and Journal.open(run_dir).status == "FINISHED"
-
-
-def send_rest(run_dir: Path, config: TrackingConfig) -> None:
-    """Send what MLflow lacks of a finished run, which may have been killed while it waited for MLflow."""
-    if config.backend == "off":
-        return
-    try:
-        sync(run_dir, config)
-    except ShippingError as error:
-        log.warning("%s; send it later with: astrid sync %s", error, run_dir)
-
-
-def as_resolved(config: TrainingConfig, runtime: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration with what `auto` came to when the run was started; announce what can't be kept."""
-    precision = runtime["precision"] if config.precision == "auto" else config.precision
-    device = runtime["device"] if config.device == "auto" else config.device
-    now = {"device": device, "threads": config.threads or torch.get_num_threads(), "torch": torch.__version__}
-    for name, value in now.items():
-        if str(value) != str(runtime[name]):
-            log.warning("%s was %s, is %s: the weights may differ in their last bits", name, runtime[name], value)
-    return dataclasses.replace(config, precision=precision, device=device)
-
-
-def check_same_data(saved_fingerprint: str, splits: Splits) -> None:
-    """Refuse to go on with other data than the run was started with.
-
-    Raises
-    ------
-    DataError
-        Where the fingerprints differ.
-    """
-    if saved_fingerprint != splits.fingerprint:
-        raise DataError(
-            f"a resumed run must see the same data, but their fingerprint was {saved_fingerprint[:16]} and is "
-            f"{splits.fingerprint[:16]}: files, versions or preparation changed; start a new run"
-        )
 
 
 def open_run(

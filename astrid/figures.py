@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from astrid.baselines import Comparison
 from astrid.config import MetricsConfig
-from astrid.evaluate import Evaluation, Panel
+from astrid.evaluate import Evaluation
 from astrid.metrics.calibration import expected_calibration_error, forecast, reliability
 from astrid.metrics.confusion import Confusion, confusion
 from astrid.metrics.detections import find_detections, judge
@@ -26,6 +26,7 @@ from astrid.plots import (
     roc_figure,
     training_curves,
 )
+from astrid.scoring import Panel
 
 NOTHING = np.empty((0, 2))
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from astrid.checkpoint import CHECKPOINTS
 from astrid.config import Config, settled
-from astrid.data.fields import UNIT
+from astrid.data.recipes import UNIT
 from astrid.deployed import AsRun
+from astrid.energy.ledger import LEDGER
 from astrid.evaluate import Evaluation, asked_for, judged_by
 from astrid.inspection.cutouts import CUTOUTS_FILE, ObjectLog, write_cutouts
 from astrid.inspection.objects import objects_table
@@ -24,8 +26,6 @@ from astrid.tracking import Table, Tracker
 from astrid.tracking.tables import Cell
 from astrid.unet import parameter_count
 from astrid.units import unit_of, units_of
-
-CHECKPOINTS, LEDGER = "checkpoints", "energy.jsonl"
 
 
 def model_facts(

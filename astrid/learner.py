@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from astrid.checkpoint import save_checkpoint
+from astrid.checkpoint import BEST, LAST, save_checkpoint
 from astrid.config import Config, RunError, TrainingConfig
 from astrid.data.dataset import Batch, training_loader
 from astrid.data.fields import Splits
@@ -22,8 +22,6 @@ from astrid.losses import build_loss
 from astrid.optimization import Schedule, build_optimizer, build_schedule
 from astrid.runtime import Runtime, random_states, restore_random_states
 from astrid.unet import build_unet
-
-LAST, BEST = "last.pt", "best.pt"
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -11,7 +11,8 @@ from astrid.evaluate import Evaluation
 from astrid.metrics.completeness import SnrCompleteness, completeness_by_snr, fit_curve
 from astrid.metrics.detections import Floats
 from astrid.metrics.ideal import ideal_completeness, ideal_threshold
-from astrid.metrics.objects import ObjectCounts, ObjectTally
+from astrid.metrics.object_counts import ObjectCounts
+from astrid.metrics.objects import ObjectTally
 from astrid.object_plots import Line, completeness_figure, free_response_figure
 
 NETWORK = "U-Net"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from astrid.metrics.confusion import Confusion, class_metrics, decision_metrics
 from astrid.metrics.intervals import field_intervals
 from astrid.metrics.per_field import FieldCounter
 from astrid.metrics.pixels import PixelHistogram, coarse_bounds, pixel_metrics
+from astrid.metrics.population import population, warn_of_inverted
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,6 @@ Flags = NDArray[np.bool_]
 
 CHUNK_PIXELS = 2**20
 """Pixels turned into logits at a time, so that a large file needs little memory beside itself."""
-LOWEST_AUROC = 0.4
-"""Below it scores run against the truth, where there are enough of them to tell."""
-TELLING_DEVIATIONS = 3.0
 ROUNDING = 1e-5
 OF_DECISIONS = ("decision", "classes")
 """Families of metrics that follow from what was called positive, not from scores."""
@@ -189,16 +186,15 @@ def check_planes(
 
 def _score(fields: Sequence[Planes], *, threshold: float, families: Iterable[str]) -> dict[str, float]:
     histogram = _count(fields)
-    counted = int(histogram.occupied.positives.sum()), int(histogram.occupied.negatives.sum())
     exact = bool(coarse_bounds(histogram)) and _one_score_a_bin(fields, histogram)
     undecided = [family for family in families if family not in OF_DECISIONS]
     metrics = pixel_metrics(histogram, logit_threshold=0.0, families=undecided, binned=not exact)
     if len(undecided) < len(list(families)):
         counts = functools.reduce(operator.add, (planes.decide(threshold) for planes in fields))
         metrics |= defined_decisions(counts) | {"threshold": threshold}
-    _warn_of_inverted_truth(*counted, metrics.get("auroc"))
-    pixels = sum(counted)
-    return {"valid_pixels": pixels, "positive_pixels": counted[0], "prevalence": counted[0] / pixels} | metrics
+    metrics = population(histogram) | metrics
+    warn_of_inverted(metrics)
+    return metrics
 
 
 def _count(fields: Iterable[Planes]) -> PixelHistogram:
@@ -219,21 +215,6 @@ def _one_score_a_bin(fields: Iterable[Planes], histogram: PixelHistogram) -> boo
             if distinct.size > histogram.occupied.index.size:
                 return False
     return True
-
-
-def _warn_of_inverted_truth(positives: int, negatives: int, auroc: float | None) -> None:
-    """Doubt the truth where most pixels are positive, or scores run against it beyond chance.
-
-    Without any relation the variance of AUROC is (P + N + 1) / 12PN (Mann and Whitney 1947,
-    doi:10.1214/aoms/1177730491).
-    """
-    if positives > negatives:
-        share = 100 * positives / (positives + negatives)
-        log.warning("%.1f %% of the pixels are positive: is the mask inverted?", share)
-    elif auroc is not None:
-        sigma = math.sqrt((positives + negatives + 1) / (12 * positives * negatives))
-        if auroc < min(LOWEST_AUROC, 0.5 - TELLING_DEVIATIONS * sigma):
-            log.warning("AUROC is %.2f, worse than chance: are truth or scores those of the other class?", auroc)
 
 
 def check_flags(argument: str, values: Numbers, *, where: Flags) -> Flags:

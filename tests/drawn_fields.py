@@ -7,7 +7,7 @@ from numpy.random import Generator
 from scipy.special import expit
 
 from astrid.metrics.calibration import RELIABILITY_BINS
-from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.object_counts import ObjectCounts
 from astrid.metrics.per_field import FieldCounts, PixelSums
 
 EDGES = np.linspace(-9.0, 6.0, 61)

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from astrid.checkpoint import save_checkpoint
+from astrid.checkpoint import BEST, CHECKPOINTS, save_checkpoint
 from astrid.config.compose import load
 from astrid.config.resume import save_config
-from astrid.deployed import BEST
 from astrid.evaluate import judged_by
 from astrid.metrics.chosen import Chosen
 from astrid.model_card import FACTS_FILE, ModelFacts
@@ -41,7 +40,7 @@ def plant_model(
         torch.nn.init.normal_(parameter)  # so that logits differ from pixel to pixel
     journal = Journal.create(run_dir, name=run_dir.name, experiment="astrid")
     save_config(config, run_dir)
-    save_checkpoint(run_dir / BEST, {"model": network.state_dict(), "epoch": 1})
+    save_checkpoint(run_dir / CHECKPOINTS / BEST, {"model": network.state_dict(), "epoch": 1})
     planted_facts(build_predictor(network, CPU, config.model).halo, config, channels, chosen, seen or {}).save(
         run_dir / FACTS_FILE
     )

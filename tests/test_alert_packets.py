@@ -25,10 +25,11 @@ from astrid.config import AlertsData, DataError
 from astrid.data.alert_rows import AlertRow, draw_alert_splits, fingerprint_alerts, list_alerts
 from astrid.data.alerts import AlertCrop, AlertFields, prepare_alert
 from astrid.data.difference import channels_in_sigma
-from astrid.data.fields import UNIT, build_folds, build_splits, check_splits, fingerprint
+from astrid.data.fields import build_folds, build_splits, check_splits
 from astrid.data.frames import Field
 from astrid.data.judged import prepare_judged
 from astrid.data.packets import packet_files, read_records
+from astrid.data.recipes import UNIT, fingerprint
 from astrid.data.surveys import read_alert
 from astrid.experiment import run_experiment
 

@@ -38,12 +38,13 @@ from astrid.config import MetricsConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.psf import point_source
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Chosen, Evaluation, Scores
+from astrid.evaluate import Chosen, Evaluation
 from astrid.metrics.bootstrap import FieldCounts
 from astrid.metrics.chosen import OperatingPoint
 from astrid.metrics.confusion import class_metrics
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
+from astrid.scoring import Scores
 
 FWHM, SIZE = 3.0, 96
 CONFIG = MetricsConfig(bins=4096)

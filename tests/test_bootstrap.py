@@ -19,7 +19,7 @@ from astrid.metrics.bootstrap import draw_weights, load_fields, percentile_level
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.histogram import PixelHistogram
-from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.object_counts import ObjectCounts
 from astrid.metrics.per_field import COARSE_BINS, FieldCounter, FieldCounts
 from astrid.metrics.pixels import pixel_metrics
 from astrid.metrics.ranking import auprc

@@ -22,13 +22,14 @@ from astrid.aims import check_operating_point
 from astrid.config import DataError, MetricsConfig, ModelConfig
 from astrid.data.frames import Field, Sources
 from astrid.data.store import FieldStore, write_fields
-from astrid.evaluate import Evaluation, Scores, decide, evaluate, score, tally
+from astrid.evaluate import Evaluation, decide, evaluate
 from astrid.metrics import per_field
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.histogram import PixelHistogram
 from astrid.metrics.objects import ObjectTally
 from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime
+from astrid.scoring import Scores, score, tally
 from astrid.unet import build_unet
 
 CPU = Runtime(torch.device("cpu"), "fp32", threads=1, channels_last=False)

@@ -14,7 +14,8 @@ from astrid.config import DataError
 from astrid.config.compose import load
 from astrid.config.leaves import leaves
 from astrid.config.resume import load_config
-from astrid.experiment import as_resolved, run_experiment
+from astrid.experiment import run_experiment
+from astrid.resumed import as_resolved
 
 AVERAGES = [f"{name}_{kind}" for name in ("precision", "recall", "f1") for kind in ("macro", "micro", "weighted")]
 PIXELS = ["auroc", "auprc", "mcc", "balanced_accuracy", "accuracy", "ece", "brier", *AVERAGES]

@@ -12,8 +12,9 @@ import pytest
 
 from astrid.config import AugmentConfig, DataError, SimulatedData
 from astrid.data.difference import channels_in_sigma, matched_difference
-from astrid.data.fields import SERVING_KEYS, Splits, build_splits, check_splits, fingerprint, simulated_field
+from astrid.data.fields import Splits, build_splits, check_splits
 from astrid.data.frames import Field
+from astrid.data.recipes import SERVING_KEYS, fingerprint, simulated_field
 from astrid.data.simulate import simulate_field
 from astrid.data.store import FieldStore, write_fields
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from astrid.handover import run_tables
-from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.object_counts import ObjectCounts
 from astrid.metrics.per_field import FieldCounts
 
 

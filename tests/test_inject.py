@@ -12,7 +12,7 @@ from astrid.data.frames import Sources
 from astrid.data.inject.electrons import add_electrons, draw_photons, expected_light
 from astrid.data.inject.hosts import find_hosts
 from astrid.data.inject.trails import trail_light
-from astrid.data.inject.transients import Epoch, Kinds, add_sources, add_to_pair, draw_sources, snr_of_unit_flux
+from astrid.data.inject.transients import Kinds, draw_sources, snr_of_unit_flux
 from astrid.data.psf import moffat
 from astrid.data.psf_image import PsfImage, as_psf
 
@@ -78,8 +78,8 @@ def test_untouched_pixels_keep_every_bit(dtype: str) -> None:
     if image.dtype.kind == "f":
         image[5, 5], image[40, 30], image[3, 3] = np.nan, np.nan, -0.0
     valid = rng.random(SHAPE) > 0.2
-    epoch = Epoch(image, moffat_psf(), gain=1.7)
-    changed = add_sources(epoch, catalogue((30, 40, 5e4)), rng, valid=valid)
+    light = expected_light(catalogue((30, 40, 5e4)), SHAPE, psf=moffat_psf())
+    changed = add_electrons(image, draw_photons(light, rng, valid=valid), gain=1.7)
     assert changed.dtype == image.dtype
     same = changed.view(f"V{image.dtype.itemsize}") == image.view(f"V{image.dtype.itemsize}")
     rows, columns = np.indices(SHAPE)
@@ -111,20 +111,8 @@ def test_added_light_has_the_mean_and_the_variance_of_photons() -> None:
 
 
 def test_a_negative_flux_is_refused_in_one_frame() -> None:
-    epoch = Epoch(np.zeros(SHAPE, np.float32), moffat_psf(), gain=1.0)
     with pytest.raises(DataError, match="at least 0, got -5"):
-        add_sources(epoch, catalogue((30, 30, -5.0)), np.random.default_rng(0), valid=np.ones(SHAPE, bool))
-
-
-def test_what_fades_is_in_the_reference_alone() -> None:
-    frames = [Epoch(np.zeros(SHAPE, np.float32), moffat_psf(fwhm), gain=1.0) for fwhm in (3.0, 2.5)]
-    valid = np.ones(SHAPE, bool)
-    pair = add_to_pair(*frames, catalogue((20, 20, 9e4), (60, 40, -9e4)), np.random.default_rng(0), valid=valid)
-    science, reference = (np.asarray(image, dtype=float) for image in pair)
-    assert science.sum() == pytest.approx(9e4, rel=0.02)
-    assert reference.sum() == pytest.approx(9e4, rel=0.02)
-    assert science[:, 40:].sum() == 0
-    assert reference[:, :40].sum() == 0
+        expected_light(catalogue((30, 30, -5.0)), SHAPE, psf=moffat_psf())
 
 
 # Signal-to-noise

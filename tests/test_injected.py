@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from astrid.config import ConfigError, DataError, InjectedData
 from astrid.config.compose import load
-from astrid.data.fields import build_splits, injected_recipe
+from astrid.data.fields import build_splits
 from astrid.data.frames import Field
 from astrid.data.inject.binning import binned, blocks
 from astrid.data.inject.cosmic_rays import Footprint, draw_hits, footprints_of, read_footprints
@@ -27,12 +28,17 @@ from astrid.data.injected import injections, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
+from astrid.data.recipes import injected_recipe
 from astrid.data.rows import FrameRow, ImageFile, Section
 from astrid.data.store import FieldStore, write_fields
 from astrid.experiment import run_experiment
 
 SHAPE = (128, 144)
 GAIN = 2.0
+
+
+def unseen(items: Iterable, what: str, count: int) -> Iterable:
+    return items
 
 
 def sky_frame(seed: int, *, stars: int = 14, fwhm: float = 3.0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -251,14 +257,14 @@ def write_manifest(folder: Path, *, frames: int = 3) -> None:
 
 def prepared(bench: Bench) -> dict[str, list[Field]]:
     """Make the fields of all splits in this process."""
-    recipe = injected_recipe(bench.config, read_manifest(bench.config, receptive_field_pixels=32))
+    recipe = injected_recipe(bench.config, read_manifest(bench.config, receptive_field_pixels=32), announce=unseen)
     return {split: [make() for make in makers] for split, makers in recipe.makers.items()}
 
 
 def test_only_training_frames_are_copied_and_processes_make_the_same_fields(tmp_path: Path, footprints: Path) -> None:
     write_manifest(tmp_path)
     bench = Bench(tmp_path, copies=3, footprints=str(footprints), split_unit="exposure", **COSMIC)
-    splits = build_splits(bench.config, receptive_field_pixels=32, announce=lambda fields, what, count: fields)
+    splits = build_splits(bench.config, receptive_field_pixels=32, announce=unseen)
     assert [len(splits.stores[split]) for split in ("train", "val", "test")] == [3, 1, 1]
     assert [entry.name for entry in splits.train.entries] == ["train", "train~1", "train~2"]
     rows = read_manifest(bench.config, receptive_field_pixels=32)
@@ -277,7 +283,7 @@ def test_other_footprints_are_other_data(tmp_path: Path, footprints: Path) -> No
     moved = tmp_path / "moved.fits"
     moved.write_bytes(footprints.read_bytes())
     keys = [
-        injected_recipe(dataclasses.replace(bench.config, footprints=str(path)), rows).key
+        injected_recipe(dataclasses.replace(bench.config, footprints=str(path)), rows, announce=unseen).key
         for path in (footprints, moved)
     ]
     assert keys[0] == keys[1]
@@ -285,7 +291,7 @@ def test_other_footprints_are_other_data(tmp_path: Path, footprints: Path) -> No
         table[1].data["pixel_values"][0][0] += 1
         table.writeto(moved, overwrite=True)
     changed = dataclasses.replace(bench.config, footprints=str(moved))
-    assert injected_recipe(changed, rows).key != keys[0]
+    assert injected_recipe(changed, rows, announce=unseen).key != keys[0]
 
 
 # PSF and transients

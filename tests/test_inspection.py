@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from astrid.cli import main
 from astrid.config import SimulatedData
 from astrid.config.compose import load
-from astrid.data.fields import simulated_field
 from astrid.data.frames import Field, Sources
+from astrid.data.recipes import simulated_field
 from astrid.experiment import run_experiment
 from astrid.inspection.by_snr import DETECTION_EDGES, SnrTally, bin_by_snr
 from astrid.inspection.causes import EDGE, MASKED, NOISE, UNKNOWN, Suspects, suspects_of, with_causes

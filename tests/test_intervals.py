@@ -11,7 +11,7 @@ from drawn_fields import draw_fields
 from scipy.stats import t as student
 
 from astrid.metrics.intervals import field_intervals, jackknife_intervals, leave_one_out
-from astrid.metrics.objects import ObjectCounts
+from astrid.metrics.object_counts import ObjectCounts
 from astrid.metrics.resampled import field_metrics, resampled_metrics
 
 HEADLINE = {

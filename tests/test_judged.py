@@ -14,8 +14,9 @@ from test_fields import quiet, small_sky
 from test_manifest import write_frame
 
 from astrid.config import DataError, FramesData
-from astrid.data.fields import UNIT, build_splits
+from astrid.data.fields import build_splits
 from astrid.data.judged import JudgedFields, Overlap, find_overlap, prepare_judged
+from astrid.data.recipes import UNIT
 
 
 @pytest.fixture(autouse=True)

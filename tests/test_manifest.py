@@ -12,7 +12,8 @@ import pytest
 from astropy.io import fits
 
 from astrid.config import DataError, FramesData
-from astrid.data.manifest import COLUMNS, fingerprint_rows, read_manifest, read_rows
+from astrid.data.manifest import fingerprint_rows, read_manifest, read_rows
+from astrid.data.manifest_table import COLUMNS
 from astrid.data.rows import FrameRow, ImageFile, Section
 
 RECEPTIVE_FIELD = 10

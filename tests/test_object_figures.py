@@ -7,11 +7,13 @@ import pytest
 
 from astrid.data.frames import Field
 from astrid.data.psf import point_source
-from astrid.evaluate import Chosen, Evaluation, Panel
+from astrid.evaluate import Chosen, Evaluation
 from astrid.metrics.completeness import completeness_by_snr, fitted_snr
 from astrid.metrics.ideal import noise_false_per_mpix
-from astrid.metrics.objects import ObjectCounts, ObjectTally, _FieldTally, object_metrics
+from astrid.metrics.object_counts import ObjectCounts
+from astrid.metrics.objects import ObjectTally, _FieldTally, object_metrics
 from astrid.object_figures import fitted_line, free_response, ideal_line, place, typical_fwhm
+from astrid.scoring import Panel
 
 SIZE = 40
 

@@ -13,15 +13,8 @@ from scipy.special import expit
 
 from astrid.config import RunError
 from astrid.metrics.detections import find_detections
-from astrid.metrics.objects import (
-    ObjectCounts,
-    ObjectTally,
-    _FieldTally,
-    detection_thresholds,
-    object_metrics,
-    resampled_objects,
-    stack_objects,
-)
+from astrid.metrics.object_counts import ObjectCounts, resampled_objects, stack_objects
+from astrid.metrics.objects import ObjectTally, _FieldTally, detection_thresholds, object_metrics
 
 SOURCE_X = np.array([5.0, 20.0, 30.0])
 SOURCE_Y = np.array([5.0, 20.0, 10.0])

@@ -15,13 +15,20 @@ def test_pixels_are_counted_and_their_share_is_given() -> None:
     assert population(fill(np.zeros(0), np.zeros(0))) == {"valid_pixels": 0, "positive_pixels": 0}
 
 
+def counted(valid: int, positive: int, **scores: float) -> dict[str, float]:
+    return {"valid_pixels": valid, "positive_pixels": positive, **scores}
+
+
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
-        ({"prevalence": 0.97, "auroc": 0.1}, ["97 % of the valid pixels are positive: is the mask inverted?"]),
-        ({"prevalence": 0.01, "auroc": 0.2}, ["AUROC is 0.200, below the 0.5 of chance"]),
-        ({"prevalence": 0.5, "auroc": 0.45}, []),
-        ({}, []),
+        (counted(1000, 970, auroc=0.1), ["97.0 % of the pixels are positive: is the mask inverted?"]),
+        (counted(1000, 10, auroc=0.2), ["AUROC is 0.200, worse than chance"]),
+        (counted(1000, 10, auroc=0.3), []),  # 2.2 standard deviations
+        (counted(100_000, 1000, auroc=0.3), ["AUROC is 0.300, worse than chance"]),
+        (counted(1000, 500, auroc=0.45), []),  # beyond chance, but no inverted mask
+        (counted(1000, 0), []),
+        (counted(0, 0), []),
     ],
 )
 def test_an_inverted_mask_is_warned_of(

@@ -15,8 +15,8 @@ from starfields import Starfield
 from astrid.config import DataError, FramesData, QualityConfig
 from astrid.config.compose import load
 from astrid.data import screening
-from astrid.data.fields import frames_recipe
 from astrid.data.manifest import read_manifest
+from astrid.data.recipes import frames_recipe
 from astrid.data.screening import screen
 
 SPLITS = ("train", "train", "val", "test")

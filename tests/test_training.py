@@ -11,12 +11,12 @@ import torch
 from learners import METRICS, PLAIN, Bench, make_learner, spots
 
 from astrid.augmentation import CHANGES, augment
-from astrid.checkpoint import load_checkpoint
+from astrid.checkpoint import BEST, LAST, load_checkpoint
 from astrid.config import AugmentConfig, ConstantSchedule, CosineSchedule, RunError, Stopped, TrainingConfig
 from astrid.data.dataset import Batch
 from astrid.data.store import FieldStore
 from astrid.energy import Component, PhaseEnergy
-from astrid.learner import BEST, LAST, Learner, Progress, take_up
+from astrid.learner import Learner, Progress, take_up
 from astrid.training import StepReport, accumulation_windows, step, training_values, validate
 
 CPU = TrainingConfig(device="cpu", precision="fp32", epochs=3, threads=1)

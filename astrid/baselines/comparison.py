@@ -11,7 +11,8 @@ import numpy as np
 from astrid.config import MetricsConfig
 from astrid.data.store import FieldStore
 from astrid.metrics.intervals import jackknife_intervals, leave_one_out
-from astrid.metrics.objects import ObjectTally, object_metrics, resampled_objects
+from astrid.metrics.object_counts import resampled_objects
+from astrid.metrics.objects import ObjectTally, object_metrics
 from astrid.metrics.recall import Recall, recall_ends, recall_metrics, recalls
 from astrid.metrics.revisits import merge_object_visits
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import lzma
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import log as astropy_log
 from astropy import units
 from astropy.io import fits
-from astropy.io.fits.hdu.compressed._compression import CfitsioException
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.config import DataError
 
-from .hdus import FileContent, keywords, locate_picture, locate_pictures, readable, sort_images
+from .damage import DAMAGE, guarded
+from .hdus import FileContent, PictureHDU, keywords, locate_picture, locate_pictures, readable, sort_images
 from .packing import Source, uncompressed
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
@@ -33,11 +27,6 @@ from .rows import Section
 logger = logging.getLogger(__name__)
 
 _FITS = b"SIMPLE  ="
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
-    *(AssertionError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, fits.VerifyError, CfitsioException),
-)
-"""What astropy was seen to raise for cut and corrupted files."""
 
 
 @dataclass(frozen=True)
@@ -180,17 +169,6 @@ def read_plane(
         return plane
 
 
-def digest_values(image: NDArray[np.floating[Any]]) -> str:
-    """Return the SHA-256 of an image's shape and physical values: that of each lossless copy, however it is stored.
-
-    Values are compared as float32; pixels that are not finite count as equal.
-    """
-    with np.errstate(over="ignore"):  # what is out of range becomes infinite
-        values = np.asarray(image, dtype=np.float32)
-    values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
-    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
-
-
 def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
     """Read the header of an image and check that its file is whole. Parameters and errors as of `read_image`."""
     with _opened(path, hdu) as (_, info):
@@ -198,21 +176,18 @@ def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a file, by its headers alone.
+class Picture(PictureHDU):
+    """One picture of a file with what its headers say; its name is empty where it has none or is in the primary HDU.
 
     Attributes
     ----------
-    info : ImageInfo
-    name, version : str, int
-        EXTNAME, empty where there is none, and EXTVER.
+    wcs : WCS or None
+        Celestial coordinates, where the header has usable ones.
     header : mapping of str to value
         Its own header, over the file's primary one.
     """
 
-    info: ImageInfo
-    name: str
-    version: int
+    wcs: WCS | None
     header: Mapping[str, Any]
 
 
@@ -224,34 +199,35 @@ def list_pictures(path: Source) -> list[Picture]:
     DataError
         If the file is missing, damaged or cut short, or has no picture.
     """
-    with _guarded(path), uncompressed(path) as stream:
+    with guarded(path), uncompressed(path) as stream:
         found = locate_pictures(stream)
         stream.seek(0)
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
-        names = tuple(hdu.name for hdu in hdus)
+        primary = keywords(readable(hdus[0].header))
         return [
             Picture(
-                ImageInfo(number, shape, _celestial_wcs(hdus[number].header, hdus), names, _unit(hdus[number].header)),
-                "" if number == 0 else hdus[number].name,
-                hdus[number].ver,
-                keywords(readable(hdus[0].header)) | keywords(readable(hdus[number].header)),
+                hdu=place.hdu,
+                name=place.name if place.hdu else "",
+                version=place.version,
+                shape=place.shape,
+                wcs=_celestial_wcs(hdus[place.hdu].header, hdus),
+                header=primary | keywords(readable(hdus[place.hdu].header)),
             )
-            for number, shape in found
+            for place in found
         ]
 
 
 def inspect_file(path: Source) -> FileContent:
     """Say what a FITS file holds. Errors are those of `read_image`, save that a file without a picture is none."""
-    with _guarded(path), uncompressed(path) as stream:
+    with guarded(path), uncompressed(path) as stream:
         hdus = fits.open(stream, memmap=False, disable_image_compression=True)
-        pictures, others = sort_images(hdus)
-        return FileContent(readable(hdus[0].header), tuple(pictures), tuple(others))
+        return sort_images(hdus)
 
 
 def is_fits(path: Path) -> bool:
     """Tell whether a file begins as FITS does, once it is unpacked."""
     try:
-        with _guarded(path), uncompressed(path) as stream:
+        with guarded(path), uncompressed(path) as stream:
             return stream.read(len(_FITS)) == _FITS
     except DataError:
         return False
@@ -265,7 +241,7 @@ def read_table(path: str | Path, *, columns: Sequence[str]) -> dict[str, list[An
     DataError
         If the file is missing or damaged, or has no such table.
     """
-    with _guarded(path), uncompressed(path) as stream:
+    with guarded(path), uncompressed(path) as stream:
         for hdu in fits.open(stream, memmap=False):
             names = getattr(hdu, "columns", None)
             if names is not None and set(columns) <= set(names.names):
@@ -275,8 +251,8 @@ def read_table(path: str | Path, *, columns: Sequence[str]) -> dict[str, list[An
 
 @contextmanager
 def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
-    """Find an image in a file, in which errors of reading it are told as `_guarded` does."""
-    with _guarded(source), uncompressed(source) as stream:
+    """Find an image in a file, in which errors of reading it are told as `guarded` does."""
+    with guarded(source), uncompressed(source) as stream:
         index, shape = locate_picture(stream, hdu)
         stream.seek(0)
         # Not closed: that would close the stream as well, which has its own `with`.
@@ -284,36 +260,6 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
         image = hdus[index]
         names = tuple(hdu.name for hdu in hdus)
         yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names, _unit(image.header))
-
-
-@contextmanager
-def _guarded(source: Source) -> Iterator[None]:
-    """Let whatever is wrong with a file, also while it is read, become a DataError that names it."""
-    name = "a stamp" if isinstance(source, bytes) else source
-    with warnings.catch_warnings(), _silent_astropy():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
-        except MemoryError as error:
-            raise DataError(f"{name}: the image doesn't fit into memory; read a section of it") from error
-        except _DAMAGE as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(
-                f"{name}: cannot be read as FITS ({reason}); fetch the file again or leave it out"
-            ) from error
-
-
-@contextmanager
-def _silent_astropy() -> Iterator[None]:
-    """Keep astropy from printing a page of advice about coordinates that it can use all the same."""
-    level = astropy_log.level
-    astropy_log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        astropy_log.setLevel(level)
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:
@@ -344,6 +290,6 @@ def _celestial_wcs(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
         if not wcs.has_celestial:
             return None
         return wcs if wcs.naxis == 2 else wcs.celestial
-    except _DAMAGE as error:
+    except DAMAGE as error:
         logger.info("no celestial coordinates: %s", str(error).splitlines()[0] if str(error) else error)
         return None

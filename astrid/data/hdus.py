@@ -25,12 +25,14 @@ def locate_picture(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tu
     return index, shape
 
 
-def locate_pictures(stream: IO[bytes]) -> list[tuple[int, tuple[int, int]]]:
-    """Return number and (height, width) of every picture, once the file is known to hold all of each."""
+def locate_pictures(stream: IO[bytes]) -> tuple[PictureHDU, ...]:
+    """Return every picture of a file, one at least, once the file is known to hold all of each."""
     hdus, file_bytes = _open_bare(stream)
-    found = find_pictures(hdus)
-    for number, _ in found:
-        check_complete(hdus[number], file_bytes=file_bytes)
+    found = sort_images(hdus).pictures
+    if not found:
+        raise DataError(f"there is no picture with two axes in it ({_contents(hdus)}); leave it out")
+    for one in found:
+        check_complete(hdus[one.hdu], file_bytes=file_bytes)
     return found
 
 
@@ -42,11 +44,12 @@ def _open_bare(stream: IO[bytes]) -> tuple[fits.HDUList, int]:
 
 @dataclass(frozen=True)
 class PictureHDU:
-    """An HDU that holds a picture: its number, name and version (EXTNAME, EXTVER)."""
+    """An HDU that holds a picture: its number, name and version (EXTNAME, EXTVER), and (height, width)."""
 
     hdu: int
     name: str
     version: int
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,16 @@ class FileContent:
     others: tuple[tuple[int, str], ...]
 
 
-def sort_images(hdus: Sequence[Any]) -> tuple[list[PictureHDU], list[tuple[int, str]]]:
-    """Return the HDUs that hold a picture, and images that are none: cubes and spectra."""
+def sort_images(hdus: Sequence[Any]) -> FileContent:
+    """Tell the HDUs that hold a picture from images that are none: cubes and spectra."""
     pictures, others = [], []
     for index, hdu in enumerate(hdus):
         shape = _declared_shape(hdu)
         if len(shape) == 2 and min(shape) > 0:
-            pictures.append(PictureHDU(index, str(hdu.name), int(hdu.ver)))
+            pictures.append(PictureHDU(index, str(hdu.name), int(hdu.ver), (shape[0], shape[1])))
         elif shape and min(shape) > 0:
             others.append((index, _describe(hdu)))
-    return pictures, others
+    return FileContent(readable(hdus[0].header), tuple(pictures), tuple(others))
 
 
 def readable(header: fits.Header) -> fits.Header:
@@ -121,15 +124,6 @@ def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int,
             f"name another among {_contents(hdus)}, or save one plane as an image of its own"
         )
     return index, (shape[0], shape[1])
-
-
-def find_pictures(hdus: Sequence[Any]) -> list[tuple[int, tuple[int, int]]]:
-    """Return the number and the (height, width) of every HDU that holds a picture with two axes."""
-    shapes = [(number, _declared_shape(hdu)) for number, hdu in enumerate(hdus)]
-    found = [(number, (shape[0], shape[1])) for number, shape in shapes if len(shape) == 2 and min(shape) > 0]
-    if not found:
-        raise DataError(f"there is no picture with two axes in it ({_contents(hdus)}); leave it out")
-    return found
 
 
 def check_complete(hdu: Any, *, file_bytes: int) -> None:

@@ -9,18 +9,9 @@ from typing import Literal
 
 from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, InjectedData, SimulatedData
 
-from .fields import (
-    Announce,
-    Recipe,
-    Splits,
-    alerts_recipe,
-    fold_of,
-    frames_recipe,
-    injected_recipe,
-    settled_fold,
-    simulated_recipe,
-)
+from .fields import Splits, fold_of, settled_fold
 from .manifest import assigned, named, read_rows
+from .recipes import Announce, Recipe, alerts_recipe, frames_recipe, injected_recipe, simulated_recipe
 from .rows import FrameRow, Section, with_unique_names
 from .store import FieldStore
 

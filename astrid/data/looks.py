@@ -20,7 +20,8 @@ from astrid.config import DataError, FramesData
 
 from . import copies
 from .copies import Keys, describe_pixels
-from .frames import digest_values, read_image
+from .frames import read_image
+from .pixels import digest_values
 from .preprocess import read_labels
 from .rows import FrameRow, ImageFile
 from .store import writing

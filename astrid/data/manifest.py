@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,28 +16,22 @@ from astrid.config import DataError, FramesData, InjectedData
 from .frame_units import check_units
 from .frames import ImageInfo, inspect_image
 from .looks import Look, look_at
+from .manifest_table import (
+    BIT_COLUMNS,
+    CODE_COLUMNS,
+    FILE_COLUMNS,
+    NOTES,
+    NUMBER_COLUMNS,
+    REQUIRED,
+    read_cells,
+)
 from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile, Section, with_unique_names
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
 
-IMAGE_COLUMNS = ("science", "reference", "target", "mask", "valid", "weight")
-BIT_COLUMNS = ("target_bits", "ignore_bits", "unlabelled_bits", "mask_bits")
-CODE_COLUMNS = ("target_codes", "ignore_codes", "unlabelled_codes", "mask_codes")
-NOTES = ("filter", "exposure", "mjd")
-"""Columns for people and for other tools, as `astrid manifest` writes them; nothing here reads them."""
-NUMBER_COLUMNS = {
-    "fwhm": "fwhm_pixels",
-    "reference_fwhm": "reference_fwhm_pixels",
-    "reference_scale": "reference_scale",
-    "gain": "gain",
-}
 _SEEING = (0.5, 100.0)
 POSSIBLE = {"fwhm": _SEEING, "reference_fwhm": _SEEING, "reference_scale": (1e-6, 1e6), "gain": (1e-6, 1e9)}
 """Lowest and highest value of these columns: seeing in pixels, a ratio of fluxes, electrons per count."""
-FILE_COLUMNS = (*IMAGE_COLUMNS, "psf")
-"""Columns that name a file; the images among them have one shape."""
-COLUMNS = ("field", *FILE_COLUMNS, *BIT_COLUMNS, *CODE_COLUMNS, "section", "split", "night", *NUMBER_COLUMNS)
-REQUIRED = ("field", "science")
 
 _SEPARATORS = re.compile(r"[|;,\s]+")
 
@@ -82,7 +73,7 @@ def named(config: FramesData) -> Iterator[None]:
 
 def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Look]]:
     """Read the rows and look into every file; return them with what their frames are and show, by row number."""
-    rows = [_parse_row(line, cells, Path(config.root)) for line, cells in _read_cells(Path(config.manifest))]
+    rows = [_parse_row(line, cells, Path(config.root)) for line, cells in read_cells(Path(config.manifest))]
     on_grid = config.preprocess.register == "none"
     science = {row.number: _inspect_row(row, on_grid=on_grid) for row in rows}
     for column in ("reference",) if isinstance(config, InjectedData) else ("reference", "target"):
@@ -117,50 +108,6 @@ def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
     masters = masters_key(config.preprocess, Path(config.root))
     text = json.dumps([described, config.background_box, masters], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the line number and the cells by column of each row that isn't empty or a comment."""
-    if not path.is_file():
-        raise DataError(f"data.manifest: there is no file {path}; check the name, relative to the working directory")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"the file must be a comma-separated table in UTF-8 ({error}); save it as one") from error
-    lines = [(number, cells) for number, cells in lines if any(cells) and not cells[0].startswith("#")]
-    _refuse_other_separators(lines)
-    if len(lines) < 2:
-        raise DataError(f"the file must have a header and at least a row, got {len(lines)} lines; add a row a frame")
-    (first, header), *rest = lines
-    _check_header(first, header)
-    for number, cells in rest:
-        if len(cells) != len(header):
-            raise DataError(
-                f"row {number}: must have {len(header)} cells like the header, got {len(cells)}; count its commas"
-            )
-    return [(number, dict(zip(header, cells, strict=True))) for number, cells in rest]
-
-
-def _refuse_other_separators(lines: list[tuple[int, list[str]]]) -> None:
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if lines and len(lines[0][1]) == 1 and separator in lines[0][1][0]:
-            raise DataError(f"row {lines[0][0]}: cells must be separated by commas, got {name}; save it with commas")
-
-
-def _check_header(line: int, header: list[str]) -> None:
-    for column, count in Counter(header).items():
-        if column not in (*COLUMNS, *NOTES):
-            nearest = difflib.get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.0)[0]
-            raise DataError(
-                f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {', '.join(COLUMNS)}"
-            )
-        if count > 1:
-            raise DataError(f"row {line}: column {column!r} must occur once, got {count}; remove the others")
-    for column in REQUIRED:
-        if column not in header:
-            raise DataError(f"row {line}: column {column!r} must be there, got {', '.join(header)}; add it")
 
 
 def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,3 +73,14 @@ def _other_signedness(stored: NDArray[Any]) -> NDArray[np.integer[Any]]:
     native = stored.astype(stored.dtype.newbyteorder("="))
     flipped: NDArray[np.integer[Any]] = native.view(f"u{bits // 8}") ^ np.array(1 << (bits - 1), dtype=f"u{bits // 8}")
     return flipped if native.dtype.kind == "i" else flipped.view(np.int8)
+
+
+def digest_values(image: NDArray[np.floating[Any]]) -> str:
+    """Return the SHA-256 of an image's shape and physical values: that of each lossless copy, however it is stored.
+
+    Values are compared as float32; pixels that are not finite count as equal.
+    """
+    with np.errstate(over="ignore"):  # what is out of range becomes infinite
+        values = np.asarray(image, dtype=np.float32)
+    values = np.where(np.isfinite(values), values, np.float32(0)) + np.float32(0)  # -0 becomes 0
+    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()

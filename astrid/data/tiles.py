@@ -1,4 +1,4 @@
-"""Cut frames into tiles, and put tiles or windows together again."""
+"""Cut frames into tiles, and into windows whose cores make up the frame again."""
 
 from __future__ import annotations
 
@@ -32,15 +32,6 @@ def cut_tile(planes: NDArray[T], y0: int, x0: int, *, tile: int) -> NDArray[T]:
     if top < bottom and left < right:
         cut[:, top - y0 : bottom - y0, left - x0 : right - x0] = planes[:, top:bottom, left:right]
     return cut
-
-
-def stitch_tiles(tiles: NDArray[T], *, height: int, width: int) -> NDArray[T]:
-    """Put (N, C, tile, tile), in the order of `tile_origins`, together to (C, H, W)."""
-    tile = tiles.shape[-1]
-    frame = np.zeros((tiles.shape[1], height, width), dtype=tiles.dtype)
-    for piece, (y0, x0) in zip(tiles, tile_origins(height, width, tile=tile), strict=True):
-        frame[:, y0 : y0 + tile, x0 : x0 + tile] = piece[:, : height - y0, : width - x0]
-    return frame
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astrid.checkpoint import load_checkpoint
+from astrid.checkpoint import BEST, CHECKPOINTS, LAST, load_checkpoint
 from astrid.config import Config, DataError
 from astrid.console import announce
 from astrid.data.fields import Splits, build_splits
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore
-from astrid.handover import CHECKPOINTS
-from astrid.learner import BEST, LAST
 from astrid.plan import known_reach
 from astrid.predictor import Predictor, build_predictor
 from astrid.runtime import Runtime, choose_device, choose_precision

@@ -13,6 +13,9 @@ from astrid.config import DataError
 
 from .records import Component, PhaseEnergy, Sample
 
+LEDGER = "energy.jsonl"
+"""Name of the file in the folder of a run."""
+
 
 @dataclass
 class LedgerContents:

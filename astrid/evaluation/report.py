@@ -12,9 +12,10 @@ from astrid.baselines import Comparison, MaskRival
 from astrid.config import Config
 from astrid.console import print_plain
 from astrid.energy import EnergySummary, Factors, energy_labels, energy_metrics
+from astrid.energy.ledger import LEDGER
 from astrid.evaluate import Evaluation
 from astrid.figures import draw_evaluation
-from astrid.handover import LEDGER, hand_over_cutouts, judged_tables
+from astrid.handover import hand_over_cutouts, judged_tables
 from astrid.metrics.bootstrap import resample_fields, save_fields
 from astrid.model_card import CARD_FILE, FIELDS_FILE, ModelFacts, model_card
 from astrid.results import FIGURES, METRICS_FILE, energy_line, print_test, save_figure, tested_metrics

@@ -21,6 +21,7 @@ from astrid.console import show_progress
 from astrid.data.judged import JudgedSplit
 from astrid.deployed import Deployed, load
 from astrid.energy import find_factors
+from astrid.energy.ledger import LEDGER
 from astrid.evaluate import Evaluation, judge, judged_by
 from astrid.metrics.histogram import Counts
 from astrid.metrics.pixels import PixelHistogram
@@ -36,7 +37,6 @@ from .links import link_model
 from .report import Judged, report
 from .subject import Subject, configure, prepare_subject
 
-LEDGER = "energy.jsonl"
 MEMORY_ADVICE = "judge smaller frames (sections of them, in the manifest), or on another device (training.device=cpu)"
 
 

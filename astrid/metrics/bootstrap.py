@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from .histogram import Counts
-from .objects import ObjectCounts, resampled_counts
+from .object_counts import ObjectCounts, resampled_counts
 from .per_field import FieldCounts, PixelSums
 from .resampled import resampled_ranking
 from .revisits import merge_visits

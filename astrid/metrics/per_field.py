@@ -13,7 +13,7 @@ from torch import Tensor
 from .calibration import binned_counts, forecast
 from .chosen import Chosen
 from .histogram import Counts, PixelHistogram
-from .objects import ObjectCounts
+from .object_counts import ObjectCounts
 from .pixels import Scores, pixel_scores
 
 COARSE_BINS = 16384

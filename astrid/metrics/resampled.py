@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .histogram import Counts
-from .objects import resampled_objects, snr_reached
+from .object_counts import resampled_objects, snr_reached
 from .per_field import FieldCounts, PixelSums
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .objects import ObjectCounts
+from .object_counts import ObjectCounts
 from .per_field import FieldCounts, PixelSums
 
 Number = TypeVar("Number", bound=np.generic)

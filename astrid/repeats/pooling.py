@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from astrid.config import MetricsConfig, RunError
 from astrid.metrics.bootstrap import load_fields
 from astrid.metrics.histogram import Counts
-from astrid.metrics.objects import stack_objects
+from astrid.metrics.object_counts import stack_objects
 from astrid.metrics.per_field import COARSE_BINS, FieldCounts, stack_sums
 from astrid.tracking.gate import FIELDS_FILE
 

@@ -11,7 +11,8 @@ from astrid.config import ConfigError, DataError
 from astrid.config.command import as_overrides, train_command
 from astrid.config.resume import CONFIG_FILE, EVALUATION_FILE, load_config
 from astrid.energy import RunEnergy
-from astrid.energy_runs import LEDGER, with_ledger
+from astrid.energy.ledger import LEDGER
+from astrid.energy_runs import with_ledger
 from astrid.inspection.cutouts import CUTOUTS_FILE, Cutout, read_cutouts
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking.stored_runs import StoredRun, read_folder

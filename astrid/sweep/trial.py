@@ -20,9 +20,8 @@ from ..config import BudgetSpent, Config, Pruned, RunError, Stopped, SweepConfig
 from ..config.compose import PROJECT_ROOT
 from ..config.secrets import scrub
 from ..energy import total_kwh
-from ..energy.ledger import read_ledger
+from ..energy.ledger import LEDGER, read_ledger
 from ..energy.records import summarise
-from ..energy_runs import LEDGER
 from ..tracking import known_run_id
 from ..tracking.owner import this_process
 from .study import default_storage, open_storage

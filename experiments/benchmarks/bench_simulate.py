@@ -13,7 +13,7 @@ import time
 from rivals import ROUNDS, record, seconds, spread
 
 from astrid.config import SimulatedData
-from astrid.data.fields import simulated_field
+from astrid.data.recipes import simulated_field
 
 FIELDS = 20
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError, InjectedData
 
+from .. import keywords
 from ..background import subtract_background
 from ..channels import flux_ratio
 from ..difference import background_sigma
@@ -17,12 +18,10 @@ from ..exposures import naming
 from ..frames import read_image
 from ..preprocess import Loaded
 from ..psf_image import PsfImage, as_psf
-from ..reduction.chain import GAIN_KEYWORDS, Record, header_number
+from ..reduction.chain import Record, header_number
 from ..rows import FrameRow
 from ..stars import typical_fwhm
 from .frame_psf import measure_epsf
-
-ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP")
 
 
 class NoPsf(DataError):
@@ -136,7 +135,7 @@ def electrons_per_count(row: FrameRow, science: Record, config: InjectedData) ->
         return 1.0
     if row.gain is not None:
         return row.gain
-    gain = header_number(science.frame.meta, config.injection_gain, GAIN_KEYWORDS, knob="data.injection_gain")
+    gain = header_number(science.frame.meta, config.injection_gain, keywords.GAIN, knob="data.injection_gain")
     if gain is None or not gain > 0:
         raise DataError(f"the gain must be above 0, got {gain}; give it in the manifest's column gain")
     return gain
@@ -173,7 +172,7 @@ def _flux_range(science: Record, gain: float, config: InjectedData) -> tuple[flo
     """Return the electrons of the faintest and the brightest magnitude."""
     if config.transient_magnitude is None:
         return None
-    zero_point = header_number(science.frame.meta, config.zero_point, ZERO_POINT_KEYWORDS, knob="data.zero_point")
+    zero_point = header_number(science.frame.meta, config.zero_point, keywords.COUNT_ZERO_POINT, knob="data.zero_point")
     assert zero_point is not None
     bright, faint = (gain * 10.0 ** (0.4 * (zero_point - magnitude)) for magnitude in config.transient_magnitude)
     return faint, bright

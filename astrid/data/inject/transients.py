@@ -1,4 +1,4 @@
-"""Transients for real frames: where, how bright for their signal-to-noise, and light that is added with its photons."""
+"""Transients for real frames: where, and how bright for their signal-to-noise."""
 
 from __future__ import annotations
 
@@ -14,29 +14,10 @@ from ..draws import draw_place, log_uniform
 from ..frames import Sources
 from ..psf_image import PsfImage
 from ..truth import snr_per_flux
-from .electrons import add_electrons, draw_photons, expected_light
 from .hosts import Hosts
 
 FADING = "fading"
 """Kind of a source whose light is in the reference and not in the science frame; its flux is negative."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A frame that light is added to.
-
-    Attributes
-    ----------
-    image : (H, W), integers or floats
-        Counts.
-    psf : PsfImage
-    gain : float
-        Electrons per count.
-    """
-
-    image: NDArray[np.generic]
-    psf: PsfImage
-    gain: float
 
 
 @dataclass(frozen=True)
@@ -105,38 +86,6 @@ def snr_of_unit_flux(x: float, y: float, *, psf: PsfImage, precision: NDArray[np
     """Return the matched-filter signal-to-noise of a point source of one electron; that of others is in proportion."""
     where, share = psf.stamp(_shape(precision), x=x, y=y)
     return snr_per_flux(share, precision[where])
-
-
-def add_sources(epoch: Epoch, sources: Sources, rng: Generator, *, valid: NDArray[np.bool_]) -> NDArray[np.generic]:
-    """Return the frame with the light of sources and its photon noise; untouched pixels keep every bit.
-
-    Parameters
-    ----------
-    valid : (H, W) bool
-        True = good pixel; the others stay as they are.
-
-    Raises
-    ------
-    DataError
-        For a negative flux, which a single frame can't show.
-    """
-    light = expected_light(sources, _shape(epoch.image), psf=epoch.psf)
-    return add_electrons(epoch.image, draw_photons(light, rng, valid=valid), gain=epoch.gain)
-
-
-def add_to_pair(
-    science: Epoch, reference: Epoch, sources: Sources, rng: Generator, *, valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Add what brightens to the science frame and what fades to the reference; return both.
-
-    Fluxes are electrons of the science frame; the reference's gain must be in these too, so that a source that fades
-    by as much as another brightens has as much light.
-    """
-    fades = sources.flux < 0
-    return (
-        add_sources(science, select(sources, ~fades), rng, valid=valid),
-        add_sources(reference, select(sources, fades), rng, valid=valid),
-    )
 
 
 def select(sources: Sources, chosen: NDArray[np.bool_]) -> Sources:

@@ -15,7 +15,7 @@ from astropy.coordinates import FK5, Angle, EarthLocation, SkyCoord
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from . import keywords
+from .. import keywords
 
 Header = Mapping[str, Any]
 Kind = Literal["science", "bias", "dark", "flat", "other"]

@@ -106,8 +106,8 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
             file=_cell(path, picture, is_first=number == 0, is_unique=extensions[picture.name] == 1),
             key=(str(folder / path.parent), named.rest, _part_key(picture, role, alone=len(pictures) == 1)),
             role=role if role is not None and len(pictures) > 1 else named.role,
-            kind=_kind(facts, path, on_sky=picture.info.wcs is not None),
-            shape=picture.info.shape,
+            kind=_kind(facts, path, on_sky=picture.wcs is not None),
+            shape=picture.shape,
             facts=facts,
             corners=_corners(picture),
             bad_bits=_bad_bits(picture.header),
@@ -123,7 +123,7 @@ def _part_key(picture: Picture, role: Role | None, *, alone: bool) -> str:
 
 def _cell(path: Path, picture: Picture, *, is_first: bool, is_unique: bool) -> str:
     name = picture.name if is_unique else f"{picture.name},{picture.version}"
-    return str(path) if is_first else f"{path}[{name if picture.name else picture.info.hdu}]"
+    return str(path) if is_first else f"{path}[{name if picture.name else picture.hdu}]"
 
 
 def _kind(facts: Facts, path: Path, *, on_sky: bool) -> Kind:
@@ -148,7 +148,7 @@ def _bad_bits(header: Mapping[str, Any]) -> int | None:
 
 
 def _corners(picture: Picture) -> NDArray[np.float64] | None:
-    if picture.info.wcs is None:
+    if picture.wcs is None:
         return None
-    height, width = picture.info.shape
-    return footprint(picture.info.wcs, Section(1, width, 1, height))
+    height, width = picture.shape
+    return footprint(picture.wcs, Section(1, width, 1, height))

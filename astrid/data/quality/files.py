@@ -24,7 +24,6 @@ from .astrometry import residuals
 from .header import read_facts
 
 _FITS_NAMES = (".fits", ".fit", ".fts", ".fz")
-_CUBE_REMEDY = "save one plane as a picture of its own"
 _PACKINGS = (".gz", ".bz2", ".xz")
 
 

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError, Header, QualityConfig
 
-from ..reduction.chain import (
-    EXPOSURE_KEYWORDS,
-    GAIN_KEYWORDS,
-    OVERSCAN_KEYWORDS,
-    READ_NOISE_KEYWORDS,
-    SATURATION_KEYWORDS,
-)
+from .. import keywords
 from ..rows import Section
 
 Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp"]
@@ -31,7 +25,6 @@ NO_EXPOSURES: dict[Kind, str] = {
 }
 """Kinds of image that are no exposure, and what they are."""
 
-_KIND_KEYWORDS = ("OBSTYPE", "IMAGETYP")
 _KIND_WORDS: dict[str, Kind] = {"bias": "bias", "zero": "bias", "dark": "dark", "flat": "flat"}
 _LONGEST_BIAS_SECONDS = 1e-3
 _PLANE_NAMES: dict[Kind, frozenset[str]] = {
@@ -46,7 +39,6 @@ _KERNEL_SUM = 0.05
 _SMALLEST_EDGE = 16
 """Pixels along each axis below which there is neither sky nor star to measure."""
 _AMPLIFIERS = ("A", "B")
-_ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZP")
 
 
 @dataclass(frozen=True)
@@ -102,17 +94,17 @@ def read_facts(
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
     in_electrons = unit.rstrip("s") in ("electron", "e-", "e")
-    seconds = _number(header, EXPOSURE_KEYWORDS)
+    seconds = _number(header, keywords.EXPOSURE)
     return Facts(
         kind=_kind_of_image(values) or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
-        gain=_given(config.gain, 1.0 if in_electrons else _above_zero(_of_amplifiers(header, GAIN_KEYWORDS))),
-        read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, READ_NOISE_KEYWORDS))),
+        gain=_given(config.gain, 1.0 if in_electrons else _above_zero(_of_amplifiers(header, keywords.GAIN))),
+        read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, keywords.READ_NOISE))),
         pedestal=_given(config.pedestal, 0.0 if in_electrons else _pedestal(header, values)),
-        saturation=_given(config.saturation, _above_zero(_number(header, SATURATION_KEYWORDS))),
-        zero_point=_given(config.zero_point, _number(header, _ZERO_POINT_KEYWORDS)),
+        saturation=_given(config.saturation, _above_zero(_number(header, keywords.SATURATION))),
+        zero_point=_given(config.zero_point, _number(header, keywords.ZERO_POINT)),
     )
 
 
@@ -126,7 +118,7 @@ def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | 
             return kind
     if product := _DECAM_PLANE.search(name):
         return "mask" if product["product"] == "d" else "noise"
-    for keyword in _KIND_KEYWORDS:
+    for keyword in keywords.FRAME_TYPE:
         words = str(header.get(keyword, "")).lower()
         found = next((kind for word, kind in _KIND_WORDS.items() if word in words), None)
         if found == "dark" and seconds is not None and seconds <= _LONGEST_BIAS_SECONDS:
@@ -144,9 +136,9 @@ def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
     return "stamp" if min(height, width) < _SMALLEST_EDGE else None
 
 
-def _number(header: Mapping[str, Any], keywords: Sequence[str]) -> float | None:
-    """Return the first finite number under one of the keywords; text and the like count as unknown."""
-    for keyword in keywords:
+def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    """Return the first finite number under one of the names; text and the like count as unknown."""
+    for keyword in names:
         value = header.get(keyword)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
@@ -157,12 +149,12 @@ def _above_zero(value: float | None) -> float | None:
     return value if value is not None and value > 0 else None
 
 
-def _of_amplifiers(header: Mapping[str, Any], keywords: Sequence[str]) -> float | None:
+def _of_amplifiers(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """Return a number of the detector, or the mean of those of its two amplifiers, as DECam has it."""
-    whole = _number(header, keywords)
+    whole = _number(header, names)
     if whole is not None:
         return whole
-    halves = [_number(header, [f"{keyword}{side}" for keyword in keywords]) for side in _AMPLIFIERS]
+    halves = [_number(header, [f"{keyword}{side}" for keyword in names]) for side in _AMPLIFIERS]
     known = [half for half in halves if half is not None]
     return sum(known) / len(known) if known else None
 
@@ -172,10 +164,10 @@ def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating]) -> float 
 
     PEDESTAL is that of the SBFITSEXT convention (Diffraction Limited, SBFITSEXT version 1.0).
     """
-    added = _number(header, ("PEDESTAL",))
+    added = _number(header, keywords.PEDESTAL)
     if added is not None:
         return -added
-    text = next((str(header[keyword]) for keyword in OVERSCAN_KEYWORDS if keyword in header), None)
+    text = next((str(header[keyword]) for keyword in keywords.OVERSCAN if keyword in header), None)
     if text is None:
         return None
     try:

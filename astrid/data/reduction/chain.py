@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError, Header, PreprocessConfig
 
+from .. import keywords
 from ..rows import Section
 from .detector import (
     Readout,
@@ -29,13 +30,6 @@ from .detector import (
 )
 
 Step = Callable[[CCDData], CCDData]
-
-GAIN_KEYWORDS = ("GAIN", "EGAIN")
-READ_NOISE_KEYWORDS = ("RDNOISE", "READNOIS")
-SATURATION_KEYWORDS = ("SATURATE",)
-EXPOSURE_KEYWORDS = ("EXPTIME", "EXPOSURE")
-OVERSCAN_KEYWORDS = ("BIASSEC",)
-TRIM_KEYWORDS = ("TRIMSEC", "DATASEC")
 
 
 @dataclass(frozen=True)
@@ -122,9 +116,9 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     """
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = header_number(image.meta, config.saturation, SATURATION_KEYWORDS, knob="data.preprocess.saturation")
-    overscan = header_section(image.meta, config.overscan, OVERSCAN_KEYWORDS, knob="overscan")
-    section = header_section(image.meta, config.trim, TRIM_KEYWORDS, knob="trim")
+    level = header_number(image.meta, config.saturation, keywords.SATURATION, knob="data.preprocess.saturation")
+    overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
+    section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
     record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
     record.take(
@@ -149,7 +143,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    gain = header_number(image.meta, config.gain, GAIN_KEYWORDS, knob="data.preprocess.gain")
+    gain = header_number(image.meta, config.gain, keywords.GAIN, knob="data.preprocess.gain")
     readout = read_out(image.meta, config)
     seconds = None if masters.dark is None else exposure_seconds(image.meta)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
@@ -186,22 +180,22 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = header_number(header, config.gain, GAIN_KEYWORDS, knob="data.preprocess.gain")
-    read_noise = header_number(header, config.read_noise, READ_NOISE_KEYWORDS, knob="data.preprocess.read_noise")
+    gain = header_number(header, config.gain, keywords.GAIN, knob="data.preprocess.gain")
+    read_noise = header_number(header, config.read_noise, keywords.READ_NOISE, knob="data.preprocess.read_noise")
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", EXPOSURE_KEYWORDS, knob="data.preprocess.dark")
+    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark")
     assert seconds is not None
     return seconds
 
 
 def header_number(
-    header: Mapping[str, Any], given: float | Header | None, keywords: Sequence[str], *, knob: str
+    header: Mapping[str, Any], given: float | Header | None, names: Sequence[str], *, knob: str
 ) -> float | None:
-    """Return a number that is given, or else is in the header under one of the keywords; None where it is None.
+    """Return a number that is given, or else is in the header under one of the names; None where it is None.
 
     Raises
     ------
@@ -210,22 +204,20 @@ def header_number(
     """
     if given != "header":
         return None if given is None else float(given)
-    found = next((header[keyword] for keyword in keywords if keyword in header), None)
+    found = next((header[keyword] for keyword in names if keyword in header), None)
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise DataError(
-            f"the header must have a number {' or '.join(keywords)}, got {found!r}; add it, or change {knob}"
-        )
+        raise DataError(f"the header must have a number {' or '.join(names)}, got {found!r}; add it, or change {knob}")
     return float(found)
 
 
-def header_section(header: Mapping[str, Any], given: str, keywords: Sequence[str], *, knob: str) -> Section | None:
-    """Return a section that is given, or else is in the header under one of the keywords; None for `none`."""
+def header_section(header: Mapping[str, Any], given: str, names: Sequence[str], *, knob: str) -> Section | None:
+    """Return a section that is given, or else is in the header under one of the names; None for `none`."""
     if given != "header":
         return None if given == "none" else Section.parse(given)
-    found = next((header[keyword] for keyword in keywords if keyword in header), None)
+    found = next((header[keyword] for keyword in names if keyword in header), None)
     if found is None:
         raise DataError(
-            f"the header must have {' or '.join(keywords)}, got neither; give data.preprocess.{knob}=[x1:x2,y1:y2], "
+            f"the header must have {' or '.join(names)}, got neither; give data.preprocess.{knob}=[x1:x2,y1:y2], "
             "or none"
         )
     return Section.parse(str(found))

@@ -5,8 +5,9 @@ Keywords are asked in order, and the first that says something decides. `ESO ...
 
 from __future__ import annotations
 
-KIND = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "ESO DPR TYPE", "ESO DPR CATG", "FRAMETYP", "FRAME", "OBSMODE", "VIMTYPE")
-"""What an exposure is."""
+FRAME_TYPE = ("OBSTYPE", "IMAGETYP")
+KIND = (*FRAME_TYPE, "IMAGETYPE", "ESO DPR TYPE", "ESO DPR CATG", "FRAMETYP", "FRAME", "OBSMODE", "VIMTYPE")
+"""What an exposure is; the first two are the convention of single detectors."""
 KINDS = {
     "bias": ("bias", "zero", "biases", "offset"),
     "dark": ("dark", "darks"),
@@ -23,7 +24,26 @@ START_TIME = ("TIME-OBS", "UTC-OBS", "UT-OBS", "UTSTART", "UTC", "UT", "TIME-BEG
 START_MJD = ("MJD-OBS", "MJD-BEG", "MJD_OBS", "MJD", "EXPSTART")
 START_JD = ("JD", "JD-OBS", "OBSJD")
 
-SECONDS = ("EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "TEXPTIME", "INTTIME", "EXPOSED", "ESO DET WIN1 DIT1")
+EXPOSURE = ("EXPTIME", "EXPOSURE")
+"""Seconds in which light, or dark current, was collected: what pixels may be scaled by."""
+SECONDS = (*EXPOSURE, "ITIME", "EXP_TIME", "TEXPTIME", "INTTIME", "EXPOSED", "ESO DET WIN1 DIT1")
+"""The same and what comes near it, as the time of one of several readings: compared only."""
+
+GAIN = ("GAIN", "EGAIN")
+"""Electrons per count."""
+READ_NOISE = ("RDNOISE", "READNOIS")
+"""Electrons."""
+SATURATION = ("SATURATE",)
+"""Value from which a pixel is saturated."""
+PEDESTAL = ("PEDESTAL",)
+"""What must be added to reach zero: SBFITSEXT version 1.0, Diffraction Limited."""
+OVERSCAN = ("BIASSEC",)
+TRIM = ("TRIMSEC", "DATASEC")
+"""Sections of the detector: without light, and to keep."""
+ZERO_POINT = ("MAGZERO", "MAGZP")
+"""Magnitude of a flux of 1 in the image's unit."""
+COUNT_ZERO_POINT = ("MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP")
+"""Magnitude of one count of the whole exposure."""
 
 FILTERS = (
     *("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2", "FILTERS", "FILTERID", "INSFILTE", "FILT", "FLTRNM"),
