@@ -121,7 +121,7 @@ def test_resamples_are_fits_of_repeated_sources(seed: int):
     for row, value in zip(weights, half, strict=True):
         times = row.astype(int)
         plain = fitted_snr(np.repeat(snr, times), np.repeat(found, times), share=0.5)
-        assert value == pytest.approx(plain, rel=0.02)  # sources are counted in bins of 2 %
+        assert value == pytest.approx(plain, rel=0.05)  # bins of 2 % decide where two curves fit about alike
 
 
 def test_the_gradient_is_that_of_the_loss_with_its_penalty():
