@@ -105,7 +105,9 @@ def test_a_detectors_interval_is_that_of_its_patches() -> None:
         return made
 
     once, twice = (
-        judge_detector(DETECTORS[0], tally(n), threshold=5.0, groups=[patch for patch in "abcd" for _ in range(n)])
+        judge_detector(
+            DETECTORS[0], tally(n), threshold=5.0, rates=[], groups=[patch for patch in "abcd" for _ in range(n)]
+        )
         for n in (1, 2)
     )
     assert "completeness_low" in once.metrics
