@@ -22,9 +22,11 @@ from astrid.data.fields import build_splits
 from astrid.data.frames import Field, read_table
 from astrid.data.inject.binning import binned, blocks
 from astrid.data.inject.cosmic_rays import COLUMNS, Footprint, draw_hits, footprints_of, read_footprints
+from astrid.data.inject.electrons import expected_light
 from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_injected
 from astrid.data.inject.frame_psf import measure_epsf
 from astrid.data.inject.surroundings import electrons_per_count, look_around
+from astrid.data.inject.transients import select
 from astrid.data.injected import injections, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
@@ -207,6 +209,75 @@ def test_a_track_on_a_star_must_stand_out_of_its_photons(tmp_path: Path, footpri
     assert around.noise[star] == pytest.approx(np.sqrt(400 + around.flat[star] * GAIN), rel=0.05)
 
 
+@pytest.mark.parametrize("sky", [4.0, 400.0])
+def test_the_noise_of_an_empty_sky_is_that_of_its_background_alone(tmp_path: Path, sky: float) -> None:
+    """The positive half of the noise taken for light: 19 % too much variance at 4 electrons."""
+    frame = np.random.default_rng(0).poisson(sky, (256, 256)).astype(np.float32)
+    bench = Bench(tmp_path, **COSMIC | {"footprints": "t.fits", "injection_gain": 1.0})
+    row = bench.row({"science": frame})
+    around = look_around(row, load_frames(row, bench.config), bench.config)
+    assert np.mean(around.noise**2) == pytest.approx(around.sigma**2, rel=0.01)
+    assert np.mean(around.precision) == pytest.approx(around.sigma**-2, rel=0.01)
+
+
+def test_the_photons_of_a_deep_reference_count_by_its_own_gain(tmp_path: Path) -> None:
+    """A mean of 25 exposures on a scale of its own: its variance is that of its counts, R / gain, times scale²."""
+    bench = Bench(tmp_path, transients_per_mpix=100, fading_fraction=0.5, transients_on_galaxies=0.0)
+    deep = np.mean([sky_frame(seed) for seed in range(1, 26)], axis=0).astype(np.float32) / 4
+    row = bench.row({"science": sky_frame(0), "reference": deep})
+    loaded = load_frames(row, bench.config)
+    assert loaded.reference is not None
+    without = look_around(row, loaded, bench.config)
+    loaded.reference.frame.meta["GAIN"] = 25 * 4 * GAIN  # electrons per count of the mean, divided by 4
+    around = look_around(row, loaded, bench.config)
+    star = np.unravel_index(around.flat.argmax(), SHAPE)
+    electrons = around.flat[star] * GAIN
+    assert around.reference_scale == pytest.approx(4.0, rel=0.02)
+    assert without.reference_gain == pytest.approx(4 * GAIN, rel=0.02)  # as if exposed like the science frame
+    assert 1 / without.precision[star] == pytest.approx(2 * electrons, rel=0.1)
+    assert 1 / around.precision[star] == pytest.approx((1 + 1 / 25) * electrons, rel=0.1)
+
+
+def test_what_fades_from_a_deep_reference_has_the_noise_of_its_own_photons(tmp_path: Path) -> None:
+    knobs = {"transients_per_mpix": 5000, "transient_snr": [200.0, 300.0], "fading_fraction": 1.0}
+    bench = Bench(tmp_path, transients_on_galaxies=0.0, **knobs)
+    row = bench.row({"science": sky_frame(0), "reference": sky_frame(1) / 4})
+    loaded = load_frames(row, bench.config)
+    assert loaded.reference is not None
+    loaded.reference.frame.meta["GAIN"] = 100 * GAIN
+    before = np.array(loaded.reference.frame.data)
+    around = look_around(row, loaded, bench.config)
+    injection = inject(around, bench.config, generators(row, bench.config, 0), [])
+    add_to_frames(loaded, injection, around)
+    added = (loaded.reference.frame.data - before) * around.reference_scale * GAIN
+    light = expected_light(select(injection.sources, injection.sources.flux < 0), SHAPE, psf=around.reference_psf)
+    bright = light > 100
+    assert added.sum() == pytest.approx(light.sum(), rel=0.01)
+    depth = 100 / around.reference_scale  # electrons of the reference per electron of the science frame
+    assert np.std((added - light)[bright] / np.sqrt(light[bright] / depth)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_fades_must_have_a_reference(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, transients_per_mpix=1000, fading_fraction=0.5)
+    with pytest.raises(DataError, match=r"m\.csv, row 2 \(f\): what fades must have a reference to be in, got none"):
+        bench.field(bench.row({"science": sky_frame(0)}))
+
+
+def test_light_falls_on_pixels_that_are_seen_and_not_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, transients_per_mpix=4000, transient_snr=[80.0, 90.0], transients_on_galaxies=0.0)
+    marks = np.zeros(SHAPE, np.int16)
+    marks[:, ::2], marks[::40, 1::2] = 3, 1
+    row = bench.row({"science": sky_frame(0), "target": marks}, unlabelled_codes=(3,), ignore_codes=(1,))
+    loaded = load_frames(row, bench.config)
+    around = look_around(row, loaded, bench.config)
+    injection = inject(around, bench.config, generators(row, bench.config, 0), [])
+    places = np.rint(injection.sources.y).astype(int), np.rint(injection.sources.x).astype(int)
+    assert (marks[places] == 0).all()  # sources lie on pixels that count
+    assert not injection.science[marks == 1].any()
+    light = expected_light(injection.sources, SHAPE, psf=around.psf)
+    assert injection.science[marks == 3].sum() == pytest.approx(light[marks == 3].sum(), rel=0.02)
+
+
 def test_what_the_frame_itself_marks_is_real_and_not_counted(tmp_path: Path, footprints: Path) -> None:
     bench = Bench(tmp_path, footprints=str(footprints), **COSMIC)
     target = np.zeros(SHAPE, np.int16)
@@ -339,6 +410,20 @@ def test_a_frame_without_stars_is_refused_by_name_or_left_out(tmp_path: Path, ca
         splits = prepared(skipping)
     assert [field.name for field in splits["train"]] == ["train"]
     assert "left out: m.csv, row 5 (empty)" in caplog.text
+
+
+def test_a_frame_whose_binned_copies_have_no_psf_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_manifest(tmp_path)
+    fits.PrimaryHDU(sky_frame(5, shape=(256, 256), stars=40)).writeto(tmp_path / "train.fits", overwrite=True)
+    fits.PrimaryHDU(sky_frame(6, shape=(96, 96), stars=6)).writeto(tmp_path / "small.fits")
+    with (tmp_path / "m.csv").open("a") as stream:
+        stream.write("\nsmall,small.fits,train")
+    knobs = {"copies": 2, "split_unit": "exposure", "without_psf": "skip", "least_stars": 3}
+    assert len(prepared(Bench(tmp_path, **knobs))["train"]) == 4
+    with caplog.at_level(logging.WARNING):
+        left = prepared(Bench(tmp_path, train_binning=[1, 2], **knobs))
+    assert [field.name for field in left["train"]] == ["train", "train~1"]
+    assert "left out: m.csv, row 5 (small)" in caplog.text
 
 
 def test_a_split_that_loses_all_its_frames_is_refused(tmp_path: Path) -> None:
