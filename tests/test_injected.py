@@ -27,7 +27,7 @@ from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_
 from astrid.data.inject.frame_psf import measure_epsf
 from astrid.data.inject.surroundings import electrons_per_count, look_around
 from astrid.data.inject.transients import select
-from astrid.data.injected import injections, write_catalogue
+from astrid.data.injected import injections, with_psf, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
@@ -413,17 +413,13 @@ def test_a_frame_without_stars_is_refused_by_name_or_left_out(tmp_path: Path, ca
 
 
 def test_a_frame_whose_binned_copies_have_no_psf_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_manifest(tmp_path)
-    fits.PrimaryHDU(sky_frame(5, shape=(256, 256), stars=40)).writeto(tmp_path / "train.fits", overwrite=True)
-    fits.PrimaryHDU(sky_frame(6, shape=(96, 96), stars=6)).writeto(tmp_path / "small.fits")
-    with (tmp_path / "m.csv").open("a") as stream:
-        stream.write("\nsmall,small.fits,train")
-    knobs = {"copies": 2, "split_unit": "exposure", "without_psf": "skip", "least_stars": 3}
-    assert len(prepared(Bench(tmp_path, **knobs))["train"]) == 4
-    with caplog.at_level(logging.WARNING):
-        left = prepared(Bench(tmp_path, train_binning=[1, 2], **knobs))
-    assert [field.name for field in left["train"]] == ["train", "train~1"]
-    assert "left out: m.csv, row 5 (small)" in caplog.text
+    knobs = {"copies": 2, "split_unit": "exposure", "without_psf": "skip"}
+    fine, coarse = Bench(tmp_path, **knobs).config, Bench(tmp_path, train_binning=[1, 4], **knobs).config
+    rows = [Bench(tmp_path).row({"science": sky_frame(0)})]
+    assert with_psf(rows, fine) == rows
+    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="split 'train' must have a frame with a PSF"):
+        with_psf(rows, coarse)
+    assert "left out: m.csv, row 2 (f)" in caplog.text
 
 
 def test_a_split_that_loses_all_its_frames_is_refused(tmp_path: Path) -> None:
