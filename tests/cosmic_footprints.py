@@ -22,10 +22,10 @@ def read_footprints(sample_data: Path) -> list[np.ndarray]:
         pytest.skip(f"{path} is needed")
     with fits.open(path) as hdus:
         spans = [
-            (int(row["fp_id"]), int(row["x0"]), int(row["y0"]), np.array(row["pixel_values"])) for row in hdus[1].data
+            (int(row["fp_id"]), int(row["y0"]), int(row["x0"]), np.array(row["pixel_values"])) for row in hdus[1].data
         ]
     found: dict[int, list[tuple[int, int, int]]] = {}
-    for number, y, x, values in spans:  # the table's x0 counts lines
+    for number, y, x, values in spans:
         found.setdefault(number, []).extend((y, x + step, value) for step, value in enumerate(values))
     footprints = [np.array(pixels, dtype=float) for pixels in found.values()]
     return [pixels - [*pixels[:, :2].min(axis=0), 0] for pixels in footprints]

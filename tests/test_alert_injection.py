@@ -77,6 +77,21 @@ def test_the_catalogue_has_their_flux_and_signal_to_noise() -> None:
     assert np.abs((np.array(found) - expected) * 6.2 / np.sqrt(photons)).max() < 4  # Poisson's noise
 
 
+def test_pixels_that_are_valid_and_not_scored_still_carry_signal() -> None:
+    """Sources lie where it is free; what is searched, and so the signal-to-noise, is all that is valid."""
+    crop = noise_crop()
+    config = AlertsData(packets="a", injected_per_alert=3.0, injected_snr=[50.0, 51.0])
+    free = np.zeros((SIZE, SIZE), bool)
+    free[24, 24] = True
+    psf = crop_psf(None, fwhm_pixels=FWHM)
+    _, sources = inject_into_crop(crop, np.random.default_rng(1), config=config, psf=psf, free=free)
+    assert len(sources.x) > 0
+    sigma = background_sigma(crop.difference, crop.valid).sigma
+    share = point_source(FWHM)
+    best = sources.flux * snr_per_flux(share / share.sum(), np.full(share.shape, sigma**-2))
+    np.testing.assert_allclose(best, sources.snr, rtol=0.05)
+
+
 def test_their_number_is_poissons() -> None:
     counts = [len(injected(noise_crop(), seed, injected_per_alert=2.0)[1].x) for seed in range(400)]
     assert np.mean(counts) == pytest.approx(2.0, abs=0.25)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrid.config import DataError
+from astrid.data.draws import draw_place
 from astrid.data.frames import Sources
 from astrid.data.inject.electrons import add_electrons, draw_photons, expected_light
 from astrid.data.inject.hosts import find_hosts
@@ -135,7 +136,9 @@ def test_no_source_lies_on_a_bad_pixel_and_snr_stays_in_its_range() -> None:
     precision = np.zeros(SHAPE)
     precision[10:20, 30:50] = 0.01
     kinds = Kinds(snr=(5.0, 50.0), fading=0.5)
-    found = draw_sources(300, np.random.default_rng(2), kinds=kinds, precision=precision, psf=moffat_psf())
+    found = draw_sources(
+        300, np.random.default_rng(2), kinds=kinds, precision=precision, free=precision > 0, psf=moffat_psf()
+    )
     assert (precision[np.rint(found.y).astype(int), np.rint(found.x).astype(int)] > 0).all()
     assert found.snr.min() >= 5 and found.snr.max() <= 50
     fading = np.array(found.kind) == "fading"
@@ -146,7 +149,9 @@ def test_no_source_lies_on_a_bad_pixel_and_snr_stays_in_its_range() -> None:
 def test_the_same_seed_gives_the_same_sources() -> None:
     precision = np.full(SHAPE, 0.01)
     one, two, other = (
-        draw_sources(5, np.random.default_rng(s), kinds=Kinds((5, 9)), precision=precision, psf=moffat_psf())
+        draw_sources(
+            5, np.random.default_rng(s), kinds=Kinds((5, 9)), precision=precision, free=precision > 0, psf=moffat_psf()
+        )
         for s in (1, 1, 2)
     )
     np.testing.assert_array_equal(one.flux, two.flux)
@@ -184,6 +189,49 @@ def test_a_galaxy_that_touches_a_bad_pixel_hosts_nothing() -> None:
     assert (
         find_hosts(image, valid, sigma=5.0, fwhm_pixels=3.0).draw_place(np.random.default_rng(0), valid * 1.0) is None
     )
+
+
+def test_a_galaxy_of_more_pixels_than_seps_buffer_holds_is_found() -> None:
+    import sep
+
+    room = sep.get_extract_pixstack()
+    rows, columns = np.indices((96, 96))
+    image = (300 * np.exp(-np.hypot(columns - 48, rows - 48) / 15)).astype(np.float32)
+    try:
+        sep.set_extract_pixstack(300)
+        assert find_hosts(image, np.ones(image.shape, bool), sigma=1.0, fwhm_pixels=3.0).labels.any()
+    finally:
+        sep.set_extract_pixstack(room)
+
+
+def test_what_sep_refuses_is_told_with_a_remedy() -> None:
+    import sep
+
+    image = np.full((128, 128), 10.0, np.float32)
+    image[::4, ::4] = 1000.0  # an object of many peaks
+    limit = sep.get_sub_object_limit()
+    try:
+        sep.set_sub_object_limit(8)
+        with pytest.raises(DataError, match=r"galaxies must be found by SEP, got: .*deblending.*; leave the frame out"):
+            find_hosts(image, np.ones(image.shape, bool), sigma=1.0, fwhm_pixels=3.0)
+    finally:
+        sep.set_sub_object_limit(limit)
+
+
+def test_a_frame_without_a_free_pixel_is_refused() -> None:
+    with pytest.raises(DataError, match="there must be a pixel for a source to lie on, got none"):
+        draw_place(np.random.default_rng(0), np.zeros((4, 4)))
+
+
+def test_a_source_beside_pixels_that_are_known_and_not_free_has_the_signal_of_both() -> None:
+    precision, free = np.full(SHAPE, 0.01), np.zeros(SHAPE, bool)
+    free[20, 20] = True
+    psf = moffat_psf()
+    one = draw_sources(1, np.random.default_rng(3), kinds=Kinds((9, 9)), precision=precision, free=free, psf=psf)
+    x, y = float(one.x[0]), float(one.y[0])
+    assert (round(x), round(y)) == (20, 20)
+    _, share = psf.stamp(SHAPE, x=x, y=y)
+    assert one.flux[0] * np.sqrt((share**2).sum() * 0.01) == pytest.approx(9.0)
 
 
 @given(angle=st.floats(0, np.pi))

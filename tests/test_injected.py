@@ -14,17 +14,20 @@ import pytest
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from astrid.config import ConfigError, DataError, InjectedData
 from astrid.config.compose import load
 from astrid.data.fields import build_splits
-from astrid.data.frames import Field
+from astrid.data.frames import Field, read_table
 from astrid.data.inject.binning import binned, blocks
-from astrid.data.inject.cosmic_rays import Footprint, draw_hits, footprints_of, read_footprints
+from astrid.data.inject.cosmic_rays import COLUMNS, Footprint, draw_hits, footprints_of, read_footprints
+from astrid.data.inject.electrons import expected_light
 from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_injected
 from astrid.data.inject.frame_psf import measure_epsf
 from astrid.data.inject.surroundings import electrons_per_count, look_around
-from astrid.data.injected import injections, write_catalogue
+from astrid.data.inject.transients import select
+from astrid.data.injected import injections, with_psf, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
@@ -92,12 +95,12 @@ COSMIC = {"target": "cosmic_ray", "cosmic_rays_per_mpix": 2000, "transients_per_
 # Cosmic rays
 
 
-def test_spans_are_joined_line_by_line(tmp_path: Path) -> None:
+def test_spans_are_joined_row_by_row(tmp_path: Path) -> None:
     path = tmp_path / "one.fits"
     columns = [
         fits.Column("fp_id", "I", array=[3, 3]),
-        fits.Column("x0", "I", array=[10, 11]),
-        fits.Column("y0", "I", array=[21, 20]),
+        fits.Column("x0", "I", array=[21, 20]),
+        fits.Column("y0", "I", array=[10, 11]),
         fits.Column("pixel_values", "PJ()", array=np.array([np.array([5, 6]), np.array([7])], dtype=object)),
     ]
     fits.BinTableHDU.from_columns(columns).writeto(path)
@@ -108,7 +111,7 @@ def test_spans_are_joined_line_by_line(tmp_path: Path) -> None:
 
 def test_a_file_without_the_table_is_refused(tmp_path: Path) -> None:
     fits.PrimaryHDU(np.zeros((4, 4))).writeto(tmp_path / "image.fits")
-    with pytest.raises(DataError, match="a table with the columns fp_id, x0, y0, pixel_values"):
+    with pytest.raises(DataError, match="a table with the columns fp_id, y0, x0, pixel_values"):
         read_footprints(tmp_path / "image.fits")
     (tmp_path / "text.fits").write_text("no FITS")
     with pytest.raises(DataError, match=r"text\.fits: cannot be read as FITS"):
@@ -116,9 +119,26 @@ def test_a_file_without_the_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_real_footprints_are_all_read(sample_data: Path) -> None:
-    found = read_footprints(sample_data / "itl_cosmic_rays/cosmic_rays_itl_2017_even.fits.gz")
+    path = sample_data / "itl_cosmic_rays/cosmic_rays_itl_2017_even.fits.gz"
+    found = read_footprints(path)
     assert len(found) == 882
-    assert sum(int((one.charge > 0).sum()) for one in found) == 11304
+    assert sum(int((one.charge > 0).sum()) for one in found) == 14362
+    spans = read_table(path, columns=("pixel_values",))["pixel_values"]
+    assert sum(one.charge.sum() for one in found) == sum(np.maximum(values, 0).sum() for values in spans)
+
+
+def test_each_real_track_is_one_piece_and_none_of_its_spans_lies_on_another(sample_data: Path) -> None:
+    """Spans with rows and columns exchanged fall apart: 174 of 882 were not connected."""
+    path = sample_data / "itl_cosmic_rays/cosmic_rays_itl_2017_even.fits.gz"
+    for one in read_footprints(path):
+        assert ndimage.label(one.charge > 0, structure=np.ones((3, 3)))[1] == 1, one.number
+    table = read_table(path, columns=COLUMNS)
+    pixels = [
+        (int(number), int(row), int(first) + step)
+        for number, row, first, values in zip(*(table[name] for name in COLUMNS), strict=True)
+        for step in range(len(values))
+    ]
+    assert len(pixels) == len(set(pixels))
 
 
 @given(number=st.integers(5, 200), seed=st.integers(0, 9))
@@ -187,6 +207,75 @@ def test_a_track_on_a_star_must_stand_out_of_its_photons(tmp_path: Path, footpri
     around = look_around(row, load_frames(row, bench.config), bench.config)
     star = np.unravel_index(around.flat.argmax(), SHAPE)
     assert around.noise[star] == pytest.approx(np.sqrt(400 + around.flat[star] * GAIN), rel=0.05)
+
+
+@pytest.mark.parametrize("sky", [4.0, 400.0])
+def test_the_noise_of_an_empty_sky_is_that_of_its_background_alone(tmp_path: Path, sky: float) -> None:
+    """The positive half of the noise taken for light: 19 % too much variance at 4 electrons."""
+    frame = np.random.default_rng(0).poisson(sky, (256, 256)).astype(np.float32)
+    bench = Bench(tmp_path, **COSMIC | {"footprints": "t.fits", "injection_gain": 1.0})
+    row = bench.row({"science": frame})
+    around = look_around(row, load_frames(row, bench.config), bench.config)
+    assert np.mean(around.noise**2) == pytest.approx(around.sigma**2, rel=0.01)
+    assert np.mean(around.precision) == pytest.approx(around.sigma**-2, rel=0.01)
+
+
+def test_the_photons_of_a_deep_reference_count_by_its_own_gain(tmp_path: Path) -> None:
+    """A mean of 25 exposures on a scale of its own: its variance is that of its counts, R / gain, times scale²."""
+    bench = Bench(tmp_path, transients_per_mpix=100, fading_fraction=0.5, transients_on_galaxies=0.0)
+    deep = np.mean([sky_frame(seed) for seed in range(1, 26)], axis=0).astype(np.float32) / 4
+    row = bench.row({"science": sky_frame(0), "reference": deep})
+    loaded = load_frames(row, bench.config)
+    assert loaded.reference is not None
+    without = look_around(row, loaded, bench.config)
+    loaded.reference.frame.meta["GAIN"] = 25 * 4 * GAIN  # electrons per count of the mean, divided by 4
+    around = look_around(row, loaded, bench.config)
+    star = np.unravel_index(around.flat.argmax(), SHAPE)
+    electrons = around.flat[star] * GAIN
+    assert around.reference_scale == pytest.approx(4.0, rel=0.02)
+    assert without.reference_gain == pytest.approx(4 * GAIN, rel=0.02)  # as if exposed like the science frame
+    assert 1 / without.precision[star] == pytest.approx(2 * electrons, rel=0.1)
+    assert 1 / around.precision[star] == pytest.approx((1 + 1 / 25) * electrons, rel=0.1)
+
+
+def test_what_fades_from_a_deep_reference_has_the_noise_of_its_own_photons(tmp_path: Path) -> None:
+    knobs = {"transients_per_mpix": 5000, "transient_snr": [200.0, 300.0], "fading_fraction": 1.0}
+    bench = Bench(tmp_path, transients_on_galaxies=0.0, **knobs)
+    row = bench.row({"science": sky_frame(0), "reference": sky_frame(1) / 4})
+    loaded = load_frames(row, bench.config)
+    assert loaded.reference is not None
+    loaded.reference.frame.meta["GAIN"] = 100 * GAIN
+    before = np.array(loaded.reference.frame.data)
+    around = look_around(row, loaded, bench.config)
+    injection = inject(around, bench.config, generators(row, bench.config, 0), [])
+    add_to_frames(loaded, injection, around)
+    added = (loaded.reference.frame.data - before) * around.reference_scale * GAIN
+    light = expected_light(select(injection.sources, injection.sources.flux < 0), SHAPE, psf=around.reference_psf)
+    bright = light > 100
+    assert added.sum() == pytest.approx(light.sum(), rel=0.01)
+    depth = 100 / around.reference_scale  # electrons of the reference per electron of the science frame
+    assert np.std((added - light)[bright] / np.sqrt(light[bright] / depth)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_fades_must_have_a_reference(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, transients_per_mpix=1000, fading_fraction=0.5)
+    with pytest.raises(DataError, match=r"m\.csv, row 2 \(f\): what fades must have a reference to be in, got none"):
+        bench.field(bench.row({"science": sky_frame(0)}))
+
+
+def test_light_falls_on_pixels_that_are_seen_and_not_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, transients_per_mpix=4000, transient_snr=[80.0, 90.0], transients_on_galaxies=0.0)
+    marks = np.zeros(SHAPE, np.int16)
+    marks[:, ::2], marks[::40, 1::2] = 3, 1
+    row = bench.row({"science": sky_frame(0), "target": marks}, unlabelled_codes=(3,), ignore_codes=(1,))
+    loaded = load_frames(row, bench.config)
+    around = look_around(row, loaded, bench.config)
+    injection = inject(around, bench.config, generators(row, bench.config, 0), [])
+    places = np.rint(injection.sources.y).astype(int), np.rint(injection.sources.x).astype(int)
+    assert (marks[places] == 0).all()  # sources lie on pixels that count
+    assert not injection.science[marks == 1].any()
+    light = expected_light(injection.sources, SHAPE, psf=around.psf)
+    assert injection.science[marks == 3].sum() == pytest.approx(light[marks == 3].sum(), rel=0.02)
 
 
 def test_what_the_frame_itself_marks_is_real_and_not_counted(tmp_path: Path, footprints: Path) -> None:
@@ -321,6 +410,16 @@ def test_a_frame_without_stars_is_refused_by_name_or_left_out(tmp_path: Path, ca
         splits = prepared(skipping)
     assert [field.name for field in splits["train"]] == ["train"]
     assert "left out: m.csv, row 5 (empty)" in caplog.text
+
+
+def test_a_frame_whose_binned_copies_have_no_psf_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    knobs = {"copies": 2, "split_unit": "exposure", "without_psf": "skip"}
+    fine, coarse = Bench(tmp_path, **knobs).config, Bench(tmp_path, train_binning=[1, 4], **knobs).config
+    rows = [Bench(tmp_path).row({"science": sky_frame(0)})]
+    assert with_psf(rows, fine) == rows
+    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="split 'train' must have a frame with a PSF"):
+        with_psf(rows, coarse)
+    assert "left out: m.csv, row 2 (f)" in caplog.text
 
 
 def test_a_split_that_loses_all_its_frames_is_refused(tmp_path: Path) -> None:

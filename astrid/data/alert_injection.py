@@ -66,8 +66,8 @@ def inject_into_crop(
     """
     number = int(rng.poisson(config.injected_per_alert)) if free.any() else 0
     sigma = config.injected_gain * background_sigma(crop.difference, crop.valid).sigma
-    precision = np.where(free, sigma**-2, 0.0)
-    drawn = draw_sources(number, rng, kinds=Kinds(config.injected_snr), precision=precision, psf=psf)
+    precision = np.where(crop.valid, sigma**-2, 0.0)
+    drawn = draw_sources(number, rng, kinds=Kinds(config.injected_snr), precision=precision, free=free, psf=psf)
     light = expected_light(drawn, (free.shape[0], free.shape[1]), psf=psf)
     electrons = draw_photons(light, rng, valid=crop.valid)
     science, difference = (

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from astrid.config import DataError
+
 
 def log_uniform(rng: Generator, bounds: Sequence[float], size: int) -> NDArray[np.float64]:
     """Draw numbers whose logarithm is uniform between two bounds."""
@@ -16,7 +18,18 @@ def log_uniform(rng: Generator, bounds: Sequence[float], size: int) -> NDArray[n
 
 
 def draw_place(rng: Generator, precision: NDArray[np.float64]) -> tuple[float, float]:
-    """Draw (x, y) evenly over the pixels of which something is known, those of precision above 0."""
+    """Draw (x, y) evenly over the pixels of which something is known, those of precision above 0.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if not precision.any():
+        raise DataError(
+            "there must be a pixel for a source to lie on, got none that is good and counts; leave the frame out, or "
+            "look at its mask and its labels"
+        )
     row, column = divmod(int(rng.choice(np.flatnonzero(precision))), precision.shape[1])
     dx, dy = rng.uniform(-0.5, 0.5, 2)
     return column + dx, row + dy

@@ -13,9 +13,9 @@ from astrid.config import DataError, InjectedData
 
 from .frames import Field
 from .inject.cosmic_rays import Footprint, footprints_of, read_footprints
-from .inject.frame import prepare_injected
-from .inject.surroundings import NoPsf, look_around
-from .preprocess import load_frames, naming_row
+from .inject.frame import before_injection, prepare_injected
+from .inject.surroundings import NoPsf
+from .preprocess import naming_row
 from .rows import FrameRow, Split
 from .splits import SPLITS
 from .store import FieldStore
@@ -55,7 +55,7 @@ def injections(rows: Sequence[FrameRow], config: InjectedData) -> dict[str, list
 
 
 def with_psf(rows: Sequence[FrameRow], config: InjectedData) -> list[FrameRow]:
-    """Return the rows whose frame has a PSF, and name the others, where `data.without_psf=skip` asks for it.
+    """Return the rows of which each copy has a PSF, and name the others, where `data.without_psf=skip` asks for it.
 
     Raises
     ------
@@ -74,13 +74,21 @@ def with_psf(rows: Sequence[FrameRow], config: InjectedData) -> list[FrameRow]:
 def _has_psf(row: FrameRow, config: InjectedData) -> bool:
     try:
         with naming_row(row, config):
-            look_around(row, load_frames(row, config), config)
+            for copy in _copies_that_differ(row, config):
+                before_injection(row, config, copy)
     except DataError as error:
         if not _is_about_psf(error):
             raise
         logger.warning("left out: %s", error)
         return False
     return True
+
+
+def _copies_that_differ(row: FrameRow, config: InjectedData) -> range:
+    """Return the copies of a row that show other frames: each where stars are added, else one of each binning."""
+    if row.split != "train":
+        return range(1)
+    return range(config.copies if config.train_stars_per_mpix > 0 else min(config.copies, len(config.train_binning)))
 
 
 def _is_about_psf(error: BaseException | None) -> bool:

@@ -15,8 +15,8 @@ from astrid.config import DataError
 from ..frames import read_table
 from ..rows import Split
 
-COLUMNS = ("fp_id", "x0", "y0", "pixel_values")
-"""Of the table of spans: number of the footprint, line and first column of the span, electrons of its pixels."""
+COLUMNS = ("fp_id", "y0", "x0", "pixel_values")
+"""Of the table of spans: number of the footprint, row and first column of the span, electrons of its pixels."""
 _PARTS: dict[Split, tuple[float, float]] = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 """Which part of the shuffled footprints each split draws from: none is seen by two."""
 
@@ -63,13 +63,13 @@ def read_footprints(path: Path) -> list[Footprint]:
 
     References
     ----------
-    LSST DESC imSim, https://github.com/LSSTDESC/imSim (cosmic_rays.py).
+    LSST DESC imSim, https://github.com/LSSTDESC/imSim (cosmic_rays.py): a span is painted as `image[y0, x0 + i]`.
     """
     table = read_table(path, columns=COLUMNS)
     spans: dict[int, list[tuple[int, int, NDArray[np.float64]]]] = {}
-    for number, line, first, values in zip(*(table[name] for name in COLUMNS), strict=True):
+    for number, row, first, values in zip(*(table[name] for name in COLUMNS), strict=True):
         charge = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
-        spans.setdefault(int(number), []).append((int(line), int(first), charge))
+        spans.setdefault(int(number), []).append((int(row), int(first), charge))
     footprints = [_joined(number, own) for number, own in sorted(spans.items())]
     found = [one for one in footprints if one.charge.any()]
     if not found:
@@ -79,12 +79,12 @@ def read_footprints(path: Path) -> list[Footprint]:
 
 def _joined(number: int, spans: Sequence[tuple[int, int, NDArray[np.float64]]]) -> Footprint:
     """Put the spans of a footprint into the smallest rectangle that holds them."""
-    top, left = min(line for line, _, _ in spans), min(first for _, first, _ in spans)
-    height = max(line for line, _, _ in spans) - top + 1
+    top, left = min(row for row, _, _ in spans), min(first for _, first, _ in spans)
+    height = max(row for row, _, _ in spans) - top + 1
     width = max(first + values.size for _, first, values in spans) - left
     charge = np.zeros((height, width))
-    for line, first, values in spans:
-        charge[line - top, first - left : first - left + values.size] += values
+    for row, first, values in spans:
+        charge[row - top, first - left : first - left + values.size] += values
     return Footprint(number, charge)
 
 

@@ -37,7 +37,7 @@ class Injection:
     Attributes
     ----------
     science, reference : (H, W) float64
-        Electrons, on the scale of the science frame.
+        Electrons of each frame.
     target, uncounted : (H, W) bool
         True = positive pixel; pixel of something that is too faint there to count.
     sources : Sources
@@ -74,12 +74,8 @@ def prepare_injected(row: FrameRow, config: InjectedData, copy: int, footprints:
         Naming the row.
     """
     with naming_row(row, config):
-        row, loaded = binned(row, load_frames(row, config), binning(row, config, copy))
         rngs = generators(row, config, copy)
-        if row.split == "train" and config.train_stars_per_mpix > 0:
-            gain = electrons_per_count(row, loaded.science, config)
-            add_stars(loaded, config, rngs["stars"], gain=gain)
-        around = look_around(row, loaded, config)
+        row, loaded, around = before_injection(row, config, copy)
         injection = inject(around, config, rngs, footprints)
         add_to_frames(loaded, injection, around)
         row = dataclasses.replace(row, fwhm_pixels=around.fwhm_pixels)
@@ -89,6 +85,15 @@ def prepare_injected(row: FrameRow, config: InjectedData, copy: int, footprints:
     if config.target == "transient":
         sources = _in_section(injection.sources, part_of(row, around.shape), field.valid.shape)
     return dataclasses.replace(field, name=name, sources=sources)
+
+
+def before_injection(row: FrameRow, config: InjectedData, copy: int) -> tuple[FrameRow, Loaded, Surroundings]:
+    """Read a row's files and measure them as a copy shows them: binned, and with the stars that training adds."""
+    row, loaded = binned(row, load_frames(row, config), binning(row, config, copy))
+    if row.split == "train" and config.train_stars_per_mpix > 0:
+        gain = electrons_per_count(row, loaded.science, config)
+        add_stars(loaded, config, generators(row, config, copy)["stars"], gain=gain)
+    return row, loaded, look_around(row, loaded, config)
 
 
 def binning(row: FrameRow, config: InjectedData, copy: int) -> int:
@@ -118,7 +123,7 @@ def inject(
     hits = draw_hits(shape, rngs["cosmic rays"], footprints=footprints, number=cosmic_rays)
 
     science, reference = _photons(sources, around, rngs["photons"])
-    science += draw_photons(trail, rngs["trail photons"], valid=around.valid) + np.where(around.valid, hits.charge, 0.0)
+    science += draw_photons(trail, rngs["trail photons"], valid=around.shown) + np.where(around.shown, hits.charge, 0.0)
     target, uncounted = _truth(sources, {"trail": trail, "cosmic_ray": hits.charge}, around, config)
     notes = [f"{transients} transients, {trails} trails, {cosmic_rays} cosmic rays", *hits.placed]
     return Injection(science, reference, target, uncounted, sources, notes)
@@ -141,6 +146,7 @@ def _draw_transients(number: int, rng: Generator, around: Surroundings, config: 
         rng,
         kinds=kinds,
         precision=around.precision,
+        free=around.valid,
         psf=around.psf,
         faded_psf=around.reference_psf,
         hosts=hosts,
@@ -150,10 +156,11 @@ def _draw_transients(number: int, rng: Generator, around: Surroundings, config: 
 def _photons(sources: Sources, around: Surroundings, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw the photons of what brightens, and of what fades, which is in the reference."""
     planes = [np.zeros(around.shape), np.zeros(around.shape)]
-    for number, chosen in enumerate((sources.flux > 0, sources.flux < 0)):
+    deeper = around.reference_gain / (around.gain * around.reference_scale)
+    for number, (chosen, depth) in enumerate(((sources.flux > 0, 1.0), (sources.flux < 0, deeper))):
         if chosen.any():
-            light = expected_light(select(sources, chosen), around.shape, psf=around.psfs[-number])
-            planes[number] = draw_photons(light, rng, valid=around.valid)
+            light = depth * expected_light(select(sources, chosen), around.shape, psf=around.psfs[-number])
+            planes[number] = draw_photons(light, rng, valid=around.shown)
     return planes[0], planes[1]
 
 
@@ -172,7 +179,7 @@ def _truth(
 
 def add_to_frames(loaded: Loaded, injection: Injection, around: Surroundings) -> None:
     """Add the electrons to the frames and their noise to the uncertainties, and put the truth into the labels."""
-    gains = (around.gain, around.gain * around.reference_scale)
+    gains = (around.gain, around.reference_gain)
     for record, electrons, gain in zip(
         (loaded.science, loaded.reference), (injection.science, injection.reference), gains, strict=True
     ):

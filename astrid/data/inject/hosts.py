@@ -8,6 +8,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from astrid.config import DataError
+
 _DETECTION_SIGMA = 3.0
 _LEAST_PIXELS = 9
 _EXTENDED = 1.3
@@ -59,16 +61,26 @@ def find_hosts(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: f
     fwhm_pixels : float
         Of a point source.
 
+    Raises
+    ------
+    DataError
+        If SEP can't tell the objects apart.
+
     References
     ----------
     Barbary 2016, JOSS 1, 58, doi:10.21105/joss.00058 (SEP, which deblends and measures).
     """
     import sep
 
+    sep.set_extract_pixstack(max(sep.get_extract_pixstack(), valid.size))
     clean = np.ascontiguousarray(np.where(valid, image, np.float32(0)))
-    objects, labels = sep.extract(
-        clean, _DETECTION_SIGMA, err=sigma, mask=~valid, minarea=_LEAST_PIXELS, segmentation_map=True
-    )
+    try:
+        objects, labels = sep.extract(
+            clean, _DETECTION_SIGMA, err=sigma, mask=~valid, minarea=_LEAST_PIXELS, segmentation_map=True
+        )
+    except Exception as error:  # SEP raises nothing narrower for what its C code refuses
+        remedy = "leave the frame out, or say data.transients_on_galaxies=0"
+        raise DataError(f"galaxies must be found by SEP, got: {error}; {remedy}") from error
     reach = 6.0 * np.maximum(objects["a"], 1.0)
     radius, _ = sep.flux_radius(clean, objects["x"], objects["y"], reach, 0.5, normflux=objects["flux"], subpix=5)
     wide = radius > _EXTENDED * _HALF_LIGHT_FWHM * fwhm_pixels

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.config import DataError, InjectedData
 
@@ -23,6 +24,11 @@ from ..rows import FrameRow
 from ..stars import typical_fwhm
 from .frame_psf import measure_epsf
 
+_SEEN_SIGMA = 3.0
+"""Of the mean of 3 by 3 pixels, from which light is taken for light and not for noise of the sky."""
+_BRIGHT_SIGMA = 5.0
+"""Of a pixel, from which its light is known better than its neighbours'."""
+
 
 class NoPsf(DataError):
     """A frame whose PSF isn't known and can't be measured."""
@@ -36,6 +42,8 @@ class Surroundings:
     ----------
     flat : (H, W) float32
         Counts above the sky, 0 where not valid.
+    shown : (H, W) bool
+        True = pixel that the network sees, and on which light falls.
     valid : (H, W) bool
         True = pixel that counts.
     sigma : float
@@ -45,11 +53,13 @@ class Surroundings:
     noise : (H, W) float64
         Standard deviation of each pixel in electrons: that of the sky, and the photons above it.
     precision : (H, W) float64, 1 / electrons²
-        Inverse variance of science, or of science minus reference, each under its own PSF; 0 where not valid.
+        Inverse variance of science, or of science minus reference, each under its own PSF; 0 where not shown.
     fwhm_pixels : float or None
         Of the point sources, where they are needed.
     reference_scale : float
         Counts of the science frame per count of the reference; 1 without one.
+    reference_gain : float
+        Electrons per count of the reference; the science frame's without one.
     psfs : tuple of PsfImage
         Of science and, where something fades, of the reference; empty where the optics spread nothing.
     flux_range : (low, high) or None
@@ -57,6 +67,7 @@ class Surroundings:
     """
 
     flat: NDArray[np.float32]
+    shown: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     sigma: float
     gain: float
@@ -64,6 +75,7 @@ class Surroundings:
     precision: NDArray[np.float64]
     fwhm_pixels: float | None
     reference_scale: float
+    reference_gain: float
     psfs: tuple[PsfImage, ...]
     flux_range: tuple[float, float] | None
 
@@ -96,34 +108,42 @@ def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surround
     Raises
     ------
     DataError
-        Naming the column, where the gain isn't known or a frame can't be measured; `NoPsf` where its PSF can't.
+        Naming the column, where the gain isn't known or a frame can't be measured; `NoPsf` where its PSF can't. For
+        sources that fade out of a reference that the row hasn't got.
     """
+    if config.fading_fraction > 0 and loaded.reference is None:
+        remedy = "name one in the column reference, or say data.fading_fraction=0"
+        raise DataError(f"what fades must have a reference to be in, got none; {remedy}")
     valid = loaded.shown & ~loaded.labels.unlabelled & ~loaded.labels.target
     with naming("science", row.science):
         gain = electrons_per_count(row, loaded.science, config)
         flat, sigma = _above_sky(loaded.science, loaded.shown, config)
         fwhm, psf = science_psf(row, flat, loaded.shown, config) if config.needs_psf else (row.fwhm_pixels, None)
-    noise = np.sqrt((sigma * gain) ** 2 + np.maximum(flat, 0) * gain)
+    noise = np.sqrt((sigma * gain) ** 2 + _light(flat, loaded.shown, sigma) * gain)
     psfs: tuple[PsfImage, ...] = () if psf is None else (psf,)
-    variance, scale = noise**2, 1.0
+    variance, scale, other_gain = noise**2, 1.0, gain
     if loaded.reference is not None and psf is not None:
         assert row.reference is not None and fwhm is not None
         with naming("reference", row.reference):
             beneath, other_sigma = _above_sky(loaded.reference, loaded.shown, config)
             other_fwhm = row.reference_fwhm_pixels or typical_fwhm(beneath, loaded.shown)
             scale = row.reference_scale or flux_ratio(flat, beneath, loaded.shown, (fwhm, other_fwhm))
-            variance = variance + (other_sigma * scale * gain) ** 2 + np.maximum(beneath, 0) * scale * gain
+            other_gain = _reference_gain(loaded.reference, otherwise=scale * gain)
+            photons = _light(beneath, loaded.shown, other_sigma) / other_gain
+            variance = variance + (scale * gain) ** 2 * (other_sigma**2 + photons)
             if config.fading_fraction > 0:
                 psfs += (_own_psf(beneath, loaded.shown, other_fwhm, config),)
     return Surroundings(
         flat=flat,
+        shown=loaded.shown,
         valid=valid,
         sigma=sigma,
         gain=gain,
         noise=noise,
-        precision=np.where(valid, 1.0 / variance, 0.0),
+        precision=np.where(loaded.shown, 1.0 / variance, 0.0),
         fwhm_pixels=fwhm,
         reference_scale=scale,
+        reference_gain=other_gain,
         psfs=psfs,
         flux_range=_flux_range(loaded.science, gain, config),
     )
@@ -139,6 +159,35 @@ def electrons_per_count(row: FrameRow, science: Record, config: InjectedData) ->
     if gain is None or not gain > 0:
         raise DataError(f"the gain must be above 0, got {gain}; give it in the manifest's column gain")
     return gain
+
+
+def _reference_gain(reference: Record, *, otherwise: float) -> float:
+    """Return the reference's own electrons per count: 1 in electrons, else its header's.
+
+    Where the header has none the reference is taken to have been exposed like the science frame: `otherwise`.
+    """
+    meta = reference.frame.meta
+    if reference.frame.unit == units.electron:
+        return 1.0
+    if not any(name in meta for name in keywords.GAIN):
+        return otherwise
+    gain = header_number(meta, "header", keywords.GAIN, knob="the header of the reference")
+    if gain is None or not gain > 0:
+        raise DataError(f"the gain must be above 0, got {gain}; mend the header, or take the keyword out")
+    return gain
+
+
+def _light(flat: NDArray[np.float32], shown: NDArray[np.bool_], sigma: float) -> NDArray[np.float64]:
+    """Return the light above the sky whose photons add noise, (H, W) counts, at least 0.
+
+    The positive half of the sky's noise is no light, and would bias the variance where the sky is low. So faint light
+    is that of the mean of 3 by 3 pixels, where this stands out of its own noise; bright pixels have their own.
+    """
+    weight = ndimage.uniform_filter(shown.astype(np.float64), 3)
+    smooth = ndimage.uniform_filter(np.where(shown, flat, 0).astype(np.float64), 3)
+    smooth = np.divide(smooth, weight, out=np.zeros_like(smooth), where=shown)
+    seen = smooth > _SEEN_SIGMA * background_sigma(smooth.astype(np.float32), shown).sigma
+    return np.where(flat > _BRIGHT_SIGMA * sigma, flat, np.where(seen, smooth, 0.0)).astype(np.float64)
 
 
 def science_psf(

@@ -46,6 +46,7 @@ def draw_sources(
     *,
     kinds: Kinds,
     precision: NDArray[np.float64],
+    free: NDArray[np.bool_],
     psf: PsfImage,
     faded_psf: PsfImage | None = None,
     hosts: Hosts | None = None,
@@ -57,7 +58,9 @@ def draw_sources(
     number : int
         Of sources.
     precision : (H, W) float64, 1 / electrons²
-        Inverse variance of what they are searched in, a frame or a difference; 0 where not valid, where none lies.
+        Inverse variance of what they are searched in, a frame or a difference; 0 where nothing is known.
+    free : (H, W) bool
+        True = where a source may lie.
     psf, faded_psf : PsfImage
         Of the science frame, and of the reference for what fades.
     hosts : Hosts, optional
@@ -71,10 +74,10 @@ def draw_sources(
     wanted = log_uniform(rng, kinds.snr if kinds.flux is None else kinds.flux, number)
     hosted, fading = rng.random((2, number)) < np.array([[kinds.on_galaxies], [kinds.fading]])
     x, y, flux, snr = np.empty((4, number))
-    kind = []
+    kind, open_to = [], np.where(free, precision, 0.0)
     for i in range(number):
-        place = hosts.draw_place(rng, precision) if hosts is not None and hosted[i] else None
-        x[i], y[i] = place or draw_place(rng, precision)
+        place = hosts.draw_place(rng, open_to) if hosts is not None and hosted[i] else None
+        x[i], y[i] = place or draw_place(rng, open_to)
         own = faded_psf if faded_psf is not None and fading[i] else psf
         depth = snr_of_unit_flux(x[i], y[i], psf=own, precision=precision)
         flux[i], snr[i] = (wanted[i] / depth, wanted[i]) if kinds.flux is None else (wanted[i], wanted[i] * depth)
