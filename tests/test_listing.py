@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 import re
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +314,29 @@ def test_calibration_frames_are_no_rows_and_light_frames_named_flat_are_said(
     assert set(column(table, "field")) == {"light.fits", "darkcloud.fits"}
     assert table.sets == {"bias": ["bias/1.fits"], "dark": [], "flat": ["flat_r.fits"]}
     assert "flat_r.fits: taken as flat, as its name says; its header says science" in caplog.text
+
+
+def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:
+    night.expose("a.fits", ra=150.0, RADESYS="BAD")
+    night.expose("b.fits", ra=150.0)
+    placed = {one.file: one.corners is not None for one in night.pictures()}
+    assert placed == {"a.fits": False, "b.fits": True}
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(("RADESYS", "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CDELT1", "EQUINOX", "CUNIT1", "LONPOLE")),
+    st.one_of(st.sampled_from(("BAD", "RA---TAN", "GLON-CAR", "deg", "")), st.floats(-1e9, 1e9), st.integers(-9, 9)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cards=HEADERS)
+def test_whatever_a_header_says_of_places_its_picture_is_listed_or_named(cards: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of astropy, about these headers
+        night = Night(Path(folder))
+        night.expose("a.fits", ra=150.0, **cards)
+        make_table(night.pictures(), Rules())
 
 
 REAL = {
