@@ -120,7 +120,7 @@ def show(judged: Sequence[Judged], *, min_score: float) -> None:
             print_plain(f"{'' if one.verdict.passed else 'BAD '}{name}: {flaws}")
     bad = sum(not one.verdict.passed for one in judged)
     counts = f"{len(scored)} exposures, {bad} below data.quality.min_score = {min_score:g}"
-    print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels and stamps are not scored")
+    print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels, stamps and lamps are not scored")
 
 
 def _line(cells: Sequence[str], name: str) -> str:

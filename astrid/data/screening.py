@@ -177,7 +177,9 @@ def _name(row: FrameRow, config: FramesData) -> str:
 
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     """Return what the header tells, as far as the steps of the detector left it true."""
-    facts = read_facts(keywords(record.frame.header), record.frame.data, config.quality, name=row.science.path.name)
+    frame, name = record.frame, row.science.path.name
+    header, on_sky = keywords(frame.header), frame.wcs is not None
+    facts = read_facts(header, frame.data, config.quality, name=name, on_sky=on_sky)
     done = {step.name for step in record.steps if step.done}
     untrue: dict[str, float | None] = {}
     if {"bias", "overscan"} & done:
