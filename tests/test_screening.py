@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 from starfields import Starfield
 
-from astrid.config import DataError, FramesData, QualityConfig
+from astrid.config import DataError, FramesData, QualityConfig, RunError
 from astrid.config.compose import load
 from astrid.data import screening
 from astrid.data.manifest import read_manifest
@@ -110,6 +110,29 @@ def test_damaged_assessments_are_made_anew(night: Path, tmp_path: Path) -> None:
         path.write_bytes(damage)
     _, again = screened(config(night, "keep", f"data.cache={copy}"))
     assert [one.found.values for one in again] == [one.found.values for one in first]
+
+
+@pytest.mark.parametrize("change", [{"noise": -1.0}, {"noise": "much"}, {"noise": None}])
+def test_an_assessment_that_is_not_what_was_written_is_not_trusted(
+    night: Path, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, first = screened(config(night, "keep"))
+    copy = shutil.copytree(night / "cache", tmp_path / "cache")
+    for path in (copy / "quality").glob("*.json"):
+        told = json.loads(path.read_text())
+        told["assessment"]["values"] |= change
+        path.write_text(json.dumps(told))
+    _, again = screened(config(night, "keep", f"data.cache={copy}"))
+    assert [one.found.values for one in again] == [one.found.values for one in first]
+    assert "is damaged (its checksum is another): its exposure is assessed again" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(night: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = config(night, "keep", f"data.cache={tmp_path}/file/cache")
+    rows = read_manifest(config(night, "keep"), receptive_field_pixels=1)
+    with pytest.raises(RunError, match=r"data\.cache: .* can't be written \(Not a directory, .*name a folder"):
+        screen(rows, given, show=show)
 
 
 def test_other_pixels_or_another_gain_are_assessed_anew(night: Path) -> None:
