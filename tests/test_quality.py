@@ -14,7 +14,7 @@ from astrid.config import ConfigError, LimitsConfig, QualityConfig
 from astrid.config.compose import load
 from astrid.data import keywords
 from astrid.data.listing import headers as listing
-from astrid.data.quality import MEASURES, Assessment, judge
+from astrid.data.quality import MEASURES, Assessment, explain, judge
 from astrid.data.quality.astrometry import residuals, tangent_plane
 from astrid.data.quality.header import Facts, read_facts
 from astrid.data.quality.measures import noise_ratio, saturation_level
@@ -190,6 +190,11 @@ def test_a_blank_exposure_has_no_quality(value: float) -> None:
     found = Starfield().assessed(image=image, valid=np.isfinite(image))
     verdict = judge(found, QualityConfig())
     assert verdict.score == 0 and not verdict.passed and found.absent["noise"]
+
+
+def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
+    found = Assessment("a", Facts(kind="bias"), (9, 9), values={"background": 1.0}, absent={"noise": "got none"})
+    assert explain(found, judge(found, QualityConfig())) == ""
 
 
 HEADER = {"GAINA": 3.0, "GAINB": 5.0, "RDNOISE": 6.5, "SATURATE": 4e4, "MAGZERO": 29.9, "BIASSEC": "[1:2,1:4]"}

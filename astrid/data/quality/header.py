@@ -37,7 +37,7 @@ _DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
 """Products of the DECam community pipeline in a file's name; their headers are those of the image."""
 _KERNEL_SUM = 0.05
 """By which the sum of a kernel may differ from 1."""
-_SMALLEST_EDGE = 16
+SMALLEST_EDGE = 16
 """Pixels along each axis below which there is neither sky nor star to measure."""
 _AMPLIFIERS = ("A", "B")
 _ELECTRONS = re.compile(r"(electrons?|e-?)\b|e-")
@@ -157,7 +157,7 @@ def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
     height, width = values.shape
     if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
         return "kernel"
-    return "stamp" if min(height, width) < _SMALLEST_EDGE else None
+    return "stamp" if min(height, width) < SMALLEST_EDGE else None
 
 
 def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
