@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astrid.data import copies
 from astrid.data.copies import describe_pixels, find_copies
 from astrid.data.frames import read_image
 
@@ -91,6 +92,20 @@ def test_only_copies_in_another_group_count_and_the_first_pair_is_named() -> Non
     assert find_copies([one, other, one], [0, 1, 0]) is None
     assert find_copies([other, one, one], [0, 1, 2]) == (1, 2)
     assert find_copies([], []) is None
+
+
+@pytest.mark.parametrize("images", [40, 400, 4000])
+def test_what_many_images_share_makes_no_more_pairs_for_more_of_them(images: int) -> None:
+    pairs = list(copies._pairs_across(np.arange(images), [image % 2 for image in range(images)]))
+    assert len(pairs) == copies.MOST_OF_GROUP**2 and all(one < two for one, two in pairs)
+
+
+def test_a_copy_is_found_however_many_images_share_a_defect_with_it() -> None:
+    common, alike = np.array([7, 8], dtype=np.uint64), np.array([7, 8, 100, 101, 102], dtype=np.uint64)
+    keys = [common] * 500 + [alike] + [common] * 500 + [alike]
+    assert find_copies(keys, [0] * 501 + [1] * 501) == (500, 1001)
+    assert find_copies([common] * 1000, [image % 2 for image in range(1000)]) is None
+    assert find_copies([alike] * 1000, [image % 2 for image in range(1000)]) == (0, 1)
 
 
 def test_real_frames_are_copies_of_their_turned_cuts_and_of_nothing_else(sample_data: Path) -> None:

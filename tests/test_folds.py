@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fields import quiet, small_sky
@@ -137,8 +138,9 @@ def frames(folder: Path, rows: str, **knobs: object) -> FramesData:
 def test_frames_of_one_field_are_tested_together(tmp_path: Path) -> None:
     for seed, name in enumerate("abcdefgh"):
         write_frame(tmp_path / f"{name}.fits", seed=seed, shape=(64, 64))
-    rows = "field,science\n" + "".join(
-        f"{field},{name}.fits\n" for field, name in zip("AABBCCDE", "abcdefgh", strict=True)
+    fits.PrimaryHDU(np.zeros((64, 64), np.uint8)).writeto(tmp_path / "zeros.fits")
+    rows = "field,science,target\n" + "".join(
+        f"{field},{name}.fits,zeros.fits\n" for field, name in zip("AABBCCDE", "abcdefgh", strict=True)
     )
     config = frames(tmp_path, rows, folds=5, background_box=64)
     parts = build_folds(config, receptive_field_pixels=10, announce=quiet)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 import re
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +314,50 @@ def test_calibration_frames_are_no_rows_and_light_frames_named_flat_are_said(
     assert set(column(table, "field")) == {"light.fits", "darkcloud.fits"}
     assert table.sets == {"bias": ["bias/1.fits"], "dark": [], "flat": ["flat_r.fits"]}
     assert "flat_r.fits: taken as flat, as its name says; its header says science" in caplog.text
+
+
+def test_frames_too_small_to_measure_are_left_out_by_name(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    night.expose("a.fits", ra=150.0)
+    fits.PrimaryHDU(np.ones((15, 40), np.float32)).writeto(night.folder / "small.fits")
+    assert set(column(night.table(reference="none"), "field")) == {"a.fits"}
+    assert "left out 1 of 2 frames of fewer than 16 pixels along an axis (small.fits)" in caplog.text
+
+
+def test_the_command_names_the_training_that_fits_the_manifest(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    night.expose("a.fits", ra=150.0)
+    with caplog.at_level(logging.INFO):
+        assert main(["manifest", str(night.folder), "--output", str(tmp_path / "m.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "1 frame of 1 field, 0 with a reference" in told and "python train.py data=injected data.root=" in told
+    assert f"reading {night.folder}: 1 file" in caplog.text + told
+    night.expose("a_truth.fits", plane=1)
+    assert main(["manifest", str(night.folder), "--output", str(tmp_path / "n.csv")]) == 0
+    assert "python train.py data=frames data.root=" in capsys.readouterr().out
+
+
+def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:
+    night.expose("a.fits", ra=150.0, RADESYS="BAD")
+    night.expose("b.fits", ra=150.0)
+    placed = {one.file: one.corners is not None for one in night.pictures()}
+    assert placed == {"a.fits": False, "b.fits": True}
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(("RADESYS", "CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CDELT1", "EQUINOX", "CUNIT1", "LONPOLE")),
+    st.one_of(st.sampled_from(("BAD", "RA---TAN", "GLON-CAR", "deg", "")), st.floats(-1e9, 1e9), st.integers(-9, 9)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cards=HEADERS)
+def test_whatever_a_header_says_of_places_its_picture_is_listed_or_named(cards: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of astropy, about these headers
+        night = Night(Path(folder))
+        night.expose("a.fits", ra=150.0, **cards)
+        make_table(night.pictures(), Rules())
 
 
 REAL = {

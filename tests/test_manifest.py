@@ -14,6 +14,7 @@ from astropy.io import fits
 from astrid.config import DataError, FramesData
 from astrid.data.manifest import fingerprint_rows, read_manifest, read_rows
 from astrid.data.manifest_table import COLUMNS
+from astrid.data.recipes import read_recipe
 from astrid.data.rows import FrameRow, ImageFile, Section
 
 RECEPTIVE_FIELD = 10
@@ -230,6 +231,18 @@ def test_a_target_is_given_in_every_row_or_in_none(folder: Path) -> None:
     text = "field,science,target,split\nA,a.fits,mask.fits,train\nB,b.fits,,val\nC,c.fits,mask.fits,test\n"
     with pytest.raises(DataError, match=r"row 3: every row or none must have a target.*name a plane of zeros"):
         rows_of(folder, text)
+
+
+def never(*_: object) -> Any:
+    """Stand for a bar that nothing may reach."""
+    raise AssertionError("an exposure was prepared or assessed")
+
+
+def test_a_manifest_without_any_truth_is_refused_before_anything_is_prepared(folder: Path) -> None:
+    settings = config(folder, THREE)
+    rule = r"frames\.csv, row 2: column 'target' must be filled.*; or plant transients with data=injected"
+    with pytest.raises(DataError, match=rule):
+        read_recipe(settings, receptive_field_pixels=1, announce=never)
 
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])

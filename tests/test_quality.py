@@ -12,7 +12,9 @@ from starfields import Starfield
 
 from astrid.config import ConfigError, LimitsConfig, QualityConfig
 from astrid.config.compose import load
-from astrid.data.quality import MEASURES, Assessment, judge
+from astrid.data import keywords
+from astrid.data.listing import headers as listing
+from astrid.data.quality import MEASURES, Assessment, explain, judge
 from astrid.data.quality.astrometry import residuals, tangent_plane
 from astrid.data.quality.header import Facts, read_facts
 from astrid.data.quality.measures import noise_ratio, saturation_level
@@ -51,6 +53,29 @@ def test_the_noise_is_found_and_is_that_of_photons_and_readout(sky: float) -> No
     assert found.values["noise"] == pytest.approx(middle.noise, rel=0.02)
     assert found.values["noise_ratio"] == pytest.approx(1, abs=0.03)
     assert found.values["background"] == pytest.approx(1.1 * sky, rel=0.01)
+
+
+@pytest.mark.parametrize("unit", ["ELECTRONS/S", "electron / s", "e-/s", "electron s-1", "adu/s", "COUNTS/SEC", "cps"])
+def test_the_noise_of_a_rate_is_that_of_what_its_seconds_collect(unit: str) -> None:
+    field = Starfield()
+    per_unit = 1000.0 / (field.gain if unit.lower().startswith("e") else 1.0)
+    rate = field.image() / np.float32(per_unit)
+    header = {"BUNIT": unit, "EXPTIME": 1000.0, "GAIN": field.gain, "RDNOISE": field.read_noise}
+    found = field.assessed(image=rate, facts=read_facts(header, rate, QualityConfig(), name="a.fits"))
+    assert found.values["noise_ratio"] == pytest.approx(1, abs=0.03)
+
+
+def test_a_rate_of_unknown_duration_says_that_it_is_one() -> None:
+    rate = Starfield().image()
+    facts = read_facts({"BUNIT": "ELECTRONS/S", "RDNOISE": 5.0}, rate, QualityConfig(), name="a.fits")
+    found = Starfield().assessed(image=rate, facts=facts)
+    assert "a rate of unknown exposure time" in found.absent["noise_ratio"] and "noise_ratio" not in found.values
+
+
+@pytest.mark.parametrize(("unit", "gain"), [("electrons", 1.0), ("e-", 1.0), ("e", 1.0), ("adu", 2.0), ("erg", 2.0)])
+def test_electrons_have_a_gain_of_1(unit: str, gain: float) -> None:
+    header = {"BUNIT": unit, "GAIN": 2.0, "EXPTIME": 30.0}
+    assert read_facts(header, np.ones((30, 30)), QualityConfig(), name="a.fits").gain == gain
 
 
 def test_noise_that_photons_do_not_explain_shows_in_the_ratio() -> None:
@@ -167,6 +192,11 @@ def test_a_blank_exposure_has_no_quality(value: float) -> None:
     assert verdict.score == 0 and not verdict.passed and found.absent["noise"]
 
 
+def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
+    found = Assessment("a", Facts(kind="bias"), (9, 9), values={"background": 1.0}, absent={"noise": "got none"})
+    assert explain(found, judge(found, QualityConfig())) == ""
+
+
 HEADER = {"GAINA": 3.0, "GAINB": 5.0, "RDNOISE": 6.5, "SATURATE": 4e4, "MAGZERO": 29.9, "BIASSEC": "[1:2,1:4]"}
 
 
@@ -197,10 +227,31 @@ def test_knobs_come_before_the_header_and_null_leaves_it_unread() -> None:
         ({}, "a.fits", "dq", "mask"),
         ({}, "a.fits", "ERR", "noise"),
         ({"IMAGETYP": 3.5}, "a.fits", "SCI", "science"),
+        ({"IMAGETYP": "unbiased object"}, "a.fits", "", "science"),
+        ({"ESO DPR TYPE": "FLAT,LAMP"}, "a.fits", "", "flat"),
+        ({"IMAGETYPE": "dark", "EXPTIME": 9}, "a.fits", "", "dark"),
+        ({"FRAMETYP": "Offset"}, "a.fits", "", "bias"),
+        ({"OBSTYPE": "comp"}, "a.fits", "", "other"),
+        ({"IMAGETYP": "Light Frame"}, "flat_0.fits", "", "flat"),
+        ({"IMAGETYP": "Light Frame"}, "darkcloud.fits", "", "science"),
     ],
 )
 def test_the_kind_of_an_image_is_told(cards: dict[str, object], name: str, plane: str, kind: str) -> None:
     assert read_facts(cards, np.ones((30, 30)), QualityConfig(), name=name, plane=plane).kind == kind
+
+
+@pytest.mark.parametrize("keyword", keywords.KIND)
+@pytest.mark.parametrize("word", ["bias", "Dark Frame", "FLAT,SKY", "unbiased", "object", "arc"])
+def test_manifests_and_quality_agree_on_the_kind(keyword: str, word: str) -> None:
+    header = {keyword: word, "EXPTIME": 30.0}
+    own = read_facts(header, np.ones((30, 30)), QualityConfig(), name="a.fits").kind
+    assert own == (listing.read_facts(header).kind or "science")
+
+
+def test_what_has_places_on_the_sky_is_no_flat_whatever_its_name() -> None:
+    header = {"IMAGETYP": "Light Frame"}
+    facts = read_facts(header, np.ones((30, 30)), QualityConfig(), name="flat_0.fits", on_sky=True)
+    assert facts.kind == "science"
 
 
 def test_kernels_and_stamps_are_told_by_their_pixels() -> None:

@@ -189,3 +189,10 @@ def test_the_table_holds_only_finite_numbers(tmp_path: Path) -> None:
     (found,) = assessed(tmp_path / "a.fits")
     table = quality_table([Judged(found, judge(found, QualityConfig()))])
     assert json.loads(json.dumps(table.rows, allow_nan=False))[0][0].endswith("a.fits")
+
+
+def test_a_score_without_stars_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    field = Starfield(stars=0, shape=(128, 128))
+    field.write(tmp_path / "empty.fits")
+    assert main(["quality", str(tmp_path)]) == 0
+    assert "empty.fits: the score leaves out the stars, not measured: " in capsys.readouterr().out

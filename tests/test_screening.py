@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import shutil
@@ -10,13 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from starfields import Starfield
 
-from astrid.config import DataError, FramesData, QualityConfig
+from astrid.config import DataError, FramesData, QualityConfig, RunError
 from astrid.config.compose import load
 from astrid.data import screening
 from astrid.data.manifest import read_manifest
 from astrid.data.recipes import frames_recipe
+from astrid.data.rows import ImageFile
 from astrid.data.screening import screen
 
 SPLITS = ("train", "train", "val", "test")
@@ -109,11 +112,79 @@ def test_damaged_assessments_are_made_anew(night: Path, tmp_path: Path) -> None:
     assert [one.found.values for one in again] == [one.found.values for one in first]
 
 
+@pytest.mark.parametrize("change", [{"noise": -1.0}, {"noise": "much"}, {"noise": None}])
+def test_an_assessment_that_is_not_what_was_written_is_not_trusted(
+    night: Path, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, first = screened(config(night, "keep"))
+    copy = shutil.copytree(night / "cache", tmp_path / "cache")
+    for path in (copy / "quality").glob("*.json"):
+        told = json.loads(path.read_text())
+        told["assessment"]["values"] |= change
+        path.write_text(json.dumps(told))
+    _, again = screened(config(night, "keep", f"data.cache={copy}"))
+    assert [one.found.values for one in again] == [one.found.values for one in first]
+    assert "is damaged (its checksum is another): its exposure is assessed again" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(night: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = config(night, "keep", f"data.cache={tmp_path}/file/cache")
+    rows = read_manifest(config(night, "keep"), receptive_field_pixels=1)
+    with pytest.raises(RunError, match=r"data\.cache: .* can't be written \(Not a directory, .*name a folder"):
+        screen(rows, given, show=show)
+
+
 def test_other_pixels_or_another_gain_are_assessed_anew(night: Path) -> None:
     _, before = screened(config(night, "keep"))
     _, after = screened(config(night, "keep", "data.quality.gain=8"))
     ratios = [one[0].found.values["noise_ratio"] for one in (before, after)]
     assert ratios[1] > 1.5 * ratios[0]
+
+
+PARTS = {
+    "mask": {"mask": "3_truth.fits"},
+    "valid": {"valid": "0_truth.fits"},
+    "weight": {"weight": "0_truth.fits"},
+    "mask_bits": {"mask": "0_truth.fits", "mask_bits": 2},
+    "mask_codes": {"mask": "0_truth.fits", "mask_codes": (3,)},
+    "gain": {},
+    "preprocess": {},
+    "masters": {},
+}
+KNOBS = {
+    "gain": "data.quality.gain=8",
+    "preprocess": "data.preprocess.gain=2",
+    "masters": "data.preprocess.bias=[3.fits]",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_decides_an_assessment_is_part_of_its_key(night: Path, part: str) -> None:
+    given, changed = config(night, "keep"), config(night, "keep", *([KNOBS[part]] if part in KNOBS else []))
+    row = read_manifest(given, receptive_field_pixels=1)[0]
+    planes = {
+        name: ImageFile(night / value) if isinstance(value, str) else value for name, value in PARTS[part].items()
+    }
+    without = {name: value for name, value in planes.items() if name != part}
+    one, other = dataclasses.replace(row, **without), dataclasses.replace(row, **planes)
+    assert screening._key(one, given) != screening._key(other, changed)
+    assert (screening.Pixels.of(one) == screening.Pixels.of(other)) == (part in KNOBS)
+
+
+def test_a_plane_counts_by_what_it_is_for(night: Path) -> None:
+    given = config(night, "keep")
+    row, plane = read_manifest(given, receptive_field_pixels=1)[0], ImageFile(night / "0_truth.fits")
+    keys = {screening._key(dataclasses.replace(row, **{name: plane}), given) for name in ("mask", "valid", "weight")}
+    assert len(keys) == 3
+
+
+def test_one_image_with_two_masks_is_assessed_twice(night: Path) -> None:
+    given = config(night, "keep")
+    row = read_manifest(given, receptive_field_pixels=1)[0]
+    masks = [dataclasses.replace(row, mask=ImageFile(night / f"{n}_truth.fits"), mask_codes=(n,)) for n in (0, 1)]
+    _, found = screen(masks, given, show=show)
+    assert [one.found.values["bad_fraction"] > 0.9 for one in found] == [True, False]
 
 
 def test_without_the_bad_exposures_the_fields_have_another_key(night: Path) -> None:
@@ -137,6 +208,28 @@ def test_after_the_steps_of_the_detector_counts_are_electrons_from_zero(tmp_path
     for one in found:
         assert one.found.facts.unit == "electron"
         assert one.found.values["noise_ratio"] == pytest.approx(1, abs=0.05)
+
+
+def test_numbers_that_are_given_hold_after_the_steps_and_those_of_the_header_do_not(tmp_path: Path) -> None:
+    manifest(tmp_path, blurred=())
+    for path in tmp_path.glob("?.fits"):
+        fits.setval(path, "MAGZERO", value=20.0)
+    steps = ["data.preprocess.gain=2"]
+    told = ["data.quality.zero_point=26", "data.quality.saturation=9e5", "data.quality.pedestal=3"]
+    _, header = screened(config(tmp_path, "keep", *steps))
+    _, given = screened(config(tmp_path, "keep", *steps, *told))
+    facts = [found[0].found.facts for found in (header, given)]
+    assert (facts[0].zero_point, facts[0].saturation) == (None, None)
+    assert (facts[1].zero_point, facts[1].saturation, facts[1].pedestal) == (26.0, 9e5, 3.0)
+
+
+def test_a_frame_that_comes_in_electrons_keeps_the_zero_point_of_its_header(tmp_path: Path) -> None:
+    manifest(tmp_path, blurred=())
+    for path in tmp_path.glob("?.fits"):
+        fits.setval(path, "MAGZERO", value=20.0)
+        fits.setval(path, "BUNIT", value="electron")
+    _, found = screened(config(tmp_path, "keep"))
+    assert found[0].found.facts.zero_point == 20.0 and found[0].found.facts.saturation == 1e6
 
 
 def test_the_default_keeps_everything() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from astrid.config import RunError
 from astrid.data.frames import Field, Sources
 from astrid.data.store import IMAGES, INDEX, PLANES, FieldStore, cached_store, write_fields
 
@@ -167,6 +168,15 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path) -> None:
         last
     )
     assert not [path for path in (tmp_path / "cache/key").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("place", ["file", "file/cache", "folder/taken"])
+def test_a_cache_that_cannot_be_written_is_one_message(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder/taken/key.lock").mkdir(parents=True)
+    rule = r"data\.cache: .* can't be written \(.*MiB are free\); make room, or name a folder"
+    with pytest.raises(RunError, match=rule):
+        cached_store(tmp_path / place, "key", [make_field(6)])
 
 
 def test_a_store_whose_making_fails_does_not_appear(tmp_path: Path) -> None:

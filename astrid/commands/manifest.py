@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--output must be a new file, got {arguments.output}; name another, or add --overwrite")
     rules = read_rules(arguments)
     files = find_files(arguments.folder)
-    shown = show_progress(files, f"files in {arguments.folder}", len(files), doing="reading")
+    shown = show_progress(files, "files", len(files), doing=f"reading {arguments.folder}:")
     pictures = list(list_folder(shown, arguments.folder))
     table = make_table(pictures, rules)
     if arguments.listing is not None:
@@ -119,11 +119,12 @@ def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
     short = {kind: files for kind, files in table.sets.items() if 0 < len(files) <= _MOST_NAMED}
     knobs |= {f"data.preprocess.{kind}": files for kind, files in short.items()}
     overrides = [f"{name}={value if _is_plain(value) else written(value)}" for name, value in knobs.items()]
-    lines = [shlex.join(["python", "train.py", "data=frames", *overrides])]
+    has_truth = any(row["target"] for row in table.rows)
+    lines = [shlex.join(["python", "train.py", f"data={'frames' if has_truth else 'injected'}", *overrides])]
     if long := [kind for kind, files in table.sets.items() if len(files) > _MOST_NAMED]:
         lines.append(f"calibration frames: name a pattern each for data.preprocess.{', data.preprocess.'.join(long)}")
-    if not any(row["target"] for row in table.rows):
-        lines.append("no frame has a truth to learn from: add a column target, or train on injected transients")
+    if not has_truth:
+        lines.append("no frame has a truth to learn from: transients are injected, or add a column target")
     fields = len({row["field"] for row in table.rows})
     if fields < _FEWEST_FIELDS:
         lines.append(

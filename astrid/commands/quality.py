@@ -118,9 +118,12 @@ def show(judged: Sequence[Judged], *, min_score: float) -> None:
     for name, one in scored:
         if flaws := explain(one.found, one.verdict):
             print_plain(f"{'' if one.verdict.passed else 'BAD '}{name}: {flaws}")
+    for name, one in scored:
+        if one.found.facts.kind == "science" and "fwhm_pixels" in one.found.absent and "noise" in one.found.values:
+            print_plain(f"{name}: the score leaves out the stars, not measured: {one.found.absent['fwhm_pixels']}")
     bad = sum(not one.verdict.passed for one in judged)
     counts = f"{len(scored)} exposures, {bad} below data.quality.min_score = {min_score:g}"
-    print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels and stamps are not scored")
+    print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels, stamps and lamps are not scored")
 
 
 def _line(cells: Sequence[str], name: str) -> str:

@@ -7,7 +7,8 @@ differs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ WINDOW = 11  # pixels; a maximum is the highest pixel of a square of this size
 PATCH = 7  # edge in pixels of the surroundings that are compared
 LEAST_BITS = 64.0
 """Information in the surroundings: what has less, as in frames that count single photons, occurs twice by chance."""
+MOST_OF_GROUP = 16
+"""Images of a group that are compared about one hash."""
 SHARED = 3
 """Surroundings that two frames must share: one may be a defect that was painted over alike."""
 
@@ -119,8 +122,16 @@ def _runs_across(
     return [owners[starts[run] : ends[run]] for run in np.flatnonzero(parted)]
 
 
-def _pairs_across(run: NDArray[np.intp], groups: Sequence[int]) -> list[tuple[int, int]]:
-    members = run.tolist()
-    return [
-        (one, two) for position, two in enumerate(members) for one in members[:position] if groups[one] != groups[two]
-    ]
+def _pairs_across(run: NDArray[np.intp], groups: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield each two images of different groups that have one hash, of the first of each group.
+
+    What many share, as a defect that is painted over alike, would have as many pairs as their number squared. A frame
+    that is copied so often is found among the first.
+    """
+    first: dict[int, list[int]] = {}
+    for member in run.tolist():
+        own = first.setdefault(groups[member], [])
+        if len(own) < MOST_OF_GROUP:
+            own.append(member)
+    for one, two in itertools.combinations(first.values(), 2):
+        yield from (min(pair, pair[::-1]) for pair in itertools.product(one, two))

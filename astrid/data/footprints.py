@@ -8,6 +8,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from .quality.astrometry import BROKEN_WCS
 from .rows import Section
 
 _TOUCHING = 1e-9  # radians: footprints that share an edge don't overlap
@@ -16,11 +17,14 @@ _TOUCHING = 1e-9  # radians: footprints that share an edge don't overlap
 def footprint(wcs: WCS, part: Section) -> NDArray[np.float64] | None:
     """Return the (4, 3) unit vectors of the corners of a part of a frame, in the order of its edge, anticlockwise.
 
-    None where the coordinates aren't finite there.
+    None where the coordinates aren't finite there, or can't be brought to ICRS, as of an unknown RADESYS.
     """
     x = np.array([part.x1 - 1.5, part.x2 - 0.5, part.x2 - 0.5, part.x1 - 1.5])
     y = np.array([part.y1 - 1.5, part.y1 - 1.5, part.y2 - 0.5, part.y2 - 0.5])
-    corners = np.asarray(wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T, dtype=np.float64)
+    try:
+        corners = np.asarray(wcs.pixel_to_world(x, y).icrs.cartesian.xyz.value.T, dtype=np.float64)
+    except BROKEN_WCS:
+        return None
     if not np.isfinite(corners).all():
         return None
     anticlockwise = np.dot(np.cross(corners[0], corners[1]), corners.mean(axis=0)) > 0

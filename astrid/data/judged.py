@@ -10,7 +10,7 @@ from typing import Literal
 from astrid.config import AlertsData, ConfigError, DataConfig, DataError, FramesData, InjectedData, SimulatedData
 
 from .fields import Splits, fold_of, settled_fold
-from .manifest import assigned, named, read_rows
+from .manifest import assigned, named, read_rows, refuse_without_truth
 from .recipes import Announce, Recipe, alerts_recipe, frames_recipe, injected_recipe, simulated_recipe
 from .rows import FrameRow, Section, with_unique_names
 from .store import FieldStore
@@ -112,10 +112,8 @@ def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameR
     """
     with named(config):
         rows, _, _ = read_rows(config)
-        if rows[0].target is None and not isinstance(config, InjectedData):
-            rule = "column 'target' must be filled, or there is no truth to judge by"
-            remedy = "name the plane that marks what is to be found, or a plane of zeros where nothing is"
-            raise DataError(f"row {rows[0].number}: {rule}; {remedy}")
+        if not isinstance(config, InjectedData):
+            refuse_without_truth(rows)
         if split == ALL:
             rows = [dataclasses.replace(row, split=None) for row in rows]
         elif config.folds > 1:

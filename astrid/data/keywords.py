@@ -5,8 +5,7 @@ Keywords are asked in order, and the first that says something decides. `ESO ...
 
 from __future__ import annotations
 
-FRAME_TYPE = ("OBSTYPE", "IMAGETYP")
-KIND = (*FRAME_TYPE, "IMAGETYPE", "ESO DPR TYPE", "ESO DPR CATG", "FRAMETYP", "FRAME", "OBSMODE", "VIMTYPE")
+KIND = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "ESO DPR TYPE", "ESO DPR CATG", "FRAMETYP", "FRAME", "OBSMODE", "VIMTYPE")
 """What an exposure is; the first two are the convention of single detectors."""
 KINDS = {
     "bias": ("bias", "zero", "biases", "offset"),
@@ -17,7 +16,7 @@ KINDS = {
 }
 """Words that name each kind, in the order in which they decide; compared in small letters."""
 
-START = ("DATE-OBS", "DATE-BEG", "DATE_OBS", "DATEOBS", "UTSHUT", "DATE")
+START = ("DATE-OBS", "DATE-BEG", "DATE_OBS", "DATEOBS", "UTSHUT")
 """When an exposure began: a date with its time, or a date alone."""
 START_TIME = ("TIME-OBS", "UTC-OBS", "UT-OBS", "UTSTART", "UTC", "UT", "TIME-BEG", "TIME")
 """Time of day of its beginning, UTC, where the date stands alone: text, or seconds since midnight (ESO's UTC)."""

@@ -18,19 +18,23 @@ import numpy as np
 
 from astrid.config import DataError, FramesData
 
-from . import copies
+from . import copies, frames, hdus, pixels, preprocess
 from .copies import Keys, describe_pixels
 from .frames import read_image
 from .pixels import digest_values
 from .preprocess import read_labels
 from .rows import FrameRow, ImageFile
-from .store import writing
+from .store import make_folder, writing
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "looks"
 NO_KEYS: Keys = np.empty(0, dtype=np.uint64)
 _LABELS = ("target_bits", "ignore_bits", "unlabelled_bits", "target_codes", "ignore_codes", "unlabelled_codes")
+
+
+_DECIDING = (copies, frames, hdus, pixels, preprocess)
+"""Modules whose code decides a look, beside this one."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def _place(row: FrameRow, cache: Path) -> Path:
         if name in row.images
     }
     labels = [getattr(row, name) for name in _LABELS]
-    code = [Path(str(module)).read_text() for module in (__file__, copies.__file__)]
+    code = [Path(str(module)).read_text() for module in (__file__, *(one.__file__ for one in _DECIDING))]
     text = json.dumps([images, labels, str(row.section or ""), code], sort_keys=True)
     return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
@@ -123,7 +127,7 @@ def _read(path: Path) -> Look | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             values: dict[str, Any] = {field.name: kept[field.name] for field in dataclasses.fields(Look)}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         logger.warning("%s is damaged: its frames are looked at again", path)
@@ -135,8 +139,7 @@ def _read(path: Path) -> Look | None:
 
 def _write(path: Path, look: Look) -> None:
     """Keep a look; processes that do so at once write the same, each under a name of its own until it is whole."""
-    with writing(path.parent.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
     values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)}
     arrays = {name: np.asarray("" if value is None else value) for name, value in values.items()}

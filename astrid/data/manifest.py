@@ -213,6 +213,21 @@ def _refuse_mixed(rows: Sequence[FrameRow], column: str) -> None:
         )
 
 
+def refuse_without_truth(rows: Sequence[FrameRow]) -> None:
+    """Refuse rows of which none has a target.
+
+    Raises
+    ------
+    DataError
+        Naming the first row, and what makes a truth where there is none.
+    """
+    if all(row.target is None for row in rows):
+        rule = "column 'target' must be filled, or there is no truth to learn or to judge by"
+        plane = "name the plane that marks what is to be found, or a plane of zeros where nothing is"
+        remedy = f"{plane}; or plant transients with data=injected"
+        raise DataError(f"row {rows[0].number}: {rule}; {remedy}")
+
+
 def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
     """Look into every file of a row, compare their shapes, and return what the science frame is.
 

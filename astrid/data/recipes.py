@@ -60,6 +60,8 @@ def read_recipe(config: DataConfig, *, receptive_field_pixels: int, announce: An
             return injected_recipe(config, rows, announce=announce)
         case FramesData():
             rows = manifest.read_manifest(config, receptive_field_pixels=receptive_field_pixels)
+            with manifest.named(config):
+                manifest.refuse_without_truth(rows)
             return frames_recipe(config, rows, announce=announce)
         case AlertsData():
             return alerts_recipe(config)

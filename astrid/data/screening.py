@@ -13,7 +13,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from astropy import units
 from joblib.externals.loky import get_reusable_executor
 
 from astrid.config import DataError, FramesData
@@ -45,7 +44,29 @@ class Screened:
     is_skipped: bool
 
 
-Planes = tuple[ImageFile, ImageFile | None, ImageFile | None]
+@dataclass(frozen=True)
+class Pixels:
+    """The image of a row, and what tells which of its pixels are good: what several sections of it share."""
+
+    science: ImageFile
+    mask: ImageFile | None
+    valid: ImageFile | None
+    weight: ImageFile | None
+    mask_bits: int | None
+    mask_codes: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, row: FrameRow) -> Pixels:
+        """Return those of a row."""
+        return cls(**{field.name: getattr(row, field.name) for field in dataclasses.fields(cls)})
+
+    def told(self) -> dict[str, object]:
+        """Return all that decides them: of files their content, wherever they lie."""
+        return {name: _content(value) for name, value in vars(self).items()}
+
+
+def _content(value: object) -> object:
+    return [value.digest(), str(value.hdu)] if isinstance(value, ImageFile) else value
 
 
 def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple[list[FrameRow], list[Screened]]:
@@ -63,25 +84,21 @@ def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple
     DataError
         With policy=stop for the first exposure that isn't good enough; with policy=skip if a split has none left.
     """
-    firsts: dict[Planes, FrameRow] = {}
+    firsts: dict[Pixels, FrameRow] = {}
     for row in rows:
-        firsts.setdefault(_planes(row), row)
+        firsts.setdefault(Pixels.of(row), row)
     work = _assessed(list(firsts.values()), config)
     found = with_residuals(list(show(work, "exposures", len(firsts))))
     screened = [_screened(one, config) for one in found]
-    bad = {planes: one for planes, one in zip(firsts, screened, strict=True) if not one.verdict.passed}
+    bad = {pixels: one for pixels, one in zip(firsts, screened, strict=True) if not one.verdict.passed}
     if bad and config.quality.policy == "stop":
-        planes, worst = next(iter(bad.items()))
-        named = dataclasses.replace(worst.found, name=f"row {firsts[planes].number}, {worst.found.name}")
+        pixels, worst = next(iter(bad.items()))
+        named = dataclasses.replace(worst.found, name=f"row {firsts[pixels].number}, {worst.found.name}")
         raise refuse(named, worst.verdict, config.quality)
     _tell(bad.values(), len(screened), config)
-    kept = [row for row in rows if not (_planes(row) in bad and config.quality.policy == "skip")]
+    kept = [row for row in rows if not (Pixels.of(row) in bad and config.quality.policy == "skip")]
     _refuse_empty(rows, kept)
     return kept, screened
-
-
-def _planes(row: FrameRow) -> Planes:
-    return row.science, row.valid, row.weight
 
 
 def _screened(found: Assessment, config: FramesData) -> Screened:
@@ -160,24 +177,37 @@ def _name(row: FrameRow, config: FramesData) -> str:
 
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     """Return what the header tells, as far as the steps of the detector left it true."""
-    facts = read_facts(keywords(record.frame.header), record.frame.data, config.quality, name=row.science.path.name)
+    frame, name = record.frame, row.science.path.name
+    header, on_sky = keywords(frame.header), frame.wcs is not None
+    facts = read_facts(header, frame.data, config.quality, name=name, on_sky=on_sky)
     done = {step.name for step in record.steps if step.done}
+    untrue: dict[str, float | None] = {}
     if {"bias", "overscan"} & done:
-        facts = dataclasses.replace(facts, pedestal=0.0)
+        untrue["pedestal"] = 0.0
     if "saturation" in done or "gain" in done:  # masked already, or on another scale
-        facts = dataclasses.replace(facts, saturation=None)
-    if record.frame.unit == units.electron:
-        facts = dataclasses.replace(facts, gain=1.0, unit="electron", zero_point=None)
-    return facts
+        untrue["saturation"] = None
+    if "gain" in done:
+        untrue["zero_point"] = None
+        facts = dataclasses.replace(facts, gain=1.0, unit="electron")
+    of_header = {name: value for name, value in untrue.items() if getattr(config.quality, name) == "header"}
+    return dataclasses.replace(facts, **of_header)  # type: ignore[arg-type]
 
 
 def _key(row: FrameRow, config: FramesData) -> str:
     """Return the SHA-256 of everything that decides an assessment."""
-    files = [[image.digest(), str(image.hdu)] for image in _planes(row) if image is not None]
     quality = {name: value for name, value in vars(config.quality).items() if name not in ("policy", "min_score")}
     knobs = [dataclasses.asdict(config.preprocess), {name: str(value) for name, value in quality.items()}]
     code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py")) if path.parent.name != "archives"]
     versions = [importlib.metadata.version(package) for package in _VERSIONS]
     masters = masters_key(config.preprocess, Path(config.root))
-    told = [files, knobs, code, versions, masters, config.background_box, row.fwhm_pixels, _name(row, config)]
+    told = [
+        Pixels.of(row).told(),
+        knobs,
+        code,
+        versions,
+        masters,
+        config.background_box,
+        row.fwhm_pixels,
+        _name(row, config),
+    ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -120,7 +120,8 @@ def write_fields(folder: Path, fields: Iterable[Field]) -> None:
     RunError
         If the disk can't take them.
     """
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.mkdir(parents=True)
     entries, offset = [], 0
     with (folder / IMAGES).open("wb") as images, (folder / PLANES).open("wb") as planes:
         for field in fields:
@@ -139,15 +140,30 @@ def write_fields(folder: Path, fields: Iterable[Field]) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Say in one message that a disk is full, or can't be written."""
+    """Say in one message that a disk is full, or can't be written, or that something else has the folder's name."""
     try:
         yield
+    except Timeout:  # an OSError too: the lock is held, and that is no fault of the disk
+        raise
     except OSError as error:
-        free = shutil.disk_usage(folder).free / 2**20
+        there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+        free = shutil.disk_usage(there).free / 2**20
         raise RunError(
             f"data.cache: {folder} can't be written ({error.strerror}, {free:.0f} MiB are free); make room, or name a "
             "folder on another disk"
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache, and those above it.
+
+    Raises
+    ------
+    RunError
+        If it can't be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def cached_store(cache: Path, key: str, fields: Iterable[Field]) -> FieldStore:
@@ -162,8 +178,8 @@ def cached_store(cache: Path, key: str, fields: Iterable[Field]) -> FieldStore:
         If the disk can't take it.
     """
     folder = cache / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _held(folder):
+    make_folder(folder.parent)
+    with held(folder.with_name(f"{folder.name}.lock"), what="prepares the same fields"):
         damage = find_damage(folder)
         if damage is not None:
             if folder.exists():
@@ -180,14 +196,15 @@ def cached_store(cache: Path, key: str, fields: Iterable[Field]) -> FieldStore:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a store; the system frees it when its holder dies."""
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("waiting for another process, which prepares the same fields in %s", folder)
-        lock.acquire()
+def held(path: Path, *, what: str) -> Iterator[None]:
+    """Hold a lock, waiting for a process that holds it and does `what`; the system frees it when its holder dies."""
+    lock = FileLock(path)
+    with writing(path.parent):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("waiting for another process, which %s in %s", what, path.parent)
+            lock.acquire()
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -16,14 +16,13 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from .. import keywords
+from ..kinds import Kind, read_kind
 
 Header = Mapping[str, Any]
-Kind = Literal["science", "bias", "dark", "flat", "other"]
 
 DAY_ZERO = date(1858, 11, 17).toordinal()
 """Modified Julian day 0, as Python counts days."""
 _DAYS = (15_000.0, 90_000.0)  # MJD from 1899 to 2105: what a detector can have seen, or will
-_ZERO_SECONDS = 1e-3  # a dark as short as this is a bias
 _FITS_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\S+))?")
 _OLD_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{2,4})")
 
@@ -77,32 +76,12 @@ def read_facts(header: Header) -> Facts:
     )
 
 
-def read_kind(header: Header, *, seconds: float | None) -> Kind | None:
-    """Return what kind of exposure it is; a dark of no duration is a bias, whatever the camera calls it."""
-    for keyword in keywords.KIND:
-        kind = kind_of_words(str(header.get(keyword, "")))
-        if kind == "dark" and seconds is not None and seconds <= _ZERO_SECONDS:
-            return "bias"
-        if kind is not None:
-            return kind
-    return None
-
-
-def kind_of_words(text: str) -> Kind | None:
-    """Return the kind that a text names, as `Dark Frame` or `FLAT,LAMP` do."""
-    words = re.split(r"[^a-z]+", text.lower())
-    for kind, names in keywords.KINDS.items():
-        if any(word in names for word in words):
-            return kind  # type: ignore[return-value]
-    return None
-
-
 def read_start(header: Header) -> float | None:
     """Return when an exposure began as MJD, UTC; None where there is no date, or a date without its time.
 
     A full date goes before the MJD, which some programs derive from the date without its time.
     """
-    dates = [parsed for keyword in keywords.START[:-1] if (parsed := parse_date(header.get(keyword))) is not None]
+    dates = [parsed for keyword in keywords.START if (parsed := parse_date(header.get(keyword))) is not None]
     for day, clock in dates:
         fraction = _day_fraction(clock) if clock else None
         if fraction is not None:

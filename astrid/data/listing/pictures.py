@@ -16,8 +16,9 @@ from astrid.config import DataError
 
 from ..footprints import centre, footprint
 from ..frames import Picture, list_pictures
+from ..kinds import Kind, settled_kind
 from ..rows import Section
-from .headers import Facts, Kind, kind_of_words, read_facts
+from .headers import Facts, read_facts
 from .roles import Role, kind_in_name, read_extension, read_name
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def list_folder(files: Iterable[Path], folder: Path) -> Iterator[Listed]:
 
 
 def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterator[Listed]:
-    named = read_name(path.name)
+    named, words = read_name(path.name), kind_in_name(path.parent.name, path.name)
     extensions = Counter(picture.name for picture in pictures)
     for number, picture in enumerate(pictures):
         role = read_extension(picture.name) if picture.name else None
@@ -106,7 +107,7 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
             file=_cell(path, picture, is_first=number == 0, is_unique=extensions[picture.name] == 1),
             key=(str(folder / path.parent), named.rest, _part_key(picture, role, alone=len(pictures) == 1)),
             role=role if role is not None and len(pictures) > 1 else named.role,
-            kind=_kind(facts, path, on_sky=picture.wcs is not None),
+            kind=settled_kind(facts.kind, named=words, file=str(path), on_sky=picture.wcs is not None),
             shape=picture.shape,
             facts=facts,
             corners=_corners(picture),
@@ -124,20 +125,6 @@ def _part_key(picture: Picture, role: Role | None, *, alone: bool) -> str:
 def _cell(path: Path, picture: Picture, *, is_first: bool, is_unique: bool) -> str:
     name = picture.name if is_unique else f"{picture.name},{picture.version}"
     return str(path) if is_first else f"{path}[{name if picture.name else picture.hdu}]"
-
-
-def _kind(facts: Facts, path: Path, *, on_sky: bool) -> Kind:
-    """Return the kind of an exposure: its header's, unless that says science of no place and the name something else.
-
-    Cameras call flats light frames. What has celestial coordinates was matched with stars, so that is no flat.
-    """
-    if on_sky or facts.kind not in (None, "science"):
-        return facts.kind or "science"
-    told = kind_of_words(kind_in_name(path.parent.name, path.name))
-    if told in ("bias", "dark", "flat"):
-        logger.warning("%s: taken as %s, as its name says; its header says %s", path, told, facts.kind or "nothing")
-        return told
-    return "science"
 
 
 def _bad_bits(header: Mapping[str, Any]) -> int | None:

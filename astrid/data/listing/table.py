@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from astrid.units import counted
+
+from ..quality.header import SMALLEST_EDGE
 from .nights import find_nights
 from .pairs import Rule, choose_references
 from .patches import find_fields
@@ -82,7 +85,7 @@ class Table:
 def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     """Make the manifest of the pictures of a folder; what is left out is named."""
     science = [picture for picture in pictures if picture.role == "science" and picture.kind == "science"]
-    science += _alone(pictures, science)
+    science = _large_enough([*science, *_alone(pictures, science)])
     companions = _companions(pictures, science, target=rules.target)
     nights = find_nights(science, longitude=rules.longitude)
     fields = find_fields(science, tolerance_arcmin=rules.tolerance_arcmin) if science else {}
@@ -94,6 +97,15 @@ def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     known = Known(fields, nights, references, companions)
     rows = [_row(picture, known, target=rules.target or {}) for picture in kept]
     return Table(rows, _sets(pictures, kept), _registration(kept, references))
+
+
+def _large_enough(science: Sequence[Listed]) -> list[Listed]:
+    """Leave out, by name, frames so small that there is neither sky nor star to measure."""
+    small = [one.file for one in science if min(one.shape) < SMALLEST_EDGE]
+    if small:
+        rule = f"fewer than {SMALLEST_EDGE} pixels along an axis"
+        logger.warning("left out %d of %d frames of %s (%s)", *_told(small, science), rule, _some(small))
+    return [one for one in science if min(one.shape) >= SMALLEST_EDGE]
 
 
 def _sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, list[str]]:
@@ -245,7 +257,8 @@ def summarise(table: Table) -> list[str]:
     """Say what a manifest has: its frames, fields, nights and filters."""
     counts = {column: Counter(row.get(column, "") for row in table.rows) for column in ("field", "night", "filter")}
     paired = sum(bool(row["reference"]) for row in table.rows)
-    lines = [f"{len(table.rows)} frames of {len(counts['field'])} fields, {paired} with a reference"]
+    frames, fields = counted(len(table.rows), "frame"), counted(len(counts["field"]), "field")
+    lines = [f"{frames} of {fields}, {paired} with a reference"]
     for column in ("field", "night", "filter"):
         named = {name: count for name, count in counts[column].items() if name}
         shown = ", ".join(f"{name} {count}" for name, count in sorted(named.items())[:12])

@@ -21,7 +21,7 @@ _TOLERANCE_PIXELS = 1.5
 """Distance within which two places count as the same source, once a common shift is taken out."""
 _SAME_SCALE = 0.02
 """Change of scale and turn, beyond which a match was by chance: both places are on the sky already."""
-_BROKEN_WCS = (ValueError, ArithmeticError, TypeError, AttributeError, RuntimeError, np.linalg.LinAlgError)
+BROKEN_WCS = (ValueError, ArithmeticError, TypeError, AttributeError, RuntimeError, np.linalg.LinAlgError)
 """What wcslib and astropy were seen to raise for coordinates that can be read but not computed."""
 
 
@@ -31,7 +31,7 @@ def pixel_arcsec(wcs: WCS | None) -> float | None:
         return None
     try:
         edge = math.sqrt(float(proj_plane_pixel_area(wcs))) * _ARCSEC
-    except _BROKEN_WCS:
+    except BROKEN_WCS:
         return None
     return edge if math.isfinite(edge) and edge > 0 else None
 
@@ -45,7 +45,7 @@ def sky_places(wcs: WCS | None, places: NDArray[np.float64]) -> NDArray[np.float
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sky = np.column_stack(wcs.pixel_to_world_values(*places.T)).astype(np.float64)
-    except _BROKEN_WCS:
+    except BROKEN_WCS:
         return nowhere
     return sky[np.isfinite(sky).all(axis=1)]
 

@@ -142,7 +142,8 @@ def _assess_picture(
         image = read_image(file.path, hdu=picture.hdu)
         valid = ~image.mask & ~_flagged(file.path, content, picture, shape=image.shape)
         header = ChainMap(keywords(image.header), keywords(content.primary))
-        facts = read_facts(header, image.data, config, name=file.path.name, plane=picture.name)
+        told = {"name": file.path.name, "plane": picture.name}
+        facts = read_facts(header, image.data, config, **told, on_sky=image.wcs is not None)
         return assess(Exposure(name, image.data, valid, facts, image.wcs), box=box)
     except DataError as error:
         return Refusal(name, _without_name(error, file))

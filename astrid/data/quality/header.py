@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from astrid.config import DataError, Header, QualityConfig
 
 from .. import keywords
+from ..kinds import read_kind, settled_kind
+from ..listing.roles import kind_in_name
 from ..rows import Section
 
-Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp"]
+Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp", "other"]
 NO_EXPOSURES: dict[Kind, str] = {
     "mask": "a mask beside an image",
     "noise": "a plane of noise or weight beside an image",
     "kernel": "an image of a point-spread function or kernel",
     "stamp": "an image of fewer than 16 pixels along an axis",
+    "other": "an exposure of a lamp, a focus run or the like, as its header says",
 }
 """Kinds of image that are no exposure, and what they are."""
 
-_KIND_WORDS: dict[str, Kind] = {"bias": "bias", "zero": "bias", "dark": "dark", "flat": "flat"}
-_LONGEST_BIAS_SECONDS = 1e-3
 _PLANE_NAMES: dict[Kind, frozenset[str]] = {
     "mask": frozenset({"DQ", "MASK", "BPM", "CRMASK", "FLAGS"}),
     "noise": frozenset({"ERR", "VAR", "VARIANCE", "WHT", "WEIGHT", "IVAR", "UNCERT", "RMS"}),
@@ -36,9 +37,12 @@ _DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
 """Products of the DECam community pipeline in a file's name; their headers are those of the image."""
 _KERNEL_SUM = 0.05
 """By which the sum of a kernel may differ from 1."""
-_SMALLEST_EDGE = 16
+SMALLEST_EDGE = 16
 """Pixels along each axis below which there is neither sky nor star to measure."""
 _AMPLIFIERS = ("A", "B")
+_ELECTRONS = re.compile(r"(electrons?|e-?)\b|e-")
+_PER_SECOND = re.compile(r"(/ ?s(ec(onds?)?)?|\bs(ec)?(\*\*|\^)?\(?-1\)?)$|^cps$")
+"""Units of electrons, and of rates: `ELECTRONS/S`, `count / s`, `electron s-1`, in small letters."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,13 @@ class Facts:
 
 
 def read_facts(
-    header: Mapping[str, Any], values: NDArray[np.floating], config: QualityConfig, *, name: str, plane: str = ""
+    header: Mapping[str, Any],
+    values: NDArray[np.floating],
+    config: QualityConfig,
+    *,
+    name: str,
+    plane: str = "",
+    on_sky: bool = False,
 ) -> Facts:
     """Read what a header tells; numbers that the configuration gives come first.
 
@@ -91,41 +101,55 @@ def read_facts(
         Of the file.
     plane : str
         Name of the HDU.
+    on_sky : bool
+        Whether it has celestial coordinates: then its file's name doesn't say the kind.
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
-    in_electrons = unit.rstrip("s") in ("electron", "e-", "e")
     seconds = _number(header, keywords.EXPOSURE)
+    was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
     return Facts(
-        kind=_kind_of_image(values) or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds),
+        kind=_kind_of_image(values)
+        or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
-        gain=_given(config.gain, 1.0 if in_electrons else _above_zero(_of_amplifiers(header, keywords.GAIN))),
+        gain=_given(config.gain, _gain(header, unit=unit, seconds=seconds)),
         read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, keywords.READ_NOISE))),
-        pedestal=_given(config.pedestal, 0.0 if in_electrons else _pedestal(header, values)),
-        saturation=_given(config.saturation, _above_zero(_number(header, keywords.SATURATION))),
+        pedestal=_given(config.pedestal, 0.0 if was_reduced else _pedestal(header, values)),
+        saturation=_given(
+            config.saturation,
+            None if is_rate(unit) else _above_zero(_number(header, keywords.SATURATION)),  # which is in counts
+        ),
         zero_point=_given(config.zero_point, _number(header, keywords.ZERO_POINT)),
     )
+
+
+def is_rate(unit: str) -> bool:
+    """Tell whether a unit, in small letters, is per second."""
+    return _PER_SECOND.search(unit) is not None
+
+
+def _gain(header: Mapping[str, Any], *, unit: str, seconds: float | None) -> float | None:
+    """Return the electrons per unit of the image: of a rate, what so many seconds collect of it."""
+    per_count = 1.0 if _ELECTRONS.match(unit) else _above_zero(_of_amplifiers(header, keywords.GAIN))
+    if per_count is None or not is_rate(unit):
+        return per_count
+    duration = _above_zero(seconds)
+    return None if duration is None else per_count * duration
 
 
 def _given(knob: float | Header | None, found: float | None) -> float | None:
     return found if knob == "header" else None if knob is None else float(knob)
 
 
-def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | None) -> Kind:
+def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | None, on_sky: bool) -> Kind:
     for kind, names in _PLANE_NAMES.items():
         if plane in names:
             return kind
     if product := _DECAM_PLANE.search(name):
         return "mask" if product["product"] == "d" else "noise"
-    for keyword in keywords.FRAME_TYPE:
-        words = str(header.get(keyword, "")).lower()
-        found = next((kind for word, kind in _KIND_WORDS.items() if word in words), None)
-        if found == "dark" and seconds is not None and seconds <= _LONGEST_BIAS_SECONDS:
-            return "bias"  # as cameras without a type of their own for it write it
-        if found is not None:
-            return found
-    return "science"
+    told = read_kind(header, seconds=seconds)
+    return settled_kind(told, named=kind_in_name("", name), file=name, on_sky=on_sky)
 
 
 def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
@@ -133,7 +157,7 @@ def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
     height, width = values.shape
     if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
         return "kernel"
-    return "stamp" if min(height, width) < _SMALLEST_EDGE else None
+    return "stamp" if min(height, width) < SMALLEST_EDGE else None
 
 
 def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..store import make_folder, writing
 from .assess import Assessment
 from .header import Facts
 
+logger = logging.getLogger(__name__)
+
+PARTS, DIGEST = "assessment", "sha256"
+
 
 def read_kept(path: Path) -> Assessment | None:
-    """Return an assessment that is kept, or None where there is none or it is damaged."""
+    """Return an assessment that is kept, or None where there is none or it isn't what was written."""
     try:
         kept = json.loads(path.read_text())
-        return Assessment(
-            kept["name"],
-            Facts(**kept["facts"]),
-            (kept["shape"][0], kept["shape"][1]),
-            values=kept["values"],
-            absent=kept["absent"],
-            places=np.array(kept["places"], dtype=np.float64).reshape(-1, 2),
-            pixel_arcsec=kept["pixel_arcsec"],
-        )
-    except (OSError, ValueError, KeyError, TypeError):  # made anew
+        if _digest(kept[PARTS]) != kept[DIGEST]:
+            raise ValueError("its checksum is another")
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%s): its exposure is assessed again", path, error)
+        return None
+    parts = kept[PARTS]
+    made = {
+        "facts": Facts(**parts["facts"]),
+        "shape": tuple(parts["shape"]),
+        "places": np.array(parts["places"], dtype=np.float64).reshape(-1, 2),
+    }
+    return Assessment(**parts | made)
 
 
 def keep(found: Assessment, path: Path) -> None:
-    """Write an assessment, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write an assessment with its checksum, whole or not at all.
+
+    Raises
+    ------
+    RunError
+        If the disk can't take it.
+    """
+    make_folder(path.parent)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     parts = vars(found) | {"facts": dataclasses.asdict(found.facts), "places": found.places.tolist()}
-    partial.write_text(json.dumps(parts))
-    partial.replace(path)
+    with writing(path.parent):
+        partial.write_text(json.dumps({PARTS: parts, DIGEST: _digest(parts)}))
+        partial.replace(path)
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -43,8 +43,7 @@ def judge(found: Assessment, config: QualityConfig) -> Verdict:
         return Verdict(None, passed=True)
     limits = {name: pair for name in found.values if (pair := getattr(config.limits, name, None)) is not None}
     grades = {name: grade(found.values[name], pair) for name, pair in limits.items()}
-    is_blank = "noise" not in found.values and not (found.facts.kind == "bias" and "background" in found.values)
-    score = 0.0 if is_blank else math.prod(grades.values())
+    score = 0.0 if _is_blank(found) else math.prod(grades.values())
     flaws = [_flaw(name, found.values[name], limits[name]) for name in sorted(grades, key=grades.__getitem__)]
     below = sum(value < 1 for value in grades.values())
     return Verdict(score, score >= config.min_score, grades, flaws[:below])
@@ -69,9 +68,13 @@ def _flaw(name: str, value: float, limits: Sequence[float]) -> str:
 
 def explain(found: Assessment, verdict: Verdict) -> str:
     """Say in a line what an exposure's score is made of."""
-    if "noise" not in found.values:
+    if _is_blank(found):
         return found.absent.get("noise", "")
     return "; ".join(verdict.flaws)
+
+
+def _is_blank(found: Assessment) -> bool:
+    return "noise" not in found.values and not (found.facts.kind == "bias" and "background" in found.values)
 
 
 def refuse(found: Assessment, verdict: Verdict, config: QualityConfig) -> DataError:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
-from filelock import FileLock
 
 from astrid.config import DataError, PreprocessConfig
 
 from ..frames import read_image, read_plane
 from ..hdus import keywords
 from ..rows import ImageFile
-from ..store import writing
+from ..store import held, make_folder, writing
 from .chain import Masters, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
 
@@ -77,8 +76,8 @@ def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Mast
         If a file cannot be used, naming it.
     """
     path = cache / f"masters-{masters_key(config, root)[:16]}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    make_folder(path.parent)
+    with held(path.with_suffix(".lock"), what="combines the same calibration frames"):
         try:
             return _read(path)
         except FileNotFoundError:
