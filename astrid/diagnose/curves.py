@@ -102,6 +102,12 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("learning_rate_low", text, _rates(evidence), knob, curves(evidence, blind=blind))
 
 
+def still_falls(evidence: Evidence) -> bool:
+    """Tell whether the last validation loss is the lowest, so that more epochs would lower it further."""
+    val = evidence.curve("val/loss")
+    return len(val) > 1 and bool(val[-1] < val[:-1].min())
+
+
 def typical_update(evidence: Evidence) -> float | None:
     """Return the change of the weights in a step as a share of them: the median weight, in the epoch of the largest.
 
