@@ -95,6 +95,7 @@ def test_a_finished_run_has_its_whole_report(finished: Path) -> None:
         assert any(figure in (image["alt"] or "") for image in seen.all("img")), figure
     assert 'class="status finished">finished' in page
     assert "python train.py model.depth=2" in page
+    assert "<dt>loss</dt><dd>bce</dd>" in page, "choices have the names that are typed"
     assert "unavailable: no GPU is used by this process" in page
     assert '"artifact", "path": "report.html"' in (finished / "journal.jsonl").read_text()
 

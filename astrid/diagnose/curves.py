@@ -129,9 +129,9 @@ def curves(evidence: Evidence, *, blind: float | None = None) -> Figure:
     figure = training_curves(evidence.history, score=evidence.config.training.monitor)
     if blind is not None:
         axes = figure.axes[0]
-        axes.axhline(blind, color="black", linestyle="--", linewidth=1, label="guessing the share of positives")
+        guess = axes.axhline(blind, color="black", linestyle="--", linewidth=1, label="guessing the share of positives")
         axes.set_yscale("log")
-        axes.legend(fontsize=7)
+        axes.legend(handles=[guess], fontsize=7)
     return figure
 
 
