@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="astrid", description="Follow, compare and keep what `python train.py` made.", allow_abbrev=False
     )
+    _add_loudness(parser, default=False)
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for name, summary in COMMANDS.items():
         module = import_module(f"astrid.commands.{name}")
@@ -83,11 +84,17 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(subparser)
-        loudness = subparser.add_mutually_exclusive_group()
-        loudness.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
-        loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing on the way but warnings")
+        _add_loudness(subparser, default=argparse.SUPPRESS)  # or what was said before the command would be undone
         subparser.set_defaults(call=module.run)
     return parser
+
+
+def _add_loudness(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
+    """Declare -v and -q, which may stand before the subcommand and behind it."""
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", default=default, help="say more on the way")
+    text = "say nothing on the way but warnings"
+    loudness.add_argument("-q", "--quiet", action="store_true", default=default, help=text)
 
 
 def _fail(message: str, *, code: int) -> int:

@@ -6,6 +6,7 @@ The device is never waited for: norms stay on it until the epoch is over, when i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class EpochNorms:
     Attributes
     ----------
     epoch : int
-    gradient : dict of list of float
-        Of the gradient before clipping; NaN where a parameter has none, as one that needs none.
+    gradient : dict of list of float or None
+        Of the gradient before clipping; None where a parameter has none, as one that needs none.
     weight : dict of list of float
         Of the parameter before the step.
     update : dict of list of float
@@ -33,7 +34,7 @@ class EpochNorms:
     """
 
     epoch: int
-    gradient: dict[str, list[float]] = field(default_factory=dict)
+    gradient: dict[str, list[float | None]] = field(default_factory=dict)
     weight: dict[str, list[float]] = field(default_factory=dict)
     update: dict[str, list[float]] = field(default_factory=dict)
 
@@ -73,18 +74,20 @@ class NormLog:
 
     def __init__(self, model: nn.Module, *, samples: int, steps: int) -> None:
         self.named = dict(model.named_parameters())
-        self.stride = max(1, steps // samples) if samples else 0
+        self.looked_at = {number * steps // samples for number in range(samples)}
         self._step = 0
         self._weights: list[Tensor] = []
         self._gradient = torch.empty(0)
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._missing: list[list[bool]] = []
 
     @torch.no_grad()
     def before_step(self) -> None:
         """Look at the gradients, not yet clipped, and keep the weights, if it is this step's turn."""
-        if self.stride and self._step % self.stride == 0:
+        if self._step in self.looked_at:
             self._weights = [weight.clone() for weight in self.named.values()]
             self._gradient = _norms([_gradient(weight) for weight in self.named.values()])
+            self._missing.append([weight.grad is None for weight in self.named.values()])
         self._step += 1
 
     @torch.no_grad()
@@ -97,15 +100,22 @@ class NormLog:
 
     def settle(self, epoch: int) -> EpochNorms | None:
         """Return what an epoch's steps showed and begin anew; None where nothing was taken."""
-        taken, self._taken, self._step = self._taken, [], 0
+        taken, missing = self._taken, zip(*self._missing, strict=True)
+        self._taken, self._missing, self._step = [], [], 0
         if not taken:
             return None
         kinds = [torch.stack(norms).T.tolist() for norms in zip(*taken, strict=True)]
+        kinds[0] = [_where_there(norms, absent) for norms, absent in zip(kinds[0], missing, strict=True)]
         return EpochNorms(epoch, *(dict(zip(self.named, values, strict=True)) for values in kinds))
 
 
 def _gradient(weight: nn.Parameter) -> Tensor:
-    return torch.full_like(weight, torch.nan) if weight.grad is None else weight.grad
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def _where_there(norms: Sequence[float], absent: Sequence[bool]) -> list[float | None]:
+    """Return a parameter's norms, None in the steps in which it had no gradient."""
+    return [None if gone else norm for norm, gone in zip(norms, absent, strict=True)]
 
 
 def _norms(tensors: list[Tensor]) -> Tensor:
@@ -113,5 +123,9 @@ def _norms(tensors: list[Tensor]) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(tensor.float()) for tensor in tensors])
 
 
-def _rounded(norms: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [float(f"{value:.{DIGITS}g}") for value in values] for name, values in norms.items()}
+def _rounded(norms: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
+    return {name: [_digits(norm) for norm in own] for name, own in norms.items()}
+
+
+def _digits(norm: float | None) -> float | None:
+    return None if norm is None else float(f"{norm:.{DIGITS}g}")

@@ -67,8 +67,7 @@ def training_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=f"best, epoch {best_epoch}")
-    losses.legend()
-    scores.legend()
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # within it hid curves
     return figure
 
 
@@ -130,7 +129,7 @@ def precision_recall_figure(
     axes.axhline(prevalence, color=GREY, linestyle="--", linewidth=1, label=f"prevalence {prevalence:.2g} (chance)")
     _mark(axes, operating_point, "recall {:.2g}, precision {:.2g}")
     axes.set(title="Precision and recall of pixels", xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")  # a good curve leaves the lower left free, a poor one the upper right
     return figure
 
 

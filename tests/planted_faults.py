@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from astrid.config import Config
 from astrid.config.compose import load
 from astrid.data.dataset import TileDataset
 from astrid.data.fields import build_splits
-from astrid.data.store import IMAGES, INDEX, PLANES, FieldStore
+from astrid.data.frames import Field
+from astrid.data.store import FieldStore, write_fields
 from astrid.experiment import run_experiment
 from astrid.plan import known_reach
 from astrid.unet import Block, UNet
@@ -73,16 +75,15 @@ def silent(items: Iterator[object], what: str, count: int) -> Iterator[object]:
 
 
 def rewrite(store: FieldStore, change: Callable[[int, Plane], Plane]) -> None:
-    """Replace the target plane of each field by what `change` makes of its number and target."""
-    planes = np.memmap(store.folder / PLANES, dtype=np.uint8, mode="r+")
-    entries = json.loads((store.folder / INDEX).read_text())
-    for number, entry in enumerate(entries):
-        size = entry["height"] * entry["width"]
-        target, valid = planes[2 * entry["offset"] :][: 2 * size].reshape(2, entry["height"], entry["width"])
-        target[:] = change(number, target.astype(bool))
-        entry["positives"] = int((target & valid).sum())
-    planes.flush()
-    (store.folder / INDEX).write_text(json.dumps(entries))
+    """Replace the target of each field by what `change` makes of its number and target."""
+    fields = [store.field(number) for number in range(len(store))]
+    replace_fields(store, [replace(one, target=change(number, one.target)) for number, one in enumerate(fields)])
+
+
+def replace_fields(store: FieldStore, fields: list[Field]) -> None:
+    """Write other fields in place of a store's, checksums included: a store that looks damaged is made again."""
+    shutil.rmtree(store.folder)
+    write_fields(store.folder, fields)
 
 
 def shift_labels(pixels: int, axis: int = 1) -> Change:
@@ -144,12 +145,13 @@ def leak_fields(count: int) -> Change:
     """Overwrite the last training fields with validation fields."""
 
     def change(train: FieldStore, val: FieldStore) -> None:
-        for name, kind in ((IMAGES, np.float32), (PLANES, np.uint8)):
-            source = np.memmap(val.folder / name, dtype=kind, mode="r")
-            target = np.memmap(train.folder / name, dtype=kind, mode="r+")
-            size = count * len(source) // len(val)
-            target[-size:] = source[:size]
-            target.flush()
+        fields = [train.field(number) for number in range(len(train))]
+        taken = [val.field(number) for number in range(len(val) - count, len(val))]
+        leaked = [
+            replace(own, image=other.image, target=other.target, valid=other.valid, sources=other.sources)
+            for own, other in zip(fields[-count:], taken, strict=True)
+        ]
+        replace_fields(train, fields[:-count] + leaked)
 
     return change
 

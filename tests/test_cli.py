@@ -17,6 +17,13 @@ from astrid.tracking import Journal
 pytestmark = MLFLOW_WARNINGS
 
 
+@pytest.mark.parametrize("flag", ["-q", "--quiet", "-v", "--verbose"])
+def test_loudness_may_be_said_before_the_command_and_behind_it(flag: str) -> None:
+    before, behind, unsaid = (parse(words) for words in ([flag, "doctor"], ["doctor", flag], ["doctor"]))
+    assert (before.quiet, before.verbose) == (behind.quiet, behind.verbose) == ("q" in flag, "v" in flag)
+    assert not (unsaid.quiet or unsaid.verbose)
+
+
 def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         with pytest.raises(SystemExit) as left:

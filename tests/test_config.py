@@ -31,6 +31,7 @@ WRONG = [
     ("model=unett", r"model must be one of auto, unet, unet_deep, .* got 'unett'; did you mean unet\?"),
     ("modle=unet", r"modle"),
     ("experiment=nothing", r"experiment must be .* got 'nothing'"),
+    ("data.preprocess.register=wcs", r"register must be a knob of the chosen data, but it is one of FramesData"),
     ("model.depth=deep", r"model\.depth must be a value of type int or auto, got 'deep' .*; its default is 3"),
     (
         "metrics.operating_point=best",
@@ -79,6 +80,13 @@ WRONG = [
     ("metrics.operating_target=0.1", r"metrics\.operating_target must be null when metrics\.operating_point=f1"),
     ("model=3", r"model must be the name of a choice, got 3"),
 ]
+
+
+def test_a_knob_within_a_knob_names_its_choices() -> None:
+    frames = ["data=frames", "data.root=.", "data.manifest=m.csv"]
+    rule = r"data\.preprocess\.register must be a value that is one of none, wcs, stars, got 'stras'.*default is none"
+    with pytest.raises(ConfigError, match=rule):
+        load([*frames, "data.preprocess.register=stras"])
 
 
 @pytest.mark.parametrize(("override", "message"), WRONG, ids=[override for override, _ in WRONG])

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import itertools
 import json
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from astrid.config import BCELoss
-from astrid.config.compose import load
+from astrid.config import BCELoss, RunError
+from astrid.config.compose import PROJECT_ROOT, load
 from astrid.data.fields import Splits
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
-from astrid.diagnose import Diagnosis, Finding, as_text, write_diagnosis
+from astrid.diagnose import Diagnosis, Finding, as_text, steps, write_diagnosis
 from astrid.diagnose.balance import imbalance
 from astrid.diagnose.curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
 from astrid.diagnose.evidence import Evidence, blind_loss
+from astrid.diagnose.examine import with_patience
 from astrid.diagnose.finding import causes
 from astrid.diagnose.gradients import exploding, frozen, vanishing
 from astrid.diagnose.labels import shifted_labels
@@ -50,7 +57,7 @@ def told(
     return dataclasses.replace(evidence, **changes)  # type: ignore[arg-type]
 
 
-def norms(*, gradient: float = 1e-2, update: float = 1e-2, **own: tuple[float, float]) -> list[EpochNorms]:
+def norms(*, gradient: float = 1e-2, update: float = 1e-2, **own: tuple[float | None, float]) -> list[EpochNorms]:
     """Norms of two epochs, alike in all layers but for those named by their last block, as (gradient, update)."""
     pairs = {name: own.get(name.split(".")[0] + name.split(".")[1], (gradient, update)) for name in LAYERS}
     kinds = [{name: [pair[kind]] for name, pair in pairs.items()} for kind in (0, 1)]
@@ -108,7 +115,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
 
 
 def test_layers_without_gradient_or_left_out_of_the_optimizer_are_frozen() -> None:
-    for gradient in (math.nan, 1e-2):
+    for gradient in (None, 1e-2):
         (found,) = frozen(told(HEALTHY, norms=norms(encoders0=(gradient, 0.0))))
         assert "encoders.0" in found.text
         assert found.evidence == {"frozen_parameters": 1, "parameters": 4}
@@ -125,6 +132,60 @@ def test_gradients_that_grow_without_bound_explode() -> None:
     first, second = norms()[0], norms(gradient=1e3)[1]
     assert [found.kind for found in exploding(told(HEALTHY, norms=[first, second]))] == ["exploding_gradients"]
     assert list(exploding(told(HEALTHY, norms=norms()))) == []
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_gradient_that_is_not_finite_explodes_in_whichever_layer_and_epoch(wrong: float, epochs: int) -> None:
+    seen = norms(encoders0=(wrong, 1e-2))[:epochs]
+    assert [found.kind for found in exploding(told(HEALTHY, norms=seen))] == ["exploding_gradients"]
+
+
+def test_a_missing_gradient_and_a_step_that_a_scaler_left_out_do_not_explode() -> None:
+    assert list(exploding(told(HEALTHY, norms=norms(encoders0=(None, 0.0))))) == []
+    overflow = EpochNorms(1, {"a": [math.inf, 1.0]}, {"a": [1.0, 1.0]}, {"a": [0.0, 0.1]})
+    assert list(exploding(told(HEALTHY, norms=[overflow]))) == []
+
+
+def texts(source: str) -> Iterator[str]:
+    """The strings of a module, where 1 stands for what they are filled with."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+ADVICE = re.compile(r"\b((?:data|loss|model|optimizer|schedule|training)(?:\.\w+)*)=([\w.]*\w)")
+
+
+def test_every_override_that_is_advised_composes() -> None:
+    sources = (PROJECT_ROOT / "astrid" / "diagnose").glob("*.py")
+    advised = {
+        match.groups() for path in sources for text in texts(path.read_text()) for match in ADVICE.finditer(text)
+    }
+    assert len(advised) > 15
+    for key, value in advised:
+        frames = ["data=frames", "data.root=.", "data.manifest=m.csv"] if key.startswith("data.split") else []
+        load([*frames, f"{key}={value}"])
+
+
+def test_a_network_that_still_learned_is_offered_more_epochs_first() -> None:
+    imbalanced = Finding("imbalance", "", {}, "loss=focal", Figure())
+    learning = told([0.05, 0.04, 0.03])
+    assert with_patience(imbalanced, learning).knob.startswith(f"training.epochs={2 * learning.config.training.epochs}")
+    assert with_patience(imbalanced, told([0.05, 0.03, 0.04])) == imbalanced
+    assert with_patience(dataclasses.replace(imbalanced, kind="leak"), learning).knob == "loss=focal"
+
+
+def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(1, 1)
+    made = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), runtime=None)
+    monkeypatch.setattr(steps, "_learner", lambda config: (made, itertools.repeat({})))
+    monkeypatch.setattr(steps, "prepare", lambda batch, runtime: batch)
+    monkeypatch.setattr(steps, "step", lambda *given, **named: (torch.tensor(math.nan), None))
+    with pytest.raises(RunError, match=r"the loss must be finite at a learning rate of 1e-06, got nan"):
+        steps.range_test(load())
 
 
 def test_waiting_for_batches_is_starving_unless_the_gpu_is_busy_meanwhile() -> None:
@@ -313,5 +374,11 @@ def test_a_diagnosis_is_written_as_json_and_figures_in_place_of_the_last(tmp_pat
     assert written["findings"][0]["evidence"] == {"gain": None}
     assert (folder / written["findings"][0]["figure"]).is_file()
     assert "turn: schedule=cosine" in as_text(Diagnosis(tmp_path, "FAILED", [finding], []), folder)
+    again = dataclasses.replace(finding, text="of the other kind")
+    twice = Diagnosis(tmp_path, "FAILED", [finding, again], [])
+    folder = write_diagnosis(twice)
+    figures = [one["figure"] for one in json.loads((folder / "diagnosis.json").read_text())["findings"]]
+    assert figures == ["plateau.png", "plateau-2.png"]
+    assert all((folder / name).is_file() and str(folder / name) in as_text(twice, folder) for name in figures)
     write_diagnosis(Diagnosis(tmp_path, "FINISHED", [], []))
     assert [path.name for path in folder.iterdir()] == ["diagnosis.json"]

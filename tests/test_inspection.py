@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from astrid.inspection.by_snr import DETECTION_EDGES, SnrTally, bin_by_snr
 from astrid.inspection.causes import EDGE, MASKED, NOISE, UNKNOWN, Suspects, suspects_of, with_causes
 from astrid.inspection.cutouts import EDGE as CUT
 from astrid.inspection.cutouts import ObjectLog, cut_out, read_cutouts, write_cutouts
-from astrid.inspection.objects import JudgedObject, Rules, count_outcomes, judge_objects, objects_table
+from astrid.inspection.objects import JudgedObject, Rules, count_outcomes, disc, judge_objects, objects_table
 from astrid.inspection.saliency import find_saliency
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.objects import ObjectTally
@@ -55,6 +56,16 @@ def with_peaks(field: Field, places: list[tuple[int, int, float]]) -> np.ndarray
     for x, y, value in places:
         probability[y, x] = value
     return probability
+
+
+@settings(max_examples=50, deadline=None)
+@given(x=st.floats(-0.5, 8.49), y=st.floats(-0.5, 8.49), radius=st.floats(0, 3))
+def test_a_disc_holds_its_own_pixel_and_what_is_near(x: float, y: float, radius: float) -> None:
+    rows, columns = disc((9, 9), x=x, y=y, radius=radius)
+    pixels = set(zip(rows.tolist(), columns.tolist(), strict=True))
+    assert (math.floor(y + 0.5), math.floor(x + 0.5)) in pixels
+    every = {(row, column) for row in range(9) for column in range(9)}
+    assert {one for one in every if math.hypot(one[0] - y, one[1] - x) <= radius} <= pixels
 
 
 def test_outcomes_of_a_catalogue_worked_out_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -47,10 +48,39 @@ def test_a_frozen_parameter_has_no_gradient_and_no_update() -> None:
     log.after_step()
     norms = log.settle(1)
     assert norms is not None
-    assert math.isnan(norms.gradient["0.weight"][0])
+    assert norms.gradient["0.weight"] == [None]
     assert norms.update["0.weight"] == [0.0]
     assert norms.update["1.weight"][0] > 0
     assert norms.gradient["1.bias"] == [2.0]
+
+
+@pytest.mark.parametrize(("steps", "samples"), [(7, 4), (8, 4), (3, 4), (100, 7), (5, 1), (5, 0)])
+def test_as_many_steps_are_looked_at_as_were_asked_for_and_evenly(steps: int, samples: int) -> None:
+    model = torch.nn.Linear(1, 1)
+    log = NormLog(model, samples=samples, steps=steps)
+    for step in range(steps):
+        model.bias.grad = torch.full((1,), float(step + 1))
+        log.before_step()
+        log.after_step()
+    norms = log.settle(1)
+    seen = [] if norms is None else [int(value) - 1 for value in norms.gradient["bias"] if value is not None]
+    assert len(seen) == min(steps, samples)
+    gaps = {after - before for before, after in itertools.pairwise(seen)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_a_gradient_that_is_no_number_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1)
+    model.weight.grad = torch.full((1, 1), torch.nan)
+    log = NormLog(model, samples=1, steps=1)
+    log.before_step()
+    log.after_step()
+    norms = log.settle(1)
+    assert norms is not None
+    norms.append_to(tmp_path / "norms.jsonl")
+    (read,) = read_norms(tmp_path / "norms.jsonl")
+    assert math.isnan(read.gradient["weight"][0] or 0.0)
+    assert read.gradient["bias"] == [None]
 
 
 def test_looking_at_norms_changes_no_bit_of_the_weights(store: FieldStore, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_finished_run_has_its_whole_report(finished: Path) -> None:
         assert any(figure in (image["alt"] or "") for image in seen.all("img")), figure
     assert 'class="status finished">finished' in page
     assert "python train.py model.depth=2" in page
+    assert "<dt>loss</dt><dd>bce</dd>" in page, "choices have the names that are typed"
     assert "unavailable: no GPU is used by this process" in page
     assert '"artifact", "path": "report.html"' in (finished / "journal.jsonl").read_text()
 
@@ -155,6 +156,49 @@ def test_a_damaged_file_costs_its_part_of_the_page_and_no_more(finished: Path, n
     page = write_report(run).read_text()
     check_page(page)
     assert {"What was asked", "Results", "How to reproduce"} <= set(sections(page))
+
+
+MISSHAPEN = {
+    "test_fields.json": ({"columns": ["field"], "data": None}, {"columns": 3, "data": []}, [1], "text"),
+    "objects.json": ({"columns": ["id"], "data": [["a", "b"]]}, {"columns": ["id"], "data": [{}]}, {"columns": ["id"]}),
+    "environment.json": ({"hardware": ["cpu"]}, {"hardware": 3}, {"versions": {"torch": [2]}}, [], 7),
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
+def test_json_of_another_shape_costs_its_part_of_the_page_and_no_more(
+    finished: Path, name: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
+    (path,) = run.rglob(name)
+    for saved in MISSHAPEN[name]:
+        path.write_text(json.dumps(saved))
+        page = write_report(run).read_text()
+        assert f"{name} is damaged: it must hold" in page, saved
+        assert {"What was asked", "Results", "How to reproduce"} <= set(sections(page))
+
+
+def test_a_count_of_pixels_that_is_text_adds_nothing(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
+    table = {"columns": ["field", "positive_pixels"], "data": [["a", "many"], ["b", 7], ["c", None]]}
+    (run / "tables" / "test_fields.json").write_text(json.dumps(table))
+    (run / "tables" / "objects.json").write_text(json.dumps({"columns": ["id"], "data": [["a"]]}))
+    assert "their positive pixels</dt><dd>7<" in write_report(run).read_text()
+
+
+def test_a_field_called_like_an_outcome_is_not_counted_as_one(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
+    path = run / "tables" / "objects.json"
+    rows = json.loads(path.read_text())
+    kinds = [row[rows["columns"].index("outcome")] for row in rows["data"]]
+    for row in rows["data"]:
+        row[rows["columns"].index("field")] = "hit"
+    path.write_text(json.dumps(rows))
+    assert f" of {kinds.count('hit')}" in write_report(run).read_text()
+    assert kinds.count("hit") < len(kinds)
 
 
 def test_what_a_run_is_called_breaks_no_page(tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_bad_data_ends_with_exit_code_2_before_training(tmp_path: Path) -> None:
     assert "missing.fits" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert list((tmp_path / "outputs/runs").iterdir()) == [], "a refused run leaves no folder"
+
+
+def test_a_folder_that_was_there_stays_when_its_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("field,science\na,missing.fits\n")
+    (tmp_path / "kept").mkdir()
+    named = ["data=frames", f"data.root={tmp_path}", f"data.manifest={tmp_path}/m.csv", "hydra.run.dir=kept"]
+    assert run(*named, cwd=tmp_path).returncode == 2
+    assert (tmp_path / "kept" / "train.log").is_file()
 
 
 def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: list[str], tmp_path: Path) -> None:

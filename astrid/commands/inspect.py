@@ -82,9 +82,8 @@ def show(findings: Findings) -> None:
     if not findings.by_catalogue:
         print_plain(NO_SNR)
     for view in findings.views:
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(view.objects).items() if count)
         rows = table_rows(view.objects)
-        print_plain(f"\nfield {view.field.name}: {counts or 'no objects'}")
+        print_plain(f"\nfield {view.field.name}: {view.summary}")
         print_plain(aligned([COLUMNS, *rows[:ROWS]]))
         if len(rows) > ROWS:
             print_plain(f"{len(rows) - ROWS} more in objects.csv")

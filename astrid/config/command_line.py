@@ -79,7 +79,22 @@ def one_message(job: HydraConf) -> Iterator[None]:
     except (ConfigError, DataError, RunError) as error:
         if job.mode == RunMode.MULTIRUN:
             raise
+        if not isinstance(error, RunError):
+            _remove_empty_folder(job)
         raise Leaving(error) from error
+
+
+def _remove_empty_folder(job: HydraConf) -> None:
+    """Remove the folder of a run that was refused, if this command made it and it holds nothing but Hydra's log.
+
+    One that was named may have been there before; a name that Hydra makes up never was.
+    """
+    if any(text.startswith("hydra.run.dir") for text in job.overrides.hydra):
+        return
+    folder, log = Path(job.runtime.output_dir), f"{job.job.name}.log"
+    if {path.name for path in folder.iterdir()} <= {log}:
+        (folder / log).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _leave(message: str, *, code: int) -> None:

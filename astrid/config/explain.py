@@ -67,23 +67,28 @@ def _explain_choice(group: str, name: str, *, options: Sequence[str]) -> str:
 
 
 def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list[type]]) -> str:
-    group, _, knob = key.partition(".")
-    fields = [field for schema in schemas.get(group, []) for field in dataclasses.fields(schema) if field.name == knob]
-    kind = f" {_kind(key, schemas)}" if fields else ""
-    default = _default(fields[0]) if fields else None
-    remedy = f"; its default is {default}" if fields and not dataclasses.is_dataclass(default) else ""
+    found = _find(key, schemas)
+    kind, default = (f" {_kind(*found)}", _default(found[1])) if found is not None else ("", None)
+    remedy = f"; its default is {default}" if found is not None and not dataclasses.is_dataclass(default) else ""
     return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"
 
 
-def _kind(key: str, schemas: dict[str, list[type]]) -> str:
+def _find(key: str, schemas: dict[str, list[type]]) -> tuple[type, dataclasses.Field[object]] | None:
+    """Return the dataclass that has a knob, be it one within another, and its field."""
+    group, *inner, knob = key.split(".")
+    owners = schemas.get(group, [])
+    for part in inner:
+        held = [_default(field) for owner in owners for field in dataclasses.fields(owner) if field.name == part]
+        owners = [type(value) for value in held if dataclasses.is_dataclass(value)]
+    return next(((owner, field) for owner in owners for field in dataclasses.fields(owner) if field.name == knob), None)
+
+
+def _kind(owner: type, field: dataclasses.Field[object]) -> str:
     """Say what a knob takes: its choices, or else its type as it is declared."""
-    group, _, knob = key.partition(".")
-    schema = next(owner for owner in schemas[group] if knob in {field.name for field in dataclasses.fields(owner)})
-    hint = get_type_hints(schema)[knob]
+    hint = get_type_hints(owner)[field.name]
     if get_origin(hint) is Literal:
         return f"that is one of {', '.join(str(choice) for choice in get_args(hint))}"
-    declared = next(field.type for field in dataclasses.fields(schema) if field.name == knob)
-    return f"of type {declared}".replace(" | Auto", " or auto")
+    return f"of type {field.type}".replace(" | Auto", " or auto")
 
 
 def _default(field: dataclasses.Field[object]) -> object:
@@ -93,10 +98,10 @@ def _default(field: dataclasses.Field[object]) -> object:
 
 def _explain_owner(key: str, schemas: dict[str, list[type]]) -> str | None:
     """Say whose knob it is, where another choice of the group has it."""
-    group, _, knob = key.partition(".")
-    owners = [
-        choice for choice in schemas.get(group, []) if knob in {field.name for field in dataclasses.fields(choice)}
-    ]
+    group, *path = key.split(".")
+    if not path or _find(key, schemas) is None:
+        return None
+    owners = [choice for choice in schemas[group] if path[0] in {field.name for field in dataclasses.fields(choice)}]
     names = ", ".join(choice.__name__ for choice in owners)
     rule = f"{key} must be a knob of the chosen {group}, but it is one of {names}"
     return f"{rule}; choose that with {group}=..." if owners else None

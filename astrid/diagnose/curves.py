@@ -102,6 +102,12 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("learning_rate_low", text, _rates(evidence), knob, curves(evidence, blind=blind))
 
 
+def still_falls(evidence: Evidence) -> bool:
+    """Tell whether the last validation loss is the lowest, so that more epochs would lower it further."""
+    val = evidence.curve("val/loss")
+    return len(val) > 1 and bool(val[-1] < val[:-1].min())
+
+
 def typical_update(evidence: Evidence) -> float | None:
     """Return the change of the weights in a step as a share of them: the median weight, in the epoch of the largest.
 
@@ -123,9 +129,9 @@ def curves(evidence: Evidence, *, blind: float | None = None) -> Figure:
     figure = training_curves(evidence.history, score=evidence.config.training.monitor)
     if blind is not None:
         axes = figure.axes[0]
-        axes.axhline(blind, color="black", linestyle="--", linewidth=1, label="guessing the share of positives")
+        guess = axes.axhline(blind, color="black", linestyle="--", linewidth=1, label="guessing the share of positives")
         axes.set_yscale("log")
-        axes.legend(fontsize=7)
+        axes.legend(handles=[guess], fontsize=7)
     return figure
 
 

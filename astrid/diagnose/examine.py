@@ -10,7 +10,7 @@ from pathlib import Path
 from astrid.config import ConfigError, DataError
 
 from .balance import imbalance
-from .curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
+from .curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low, still_falls
 from .evidence import Evidence, read_evidence
 from .finding import Finding, causes
 from .gradients import exploding, frozen, vanishing
@@ -59,10 +59,18 @@ def diagnose(run_dir: Path) -> Diagnosis:
     else:
         known = evidence.prior if evidence.prior is not None else probe.splits.train.prior
         found = _recorded(dataclasses.replace(evidence, prior=known))
-        found += [finding for check in PROBED for finding in check(probe)]
+        found += [with_patience(finding, evidence) for check in PROBED for finding in check(probe)]
         if probe.predictor is None:
             skipped.append("units and label noise: the run has no checkpoint yet")
     return Diagnosis(run_dir, evidence.status, causes(found), skipped)
+
+
+def with_patience(finding: Finding, evidence: Evidence) -> Finding:
+    """Offer more epochs first to a network that calls all negative but was still learning when its run ended."""
+    if finding.kind != "imbalance" or not still_falls(evidence):
+        return finding
+    longer = f"training.epochs={2 * evidence.config.training.epochs}, for val/loss still fell when the run ended"
+    return dataclasses.replace(finding, knob=f"{longer}; or {finding.knob}")
 
 
 def _recorded(evidence: Evidence) -> list[Finding]:

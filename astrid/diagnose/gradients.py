@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -59,11 +59,10 @@ def vanishing(evidence: Evidence) -> Iterator[Finding]:
 
 def exploding(evidence: Evidence) -> Iterator[Finding]:
     """Find gradients that are not finite, or grow from epoch to epoch beyond all bounds."""
-    totals = np.array([np.median(total_norms(norms)) for norms in evidence.norms])
-    if len(totals) < 2:
-        return
-    growth = float(totals[1:].max() / max(totals[0], 1e-30))
-    if np.isfinite(totals).all() and growth < EXPLODED:
+    totals = np.array([_epoch_norm(norms) for norms in evidence.norms])
+    finite = bool(np.isfinite(totals).all())
+    growth = float(totals[1:].max(initial=0.0) / max(totals[:1].max(initial=0.0), 1e-30)) if finite else np.inf
+    if growth < EXPLODED:
         return
     worst = int(np.argmax(np.where(np.isfinite(totals), totals, np.inf)))
     text = f"exploding gradients: their norm is {totals[worst]:.3g} in epoch {worst + 1}, {totals[0]:.3g} in the first"
@@ -72,9 +71,22 @@ def exploding(evidence: Evidence) -> Iterator[Finding]:
 
 
 def total_norms(norms: EpochNorms) -> NDArray[np.float64]:
-    """Return the norm of all gradients together, by step, (S,) float64."""
-    total: NDArray[np.float64] = np.sqrt(np.nansum(np.square(list(norms.gradient.values())), axis=0))
+    """Return the norm of all gradients together, by step, (S,) float64; a parameter without one adds nothing."""
+    known = [[0.0 if value is None else value for value in values] for values in norms.gradient.values()]
+    total: NDArray[np.float64] = np.sqrt(np.square(known).sum(axis=0))
     return total
+
+
+def _epoch_norm(norms: EpochNorms) -> float:
+    """Return the typical norm of an epoch's gradients, or one that is not finite where there is such a step.
+
+    A step that left every weight as it was is not looked at: under mixed precision the scaler leaves out those that
+    overflow, as it should.
+    """
+    totals, taken = total_norms(norms), np.any(list(norms.update.values()), axis=0)
+    totals = totals[taken] if taken.any() else totals
+    wrong = totals[~np.isfinite(totals)]
+    return float(wrong[0] if wrong.size else np.median(totals))
 
 
 @styled
@@ -115,8 +127,9 @@ def _weights(evidence: Evidence) -> list[str]:
     return [name for name in _names(evidence) if name.endswith("weight") and "norm" not in name]
 
 
-def _share(values: Mapping[str, list[float]], weights: Mapping[str, list[float]], name: str) -> float:
-    return float(np.median(np.divide(values[name], np.maximum(weights[name], 1e-30))))
+def _share(values: Mapping[str, Sequence[float | None]], weights: Mapping[str, list[float]], name: str) -> float:
+    known = np.array(values[name], dtype=np.float64)  # None becomes NaN
+    return float(np.median(known / np.maximum(weights[name], 1e-30)))
 
 
 def _typical(epochs: list[EpochNorms], name: str, kind: str) -> float:

@@ -96,8 +96,8 @@ def _finding(probe: Probe, split: str, pairs: dict[int, tuple[int, int]]) -> Fin
     names = f"{store.entries[number].name} of {split} and {train.entries[twin].name} of training"
     text = f"leak: {len(pairs)} of {len(store)} {split} fields share pixels with training fields, {names} among them"
     knob = (
-        "the manifest's columns field and split, data.split_unit=sky, or data.split_seed: one exposure, one side; "
-        "delete data.cache if its files were touched"
+        "the manifest's columns field and split, data.split_unit=field (or night), or data.split_seed: one "
+        "exposure, one side; delete data.cache if its files were touched"
     )
     numbers = {"shared_fields": float(len(pairs)), "fields": float(len(store))}
     return Finding("leak", text, numbers, knob, _figure(store.image(number)[0], train.image(twin)[0], names))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from astrid.config import Config
+from astrid.config import Config, RunError
 from astrid.config.resume import load_config
 from astrid.console import announce
 from astrid.data.dataset import Batch, training_loader
@@ -69,6 +69,11 @@ def range_test(config: Config) -> RangeTest:
     """Raise the learning rate step by step and note the loss (Smith 2017, arXiv:1506.01186, section 3.3).
 
     The network starts anew, from the run's seed; the run's data, loss and optimizer are used.
+
+    Raises
+    ------
+    RunError
+        Where not even the first loss is finite.
     """
     learner, batches = _learner(config)
     learner.model.train()
@@ -85,6 +90,9 @@ def range_test(config: Config) -> RangeTest:
             break
         rates.append(float(rate))
         losses.append(smooth)
+    if not rates:
+        rule = f"the loss must be finite at a learning rate of {LOWEST_RATE:g}, got {smooth}"
+        raise RunError(f"range test: {rule}; look for what is not finite by astrid diagnose, or try another loss")
     return RangeTest(np.array(rates), np.array(losses))
 
 

@@ -22,7 +22,7 @@ from astrid.evaluation.subject import Subject, configure, prepare_subject
 from .by_snr import Floats, SnrBins, SnrTally
 from .causes import suspects_of, with_causes
 from .cutouts import Cutout, cut_out
-from .objects import JudgedObject, Probability, Rules, judge_objects
+from .objects import JudgedObject, Probability, Rules, count_outcomes, judge_objects
 from .saliency import Saliency, find_saliency
 
 NAMED = 8
@@ -33,11 +33,18 @@ WITHOUT_CATALOGUE_RADIUS = 2.0
 
 @dataclass(frozen=True)
 class FieldView:
-    """A field to look at."""
+    """A field to look at; what is detected in it has at least the calibrated probability `threshold`."""
 
     field: Field
     probability: Probability
     objects: list[JudgedObject]
+    threshold: float
+
+    @property
+    def summary(self) -> str:
+        """How many objects came to each outcome, and at which threshold."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(self.objects).items() if count)
+        return f"{counts or 'no objects'}, detected from a probability of {self.threshold:.3g}"
 
 
 @dataclass
@@ -192,7 +199,8 @@ class Watcher:
 
     def view(self, number: int) -> FieldView:
         """Return a field to look at."""
-        return FieldView(*self._predicted(number), self._objects[number])
+        source, probability = self._predicted(number)
+        return FieldView(source, probability, self._objects[number], self.rules.threshold(source))
 
     def cover(self, object_id: str, objects: Sequence[JudgedObject]) -> Saliency:
         """Cover the surroundings of an object piece by piece.

@@ -193,7 +193,7 @@ def _by_mask(field: Field, probability: Probability, rules: Rules) -> list[Judge
     truth, _ = ndimage.label(field.target & field.valid, structure=TOUCHING)
     groups, count = ndimage.label(above, structure=TOUCHING)
     touched = np.unique(groups[field.target & above])
-    false = [number for number in range(1, count + 1) if number not in set(touched.tolist())]
+    false = np.setdiff1d(np.arange(1, count + 1), touched)
     objects = [_of_pixels(field, probability, where, hit=bool(above[where].any())) for where in _groups(truth)]
     alarms = [_of_pixels(field, probability, where, hit=None) for where in _groups(np.isin(groups, false) * groups)]
     alarms.sort(key=lambda alarm: -alarm.probability)
@@ -234,10 +234,11 @@ def light(field: Field) -> NDArray[np.float32]:
 
 
 def disc(shape: tuple[int, int], *, x: float, y: float, radius: float) -> Where:
-    """Return rows and columns of the pixels within a radius of a place, its own pixel in any case."""
+    """Return rows and columns of the pixels within a radius of a place, its own pixel in any case; none outside."""
+    radius = max(radius, math.sqrt(0.5))
     top, left = max(0, math.ceil(y - radius)), max(0, math.ceil(x - radius))
     rows, columns = np.mgrid[top : min(shape[0], int(y + radius) + 1), left : min(shape[1], int(x + radius) + 1)]
-    inside = np.hypot(rows - y, columns - x) <= max(radius, math.sqrt(0.5))
+    inside = np.hypot(rows - y, columns - x) <= radius
     return rows[inside], columns[inside]
 
 

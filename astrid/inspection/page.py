@@ -64,12 +64,11 @@ def _outcomes(findings: Findings) -> Html:
 
 def _view(view: FieldView, folder: Path) -> Html:
     name = view.field.name
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(view.objects).items() if count)
-    alt = f"Field {name}: science image, truth and probability; {counts or 'no objects'}."
+    alt = f"Field {name}: science image, truth and probability; {view.summary}."
     path = folder / f"field_{_plain(name)}.png"
     return section(
         f"Field {name}",
-        paragraph(counts or "no objects"),
+        paragraph(view.summary),
         _saved(field_figure(view.field, view.probability, view.objects), path, alt=alt),
         folded("its objects", shown(objects_table(view.objects), caption=f"Objects of {name}")),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from astrid.config.compose import CHOICES
 from astrid.config.resume import CONFIG_FILE
 from astrid.run_facts import DIFF_FILE
 
@@ -40,8 +41,14 @@ def what_was_asked(material: Material) -> Html:
     """Return what the run was to do, and what differs from the defaults."""
     run = material.run
     known = run.params | run.tags
-    facts = [(title, known[name]) for name, title in ASKED.items() if name in known]
+    facts = [(title, _choice(name, known[name])) for name, title in ASKED.items() if name in known]
     return section("What was asked", pairs(facts), _changes(material))
+
+
+def _choice(name: str, value: str) -> str:
+    """Return a choice of configuration by the name that a user types, `loss=bce`, and any other value as it is."""
+    schemas = CHOICES.get(name.removeprefix("choice."), {}) if name.startswith("choice.") else {}
+    return next((choice for choice, schema in schemas.items() if schema.__name__ == value), value)
 
 
 def _changes(material: Material) -> Html | None:

@@ -35,7 +35,10 @@ def data_and_quality(material: Material) -> Html:
 def _totals(fields: Table) -> dict[str, float]:
     names = {"positive_pixels": "positive pixels", "negative_pixels": "negative pixels"}
     columns = {name: fields.columns.index(name) for name in names if name in fields.columns}
-    return {names[name]: sum(float(row[at] or 0) for row in fields.rows) for name, at in columns.items()}
+    numbers = {name: [row[at] for row in fields.rows] for name, at in columns.items()}
+    return {
+        names[name]: sum(cell for cell in cells if isinstance(cell, float | int)) for name, cells in numbers.items()
+    }
 
 
 def _quality(material: Material) -> list[Html]:

@@ -48,9 +48,15 @@ def _of_outcome(outcome: str, cutouts: Sequence[Cutout], objects: Table | None) 
     title = element("h3", TITLES[outcome])
     if not own:
         return element("div", title, paragraph("none", kind="soft"))
-    total = len(own) if objects is None else sum(outcome in row for row in objects.rows)
+    total = len(own) if objects is None or "outcome" not in objects.columns else _count(objects, outcome)
     chosen = f"{len(own)} of {total}" + ("" if len(own) == total else f", {SHOWN[own[0].judged.outcome]}")
     return element("div", title, paragraph(chosen, kind="soft"), strip(own))
+
+
+def _count(objects: Table, outcome: str) -> int:
+    """Return how many objects came to an outcome; a field or a kind may be called like one."""
+    at = objects.columns.index("outcome")
+    return sum(row[at] == outcome for row in objects.rows)
 
 
 def strip(cutouts: Sequence[Cutout]) -> Html:

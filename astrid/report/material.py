@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from astrid.config import ConfigError, DataError
@@ -128,15 +129,40 @@ def _tables(folder: Path, notes: list[str]) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for path in sorted((folder / TABLES).glob("*.json")):
         saved = _json(path, notes)
-        if isinstance(saved, dict) and {"columns", "data"} <= saved.keys():
+        if _is_table(saved):
             found[path.stem] = Table(saved["columns"], saved["data"])
+        elif saved is not None:
+            notes.append(f"{path.name} is damaged: it must hold columns, and rows of texts and numbers as long")
     return found
+
+
+def _is_table(saved: Any) -> bool:
+    """Tell whether what was read has the shape that `write_table` gives."""
+    if not (
+        isinstance(saved, dict) and _is_list_of(saved.get("columns"), str) and _is_list_of(saved.get("data"), list)
+    ):
+        return False
+    width = len(saved["columns"])
+    return all(len(row) == width and _is_list_of(row, str | float | int | None) for row in saved["data"])
+
+
+def _is_list_of(value: Any, kind: type | UnionType) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _environment(folder: Path, notes: list[str]) -> dict[str, dict[str, str]]:
     path = folder / ENVIRONMENT_FILE
     saved = _json(path, notes) if path.is_file() else None
-    return saved if isinstance(saved, dict) else {}
+    if saved is None:
+        return {}
+    if isinstance(saved, dict) and all(_is_texts(part) for part in saved.values()):
+        return saved
+    notes.append(f"{path.name} is damaged: it must hold texts by name, as hardware and versions")
+    return {}
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _cutouts(folder: Path, notes: list[str]) -> list[Cutout]:
