@@ -159,7 +159,7 @@ def test_the_artefacts_of_a_field_are_those_it_was_made_with() -> None:
 
 
 def test_cutouts_come_back_as_they_were_written(tmp_path: Path) -> None:
-    field = blank(sources=[(0, 0), (20, 20)])
+    field = blank(sources=[(8, 8), (20, 20)])
     field.image[1, 20, 20] = 5.0
     seen = with_peaks(field, [(20, 20, 0.75), (1, 39, 0.5)])
     log = ObjectLog(RULES)
