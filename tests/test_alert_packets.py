@@ -393,14 +393,14 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return places
 
 
-def try_to_read(path: Path) -> None:
-    """Read a file to its last stamp; DataError in one line is the one way to fail."""
+def refusal(path: Path) -> str:
+    """Read a file to its last stamp; return what a DataError, the one way to fail, says, and else nothing."""
     try:
         for record in read_records(path):
             read_alert(record, of(path))
     except DataError as error:
-        assert "\n" not in str(error)
-        assert "Traceback" not in str(error)
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("kind", ["avro", "parquet", "tar"])
@@ -417,7 +417,8 @@ def test_cut_and_corrupted_files_are_read_or_refused(
         content[int(place * len(content))] = value
     path = tmp_path / "fuzzed"
     path.write_bytes(content[: round(kept * len(content))])
-    try_to_read(path)
+    said = refusal(path)
+    assert "\n" not in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(("key", "other"), [(b'"name": "jd"', b'"nome": "jd"'), (b'"type": "long"', b'"tipe": "long"')])

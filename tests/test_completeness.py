@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -113,6 +113,7 @@ def test_a_resample_whose_curve_never_gets_there_is_infinite_and_one_that_leaves
 
 
 @given(seed=st.integers(0, 1000))
+@example(seed=503)  # its fit takes more than 60 steps
 @settings(max_examples=20, deadline=None)
 def test_resamples_are_fits_of_repeated_sources(seed: int):
     snr, found = draw_sources(5.0, 4.0, 300, ceiling=0.95, seed=seed)
@@ -121,7 +122,7 @@ def test_resamples_are_fits_of_repeated_sources(seed: int):
     for row, value in zip(weights, half, strict=True):
         times = row.astype(int)
         plain = fitted_snr(np.repeat(snr, times), np.repeat(found, times), share=0.5)
-        assert value == pytest.approx(plain, rel=0.05)  # bins of 2 % decide where two curves fit about alike
+        assert value == pytest.approx(plain, rel=0.02)  # sources are counted in bins of 2 %
 
 
 def test_the_gradient_is_that_of_the_loss_with_its_penalty():

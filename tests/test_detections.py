@@ -41,6 +41,7 @@ def test_pixels_that_touch_at_corners_are_one_detection_with_a_weighted_centroid
     found = find_detections(MAP, EVERYWHERE, threshold=0.5, min_pixels=1)
     np.testing.assert_allclose(found.x, [0.6 / 1.5, 3])
     np.testing.assert_allclose(found.y, [0.6 / 1.5, 2])
+    np.testing.assert_allclose(found.score, [0.9, 0.5])
     assert found.pixels.tolist() == [2, 1]
 
 
@@ -79,6 +80,7 @@ def test_values_under_the_mask_change_nothing_and_every_bright_valid_pixel_is_in
     soiled = find_detections(np.where(valid, probability, junk), valid, threshold=0.4, min_pixels=1)
     assert found.pixels.sum() == (valid & (probability >= 0.4)).sum()
     assert np.array_equal(found.x, soiled.x)
+    assert np.array_equal(found.score, soiled.score)
     assert np.array_equal(found.beside_invalid, soiled.beside_invalid)
 
 

@@ -20,7 +20,7 @@ FINE_BINS = 128
 """Bins of signal-to-noise in which resamples are counted before a curve is fitted; 2 % each from 3 to 40."""
 PENALTY = 1e-3
 """Holds slope and ceiling back a little: where found and missed don't overlap they would run away."""
-MOST_STEPS = 60
+MOST_STEPS = 300
 SMALLEST_STEP = 1e-7
 
 
@@ -143,10 +143,9 @@ def fitted_snr(snr: Floats, found: Flags, *, share: float) -> float:
 def resampled_snr(snr: Floats, found: Flags, *, weights: Floats, shares: tuple[float, ...]) -> list[Floats]:
     """Return what `fitted_snr` gives where each source counts several times, for every share, (R,) each.
 
-    Sources are counted in fine bins first, which moves the answer by less than a bin, but for two curves that fit about
-    alike (by 4 % in 1 of 4004 resamples). Beyond the range of the sources the curve is followed, or the spread would be
-    cut off there; it is infinite where the curve never gets to the share, and NaN where a resample has found all of its
-    sources or none.
+    Sources are counted in fine bins first, which moves the answer by less than a bin. Beyond the range of the sources
+    the curve is followed, or the spread would be cut off there; it is infinite where the curve never gets to the share,
+    and NaN where a resample has found all of its sources or none.
 
     Parameters
     ----------
