@@ -56,6 +56,7 @@ def test_an_event_loop_goes_on_while_a_run_is_awaited_and_cancelling_saves_the_r
     assert asyncio.run(cancel_once_it_trains()) > 10
     done = read_folder(folder)
     assert done.status == "KILLED"
+    assert "SIGTERM received: saving, then stopping" in (folder / CONSOLE).read_text()
     begun = max(step for step, _ in done.histories["train/loss"])
     finished = train([f"training.resume={folder}", f"training.epochs={begun + 1}"])
     assert finished.folder == folder

@@ -123,10 +123,10 @@ def test_rates_that_make_no_sense_are_refused(rates: list[float]) -> None:
 
 
 def test_visits_of_one_patch_are_no_independent_looks() -> None:
-    fields = [([5.0, 0.0], [3.0]), ([5.0, 5.0], [])] * 10
+    fields = ([([5.0, 0.0], [3.0])] * 5 + [([5.0, 5.0], [])] * 5) * 2
     tally, rate = tally_of(*fields), [0.5 * RATE_OF_ONE]
     (apart,) = recalled(tally, rate)
-    (visits,) = recalls(tally, rate, [str(number % 4) for number in range(20)])
+    (visits,) = recalls(tally, rate, [str(number // 5) for number in range(20)])
     (one,) = recalls(tally, rate, ["a"] * 20)
     assert apart.value == visits.value == one.value and one.interval is None
     assert visits.interval is not None and apart.interval is not None
