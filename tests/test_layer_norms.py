@@ -69,6 +69,14 @@ def test_as_many_steps_are_looked_at_as_were_asked_for_and_evenly(steps: int, sa
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
+def test_the_steps_that_are_looked_at_reach_to_the_end_of_the_epoch() -> None:
+    network = torch.nn.Linear(1, 1)
+    assert NormLog(network, samples=4, steps=11).looked_at == {0, 2, 5, 8}
+    assert NormLog(network, samples=4, steps=4).looked_at == {0, 1, 2, 3}
+    assert NormLog(network, samples=4, steps=2).looked_at == {0, 1}
+    assert NormLog(network, samples=0, steps=9).looked_at == set()
+
+
 def test_a_gradient_that_is_no_number_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
     model.weight.grad = torch.full((1, 1), torch.nan)
