@@ -116,7 +116,9 @@ def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -
     """Tell hits, misses and false alarms of a field apart, where it has a catalogue."""
     field, threshold = panel.field, evaluation.chosen.detection_threshold
     hits = misses = false_alarms = NOTHING
+    marked_from = evaluation.chosen.pixel_threshold
     if field.sources is not None and field.fwhm_pixels is not None and threshold is not None:
+        marked_from = threshold
         detections = find_detections(panel.probability, field.valid, threshold=threshold, min_pixels=config.min_pixels)
         positions = np.stack([field.sources.x, field.sources.y], axis=1)
         verdict = judge(
@@ -137,4 +139,5 @@ def gallery_panel(panel: Panel, evaluation: Evaluation, config: MetricsConfig) -
         hits=hits,
         misses=misses,
         false_alarms=false_alarms,
+        threshold=marked_from,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from astropy.nddata import block_reduce
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import AsinhNorm
+from matplotlib.colors import AsinhNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
@@ -208,6 +209,8 @@ class GalleryPanel:
         True = positive.
     hits, misses, false_alarms : (N, 2) float64
         Positions (x, y) in pixels of sources found, sources missed and detections of nothing.
+    threshold : float or None
+        Probability from which something is positive: outlined, and the middle of the colours; None for 0.5, unmarked.
     """
 
     name: str
@@ -217,6 +220,7 @@ class GalleryPanel:
     hits: Floats
     misses: Floats
     false_alarms: Floats
+    threshold: float | None = None
 
 
 MARKERS = {"hit": ("o", GREEN), "miss": ("s", VERMILION), "false alarm": ("D", ORANGE)}
@@ -232,7 +236,10 @@ def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
         axes.set_title(title)
     for row, panel in zip(grid, panels, strict=False):
         _draw_panel(row, panel)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    listed = [axes.get_legend_handles_labels() for axes in grid[:, ::2].flat]
+    named = {label: mark for marks, labels in listed for mark, label in zip(marks, labels, strict=True)}
+    if named:
+        figure.legend(named.values(), named, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -265,12 +272,30 @@ def _draw_panel(row: Sequence[Axes], panel: GalleryPanel) -> None:
     # noise fills the file: few pixels and few greys
     show_image(science, panel.science, np.mean, longest=128, cmap=greys, norm=AsinhNorm(3, vmin=-3, vmax=60))
     show_image(truth, panel.target, np.max, longest=384, cmap=greys, vmin=0, vmax=1)
-    show_image(probability, panel.probability, np.max, longest=384, cmap=colours, vmin=0, vmax=1)
+    norm = _centred(panel.threshold)
+    show_image(probability, panel.probability, np.max, longest=384, cmap=colours, norm=norm)
+    _outline(probability, panel)
     positions = zip(MARKERS.items(), (panel.hits, panel.misses, panel.false_alarms), strict=True)
     for (kind, (marker, color)), where in positions:
         x, y = where.T
-        for axes in (science, probability):
+        for axes in (science, probability) if len(where) else ():
             axes.scatter(x, y, s=70, marker=marker, facecolors="none", edgecolors=color, linewidths=1.3, label=kind)
+
+
+def _centred(threshold: float | None) -> PowerNorm:
+    """Return colours from 0 to 1 whose middle is the threshold, or 0.5 without one."""
+    middle = threshold if threshold is not None and 0 < threshold < 1 else 0.5
+    return PowerNorm(math.log(0.5) / math.log(middle), vmin=0, vmax=1)
+
+
+def _outline(axes: Axes, panel: GalleryPanel) -> None:
+    """Outline the pixels from the threshold on, and tell it in the legend."""
+    if panel.threshold is None:
+        return
+    positive = (panel.probability >= panel.threshold).astype(np.float32)
+    if positive.min() < positive.max() and min(positive.shape) > 1:
+        axes.contour(positive, levels=[0.5], colors=["white"], linewidths=0.5)
+    axes.plot([], [], color=GREY, linewidth=0.8, label=f"probability {panel.threshold:.2g}, the chosen threshold")
 
 
 def show_image(axes: Axes, image: NDArray[Any], reduce: Callable[..., Any], *, longest: int, **colours: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from astrid.plots import BLUE, GREY, ORANGE, VERMILION, new_figure, styled
@@ -97,8 +97,10 @@ def _draw_panel(axes: Axes, panel: Panel, passed: NDArray[np.bool_]) -> None:
     axes.set_xlim(0.5, len(numbers) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     finite = panel.values[np.isfinite(panel.values)]
+    axes.ticklabel_format(axis="y", useOffset=False)
     if finite.min() > 0 and finite.max() > _DECADES * finite.min():
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())  # labels of the minor ticks would lie on each other
     if panel.limits is not None:
         _shade(axes, *panel.limits)
 
@@ -121,11 +123,14 @@ def _draw_grades(axes: Axes, table: Grades, worst: Sequence[int]) -> None:
         text = f"{grade:.2f}" if column == 0 else table.texts[columns[column]][worst[row]]
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=GREY if np.isnan(grade) else "black")
     axes.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=7)
-    axes.set_yticks(range(len(worst)), [_short(table.names[number]) for number in worst], fontsize=7)
+    axes.set_yticks(range(len(worst)), [f"{_short(table.names[number])}  {number + 1}" for number in worst], fontsize=7)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(visible=False)
     several = f"the {len(worst)} worst of {len(table.names)}" if len(table.names) > len(worst) else "worst first"
-    axes.set_xlabel(f"grades, {several}: blue is good, red is useless, grey text is no measure", fontsize=8)
+    axes.set_xlabel(
+        f"grades, {several}: blue is good, red is useless, grey text no measure; behind names their numbers",
+        fontsize=8,
+    )
 
 
 def _short(name: str) -> str:

@@ -10,13 +10,17 @@ import itertools
 import re
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.errors import HydraException
+from hydra.types import RunMode
 
+from astrid.checkpoint import CHECKPOINTS, LAST
 from astrid.config import PIXEL_FAMILIES, Config, ConfigError, FramesData, SGDConfig, SimulatedData
-from astrid.config.command_line import check_command_line
-from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder, schemas
+from astrid.config.checks import Stopped
+from astrid.config.command_line import check_command_line, one_message
+from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder
 from astrid.config.explain import explain
 from astrid.config.resume import load_config, resumed, save_config
 
@@ -28,10 +32,16 @@ WRONG = [
     ("++optimizer.nesterov=true", r"optimizer\.nesterov must be a key"),
     ("+foo=1", r"foo must be a key"),
     ("foo=1", r"foo must be a key"),
+    ("epochs=3", r"epochs must be a key .* did you mean training\.epochs"),
+    ("training.epochs=two", r"training\.epochs must be a value of type int, got 'two'; its default is 4$"),
+    ("data.transient_snr=5", r"data\.transient_snr .*; put it in brackets and quotes: 'data\.transient_snr=\[5\]'$"),
     ("model=unett", r"model must be one of auto, unet, unet_deep, .* got 'unett'; did you mean unet\?"),
     ("modle=unet", r"modle"),
     ("experiment=nothing", r"experiment must be .* got 'nothing'"),
-    ("data.preprocess.register=wcs", r"register must be a knob of the chosen data, but it is one of FramesData"),
+    (
+        "data.preprocess.register=wcs",
+        r"but it belongs to data=frames and data=injected; choose data=frames or data=injected",
+    ),
     ("model.depth=deep", r"model\.depth must be a value of type int or auto, got 'deep' .*; its default is 3"),
     (
         "metrics.operating_point=best",
@@ -63,7 +73,7 @@ WRONG = [
     ("optimizer.betas=[0.9,nan]", r"optimizer\.betas"),
     ("model.depth=[", r"got 'model\.depth=\['.*; quote what holds brackets"),
     ("=3", r"=3 must have a key"),
-    ("loss.gamma=2", r"loss\.gamma must be a knob of the chosen loss, but it is one of FocalLoss"),
+    ("loss.gamma=2", r"loss\.gamma must be a knob of the chosen loss, but it belongs to loss=focal; choose loss=focal"),
     ("training.seed=99999999999999999999999", r"training\.seed"),
     ("experiment=null", r"experiment must be the name of a choice, got None"),
     ("model=null", r"model must be the name of a choice, got None"),
@@ -93,7 +103,7 @@ def test_a_knob_within_a_knob_names_its_choices() -> None:
 def test_a_mistake_is_refused_with_one_message(override: str, message: str) -> None:
     with pytest.raises((ConfigError, HydraException)) as caught:
         check_command_line([override])
-    said = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, schemas())
+    said = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, CHOICES)
     assert re.search(message, said), said
     assert "Traceback" not in said
     assert "To append to your config" not in said
@@ -329,3 +339,35 @@ def test_every_knob_has_a_docstring(schema: type) -> None:
 
 def test_simulated_data_is_the_default() -> None:
     assert isinstance(load().data, SimulatedData)
+
+
+def interrupted(folder: Path) -> str:
+    """Return what is said where a run with this folder is cut off."""
+    job = SimpleNamespace(
+        mode=RunMode.RUN,
+        overrides=SimpleNamespace(hydra=[]),
+        runtime=SimpleNamespace(output_dir=str(folder)),
+        job=SimpleNamespace(name="train"),
+    )
+    with pytest.raises(Stopped) as stopped, one_message(job):  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+    return str(stopped.value)
+
+
+def test_what_is_cut_off_says_how_to_go_on_and_leaves_no_stub(tmp_path: Path) -> None:
+    stub, begun, trained = tmp_path / "stub", tmp_path / "begun", tmp_path / "trained"
+    for folder in (stub, begun, trained):
+        folder.mkdir()
+        (folder / "train.log").touch()
+    (begun / "journal.jsonl").touch()
+    (trained / CHECKPOINTS).mkdir()
+    (trained / CHECKPOINTS / LAST).touch()
+    assert "same command" in interrupted(stub) and not stub.exists()
+    assert f"{begun} holds what it left; start it again" in interrupted(begun) and begun.exists()
+    assert f"training.resume={trained}" in interrupted(trained)
+
+
+@pytest.mark.parametrize(("option", "remedy"), [("--epochs", "training.epochs"), ("--lr=1", "optimizer.lr")])
+def test_a_knob_with_dashes_says_how_it_is_written(option: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=f"without dashes, got {option}; did you mean {remedy}"):
+        check_command_line([option, "3"])

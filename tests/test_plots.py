@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -139,6 +140,17 @@ def test_gallery_shows_images_and_objects_in_pixel_coordinates():
             "miss": [[6, 8], [9, 3]],
             "false alarm": [[7, 9], [10, 4]],
         }
+
+
+def test_gallery_without_a_catalogue_outlines_what_is_above_the_threshold():
+    shown = dataclasses.replace(panel(), threshold=0.0022)
+    figure = gallery_figure([shown])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probability 0.0022, the chosen threshold"]
+    probability = figure.axes[2]
+    assert probability.images[0].norm(0.0022) == pytest.approx(0.5)
+    (outline,) = probability.collections
+    rows = outline.get_paths()[0].vertices[:, 1]
+    assert len(rows) and abs(rows - 40 // 3).max() <= 1  # the one pixel of the target
 
 
 def test_gallery_bins_large_fields_without_losing_a_positive_pixel_or_their_coordinates():

@@ -197,6 +197,13 @@ def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
     assert explain(found, judge(found, QualityConfig())) == ""
 
 
+@pytest.mark.parametrize("kind", ["bias", "dark", "science"])
+def test_an_exposure_of_a_single_value_was_never_read_out(kind: str) -> None:
+    found = Starfield().assessed(image=np.zeros((200, 200), dtype=np.float32), facts=Facts(kind=kind))
+    verdict = judge(found, QualityConfig())
+    assert verdict.score == 0 and "0 in every good pixel" in explain(found, verdict)
+
+
 HEADER = {"GAINA": 3.0, "GAINB": 5.0, "RDNOISE": 6.5, "SATURATE": 4e4, "MAGZERO": 29.9, "BIASSEC": "[1:2,1:4]"}
 
 
@@ -238,6 +245,35 @@ def test_knobs_come_before_the_header_and_null_leaves_it_unread() -> None:
 )
 def test_the_kind_of_an_image_is_told(cards: dict[str, object], name: str, plane: str, kind: str) -> None:
     assert read_facts(cards, np.ones((30, 30)), QualityConfig(), name=name, plane=plane).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("cards", "kind"), [({}, "mask"), ({"EXPTIME": 3.0}, "science"), ({"EXPTIME": 0.0, "IMAGETYP": "bias"}, "bias")]
+)
+def test_a_plane_of_0_and_1_is_a_mask_unless_it_was_exposed(cards: dict[str, object], kind: str) -> None:
+    plane = np.zeros((30, 30))
+    plane[4:6, 7] = 1
+    assert read_facts(cards, plane, QualityConfig(), name="t0.fits").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        ({"GAIN": -3.0}, "GAIN = -3.0"),
+        ({"GAIN": "unknown"}, "GAIN = 'unknown'"),
+        ({"RDNOISE": 0}, "RDNOISE = 0"),
+        ({"EXPTIME": -5.0}, "exposure of -5 s"),
+    ],
+)
+def test_what_a_header_cannot_mean_is_told(
+    cards: dict[str, object], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    facts = read_facts(cards, np.ones((30, 30)), QualityConfig(), name="odd.fits")
+    assert (facts.gain, facts.read_noise, facts.seconds) == (None, None, None)
+    assert said in caplog.text and "odd.fits" in caplog.text
+    caplog.clear()
+    read_facts({"GAIN": 1.5, "EXPTIME": 0.0}, np.ones((30, 30)), QualityConfig(), name="fine.fits")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("keyword", keywords.KIND)

@@ -109,6 +109,28 @@ def test_a_folder_with_other_files_is_no_failure_but_naming_one_is(
     assert "notes.txt" in capsys.readouterr().err
 
 
+def test_links_are_followed_and_those_that_lead_nowhere_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = good_night(tmp_path / "night")
+    (folder / "dead.fits").symlink_to("gone.fits")
+    (folder / "round").symlink_to(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "a.fits").rename(elsewhere / "a.fits")
+    (folder / "linked").symlink_to(elsewhere)
+    assert main(["quality", str(folder), "--jobs", "1"]) == 2
+    said = capsys.readouterr()
+    assert "2 exposures" in said.out and said.out.count("a.fits") == 1
+    assert "dead.fits" in said.err and "gone.fits, which isn't there" in said.err
+
+
+def test_an_empty_column_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = good_night(tmp_path / "night")
+    assert main(["quality", str(folder), "--jobs", "1", "data.quality.read_noise=null"]) == 0
+    assert "noise_ratio) is not measured: unknown read noise" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("given", ["nowhere", "nowhere.fits[SCI]"])
 def test_what_is_not_there_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quality", given]) == 2

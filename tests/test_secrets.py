@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrid.config.compose import schemas
+from astrid.config.compose import CHOICES
 from astrid.config.explain import known_keys
 from astrid.config.guarded_output import ScrubbedRecords, ScrubbedStream
 from astrid.config.secrets import MASK, is_secret_name, scrub, scrub_values
@@ -177,7 +177,7 @@ def test_a_name_tells_a_secret(name: str, secret: bool) -> None:
 
 def test_no_knob_has_the_name_of_a_secret() -> None:
     """Its value would be hidden where a run is described; where one is meant to be secret, it comes from outside."""
-    assert [key for key in known_keys(schemas()) if is_secret_name(key.rpartition(".")[2])] == []
+    assert [key for key in known_keys(CHOICES) if is_secret_name(key.rpartition(".")[2])] == []
 
 
 def test_a_password_that_is_part_of_a_word_leaves_the_word_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from ..config.secrets import scrub
 from .compare import check_folder, write
 
 if TYPE_CHECKING:
-    from ..data.quality import Refusal
+    from ..data.quality import Assessment, Refusal
     from ..quality_report import Judged
 
 _OVERRIDE = re.compile(r"[+~]*(data|model|training|[a-z]+)\.[\w.]+=.*", re.DOTALL)
@@ -46,7 +47,9 @@ _SHOWN = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="FITS file, file.fits[HDU], or folder")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="data.quality.policy=stop and the like")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="data.quality.policy=stop and the like, if any"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every measure there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the whole set there (PNG, PDF or SVG)")
     parser.add_argument("--jobs", type=_jobs, default=-1, metavar="N", help="processes (default: one for each core)")
@@ -121,9 +124,20 @@ def show(judged: Sequence[Judged], *, min_score: float) -> None:
     for name, one in scored:
         if one.found.facts.kind == "science" and "fwhm_pixels" in one.found.absent and "noise" in one.found.values:
             print_plain(f"{name}: the score leaves out the stars, not measured: {one.found.absent['fwhm_pixels']}")
+    for column in _empty_columns([one.found for _, one in scored]):
+        print_plain(column)
     bad = sum(not one.verdict.passed for one in judged)
     counts = f"{len(scored)} exposures, {bad} below data.quality.min_score = {min_score:g}"
     print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels, stamps and lamps are not scored")
+
+
+def _empty_columns(found: Sequence[Assessment]) -> Iterator[str]:
+    """Say, for each column of the table that is empty, what most exposures lack for it."""
+    for measure, title in _SHOWN.items():
+        reasons = Counter(one.absent[measure] for one in found if measure in one.absent)
+        if found and reasons.total() == len(found):
+            reason, number = reasons.most_common(1)[0]
+            yield f"{title} ({measure}) is not measured: {reason} ({number} of {len(found)} exposures)"
 
 
 def _line(cells: Sequence[str], name: str) -> str:

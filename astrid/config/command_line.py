@@ -25,11 +25,11 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from .checks import BudgetSpent, ConfigError, DataError, RunError, Stopped
-from .compose import CHOICES, load, register, schemas
-from .explain import explain
+from .compose import CHOICES, load, register
+from .explain import explain, explain_unknown_key, known_keys
 from .guarded_output import guard_output
 from .lost_jobs import lost_job_errors
-from .resume import may_change, must_stay
+from .resume import LAST_STATE, may_change, must_stay
 from .secrets import scrub, scrub_values
 
 GROUPS = (*CHOICES, "experiment", "sweep")
@@ -50,13 +50,13 @@ def run_checked(main: Callable[[], Any]) -> None:
     except (ConfigError, DataError) as error:
         _leave(str(error), code=2)
     except (HydraException, OmegaConfBaseException) as error:
-        _leave(explain(error, schemas()), code=2)
+        _leave(explain(error, CHOICES), code=2)
     except (RunError, Stopped) as error:
         _leave(str(error), code=1)
     except lost_job_errors() as error:
         _leave(f"the process of a job was lost: {' '.join(str(error).split())}", code=1)
     except KeyboardInterrupt:
-        _leave("interrupted; a run that had begun to train goes on with training.resume=<its folder>", code=1)
+        _leave("interrupted; runs that had begun to train go on with training.resume=FOLDER, each with its own", code=1)
     except yaml.YAMLError as error:
         _leave(f"a configuration file must be valid YAML: {' '.join(str(error).split())}", code=2)
 
@@ -76,12 +76,28 @@ def one_message(job: HydraConf) -> Iterator[None]:
         yield
     except BudgetSpent as spent:  # no failure: exit code 0
         print(scrub(str(spent)))
+    except Stopped:
+        raise
+    except KeyboardInterrupt as interrupt:
+        if job.mode == RunMode.MULTIRUN:
+            raise
+        raise Stopped(_what_is_left(job)) from interrupt
     except (ConfigError, DataError, RunError) as error:
         if job.mode == RunMode.MULTIRUN:
             raise
         if not isinstance(error, RunError):
             _remove_empty_folder(job)
         raise Leaving(error) from error
+
+
+def _what_is_left(job: HydraConf) -> str:
+    """Say how to go on with a run that was cut off, and remove its folder where nothing had begun."""
+    folder = Path(job.runtime.output_dir)
+    if (folder / LAST_STATE).is_file():
+        return f"interrupted; what was saved goes on with training.resume={folder}"
+    _remove_empty_folder(job)
+    kept = f"; {folder} holds what it left" if folder.exists() else ""
+    return f"interrupted before anything was trained{kept}; start it again with the same command"
 
 
 def _remove_empty_folder(job: HydraConf) -> None:
@@ -131,7 +147,10 @@ def check_command_line(arguments: Sequence[str]) -> int:
     ConfigError
         For the first job that cannot run.
     """
-    parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    parsed, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    if unknown:
+        remedy = explain_unknown_key(unknown[0].lstrip("-").partition("=")[0], known_keys(CHOICES)).rpartition("; ")[2]
+        raise ConfigError(f"knobs must be given as group.knob=value, without dashes, got {unknown[0]}; {remedy}")
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         return 0
     if parsed.multirun and parsed.cfg:

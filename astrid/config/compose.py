@@ -133,7 +133,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
     try:
         return to_config(_compose(list(overrides)), overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, schemas())) from error
+        raise ConfigError(explain(error, CHOICES)) from error
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -171,7 +171,7 @@ def to_config(node: DictConfig, *, overrides: Iterable[str] = ()) -> Config:
         key = getattr(error, "full_key", None) or "a value"
         raise ConfigError(f"{key} must be given, got nothing; add {key}=... to the command line") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error, schemas())) from error
+        raise ConfigError(explain(error, CHOICES)) from error
     assert isinstance(config, Config)
     refuse_infinities(asdict(config))
     return config if config.training.resume is None else resumed(config, overrides)
@@ -198,8 +198,3 @@ def refuse_infinities(values: Mapping[str, object], prefix: str = "") -> None:
         for number in value if isinstance(value, list) else [value]:
             finite = not isinstance(number, float) or math.isfinite(number)
             check(finite, f"{prefix}{name}", number, "a finite number", "leave it at its default")
-
-
-def schemas() -> dict[str, list[type]]:
-    """Return the dataclasses that each group can be."""
-    return {group: list(choices.values()) for group, choices in CHOICES.items()}

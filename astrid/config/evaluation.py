@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import Config, ConfigError, DataConfig, FramesData, InjectedData, SimulatedData
 from .command import flattened, written
-from .compose import CHOICES, composed, load, schemas
+from .compose import CHOICES, composed, load
 from .explain import explain
 
 OPEN = ("data", "metrics", "energy", "tracking", "experiment", "training.device", "training.threads")
@@ -95,7 +95,7 @@ def _parse(overrides: Sequence[str]) -> dict[str, str]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(explain(error, schemas())) from error
+        raise ConfigError(explain(error, CHOICES)) from error
     for override in parsed:
         key = override.key_or_group
         taken = any(key == name or key.startswith(f"{name}.") for name in OPEN) and not key.startswith(CLOSED)
@@ -158,7 +158,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
         return composed(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, schemas())) from error
+        raise ConfigError(explain(error, CHOICES)) from error
 
 
 def _flat(node: DictConfig) -> dict[str, Any]:

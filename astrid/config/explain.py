@@ -5,26 +5,32 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args, get_origin, get_type_hints
+
+Schemas = Mapping[str, Mapping[str, type]]
+"""The dataclass behind each choice of each group."""
 
 NOISE = re.compile(
     r"full_key:|object_type=|reference_type=|To append to|Set the env|See https|Config search path|provider="
 )
 """Lines that help Hydra's developers and not the user; the hint to append with `+` would hide a mistyped key."""
 
+_OF_TYPES = re.compile("could not be converted to|is not a ListConfig")
+"""What OmegaConf says where the type is wrong, which is said in our words."""
+
 PLUGINS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """Extra of the package that brings each launcher."""
 
 
-def explain(error: BaseException, schemas: dict[str, list[type]]) -> str:
+def explain(error: BaseException, schemas: Schemas) -> str:
     """Condense an error of Hydra or OmegaConf.
 
     Parameters
     ----------
     error : BaseException
-    schemas : dict
-        The dataclasses that each group can be.
+    schemas : mapping
+        The dataclass behind each choice of each group.
     """
     lines = _lines(error)
     text = "\n".join(lines)
@@ -66,17 +72,22 @@ def _explain_choice(group: str, name: str, *, options: Sequence[str]) -> str:
     return f"{group} must be {rule}, got {name!r}; " + (f"did you mean {close[0]}?" if close else "choose one of them")
 
 
-def _explain_value(key: str, value: str, *, reason: str, schemas: dict[str, list[type]]) -> str:
+def _explain_value(key: str, value: str, *, reason: str, schemas: Schemas) -> str:
     found = _find(key, schemas)
-    kind, default = (f" {_kind(*found)}", _default(found[1])) if found is not None else ("", None)
-    remedy = f"; its default is {default}" if found is not None and not dataclasses.is_dataclass(default) else ""
-    return f"{key} must be a value{kind}, got {value!r} ({reason}){remedy}"
+    if found is None:
+        return f"{key} must be a value, got {value!r} ({reason})"
+    kind, default = _kind(*found), _default(found[1])
+    if "is not a ListConfig" in reason:
+        return f"{key} must be a value {kind}, got {value!r}; put it in brackets and quotes: '{key}=[{value}]'"
+    why = "" if _OF_TYPES.search(reason) else f" ({reason})"
+    remedy = "" if dataclasses.is_dataclass(default) else f"; its default is {default}"
+    return f"{key} must be a value {kind}, got {value!r}{why}{remedy}"
 
 
-def _find(key: str, schemas: dict[str, list[type]]) -> tuple[type, dataclasses.Field[object]] | None:
+def _find(key: str, schemas: Schemas) -> tuple[type, dataclasses.Field[object]] | None:
     """Return the dataclass that has a knob, be it one within another, and its field."""
     group, *inner, knob = key.split(".")
-    owners = schemas.get(group, [])
+    owners = list(schemas.get(group, {}).values())
     for part in inner:
         held = [_default(field) for owner in owners for field in dataclasses.fields(owner) if field.name == part]
         owners = [type(value) for value in held if dataclasses.is_dataclass(value)]
@@ -96,20 +107,24 @@ def _default(field: dataclasses.Field[object]) -> object:
     return field.default if made is dataclasses.MISSING else made()
 
 
-def _explain_owner(key: str, schemas: dict[str, list[type]]) -> str | None:
+def _explain_owner(key: str, schemas: Schemas) -> str | None:
     """Say whose knob it is, where another choice of the group has it."""
     group, *path = key.split(".")
     if not path or _find(key, schemas) is None:
         return None
-    owners = [choice for choice in schemas[group] if path[0] in {field.name for field in dataclasses.fields(choice)}]
-    names = ", ".join(choice.__name__ for choice in owners)
-    rule = f"{key} must be a knob of the chosen {group}, but it is one of {names}"
-    return f"{rule}; choose that with {group}=..." if owners else None
+    owners = [
+        f"{group}={name}"
+        for name, choice in schemas[group].items()
+        if path[0] in {field.name for field in dataclasses.fields(choice)}
+    ]
+    rule = f"{key} must be a knob of the chosen {group}, but it belongs to {' and '.join(owners)}"
+    return f"{rule}; choose {' or '.join(owners)}" if owners else None
 
 
 def explain_unknown_key(name: str, known: Sequence[str]) -> str:
     """Say that a key doesn't exist and which ones come close, or else which ones its group has."""
-    close = difflib.get_close_matches(name, known, n=3)
+    same = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
+    close = same[:3] or difflib.get_close_matches(name, known, n=3)
     group = name.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == group]
     known_there = f"known there: {', '.join(siblings)}" if siblings else "see --help"
@@ -117,11 +132,11 @@ def explain_unknown_key(name: str, known: Sequence[str]) -> str:
     return f"{name} must be a key of the configuration, but there is none of that name; {remedy}"
 
 
-def known_keys(schemas: dict[str, list[type]]) -> list[str]:
+def known_keys(schemas: Schemas) -> list[str]:
     """Return the names of all groups and of all their knobs, as written on the command line."""
     keys = list(schemas)
     for group, choices in schemas.items():
-        keys += [key for choice in choices for key in _knobs(choice, group)]
+        keys += [key for choice in choices.values() for key in _knobs(choice, group)]
     return list(dict.fromkeys(keys))
 
 

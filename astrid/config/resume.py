@@ -17,6 +17,8 @@ from . import Config, ConfigError, SweepConfig, TrackingConfig
 from .secrets import MASK, scrub_values, without_mask
 
 CONFIG_FILE, EVALUATION_FILE = "config.yaml", "evaluation.json"
+LAST_STATE = "checkpoints/last.pt"
+"""File of a run folder from which the run goes on."""
 CHANGEABLE = (
     *("training.epochs", "training.device", "training.resume", "data.workers", "data.prepare_workers", "tracking"),
     *("energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"),

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .checks import ConfigError
-from .compose import CHOICES, composed, schemas
+from .compose import CHOICES, composed
 from .explain import explain
 
 OWN = ("sweep.", "tracking.", "hydra.", "training.resume")
@@ -59,7 +59,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     try:
         return composed(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, schemas())) from error
+        raise ConfigError(explain(error, CHOICES)) from error
 
 
 def _takes(base: DictConfig, key: str, value: Any) -> bool:

@@ -130,7 +130,7 @@ def check_complete(hdu: Any, *, file_bytes: int) -> None:
     """Refuse an HDU that ends beyond its file, or a tile-compressed one that lacks tiles."""
     end = hdu.fileinfo()["datLoc"] + hdu.size
     if end > file_bytes:
-        raise DataError(f"the file is cut short, the image ends at byte {end} of {file_bytes}; fetch it again")
+        raise DataError(f"the file is cut short, it has {file_bytes} bytes and its image needs {end}; fetch it again")
     if hdu.header.get("ZIMAGE", False) and _tiles_declared(hdu.header) != hdu.header["NAXIS2"]:
         tiles = f"{_tiles_declared(hdu.header)} tiles, its table has {hdu.header['NAXIS2']}"
         raise DataError(f"the file is damaged, the header declares {tiles}; fetch it again")

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
+FEWEST_TRIED = 4
+"""Fields down to which simulated repeats were counted for how often intervals hold the truth."""
 FEW_FIELDS = 20
 UNSURE_WITH_FEW = ("snr90",)
 """Metrics without an interval below so many fields: what was measured held the truth in 81 to 89 % of the cases."""
@@ -74,6 +76,9 @@ def field_intervals(counts: FieldCounts) -> dict[str, float]:
     if fields < 2:
         log.warning("the test metrics have no intervals: %d test field says nothing of how fields differ", fields)
         return {}
+    if fields < FEWEST_TRIED:
+        unsure = f"whether they hold the truth was never tried below {FEWEST_TRIED}"
+        log.warning("intervals rest on %d test fields, and %s; don't rely on them", fields, unsure)
     merged = merge_visits(counts)
     defined = field_metrics(merged)
     values = resampled_metrics(merged, leave_one_out(fields))

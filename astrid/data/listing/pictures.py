@@ -73,7 +73,7 @@ def find_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"DIR must be a folder, got {folder}; check the name")
-    files = sorted(path for path in folder.rglob("*") if _is_fits(path.name) and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if _is_fits(path.name) and not path.is_dir())
     if not files:
         endings = ", ".join(ENDINGS)
         raise DataError(f"DIR must have FITS files ({endings}, packed or not), got none in {folder}; name another")

@@ -152,6 +152,7 @@ def _measure(
     found: Assessment, exposure: Exposure, image: NDArray[np.float32], valid: NDArray[np.bool_], *, box: int
 ) -> None:
     facts = exposure.facts
+    _check_varied(image[valid])
     sky = measure_sky(image, valid, box=box)
     level = found.values["background"] = float(np.median(sky.level[valid]))
     noise = found.values["noise"] = pixel_noise(image, valid)
@@ -174,6 +175,12 @@ def _measure(
             found.values["cosmic_ray_fraction"] = cosmic_ray_fraction(
                 image, valid, facts, level=level, noise=noise, fwhm=fwhm
             )
+
+
+def _check_varied(good: NDArray[np.float32]) -> None:
+    if good.size and good.min() == good.max():
+        rule = f"image must have background noise, got {good[0]:g} in every good pixel"
+        raise DataError(f"{rule}; it was never exposed or read out: leave it out, or mark blank pixels as not valid")
 
 
 def _measure_sources(

@@ -66,9 +66,15 @@ def _named(name: str) -> ImageFile:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link back would go round for ever
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith(".") and Path(parent, name).is_file())
+        paths = [Path(parent, name) for name in files if not name.startswith(".")]
+        yield from (path for path in paths if path.is_file() or path.is_symlink())
 
 
 def assess_files(files: Sequence[ImageFile], config: QualityConfig, *, box: int, jobs: int) -> Iterator[list[Result]]:
@@ -93,6 +99,9 @@ def assess_files(files: Sequence[ImageFile], config: QualityConfig, *, box: int,
 
 def assess_file(file: ImageFile, config: QualityConfig, *, box: int) -> list[Result]:
     """Assess every picture of a file, or the one that is named."""
+    if not file.path.exists():
+        rule = f"a link to {file.path.readlink()}, which isn't there" if file.path.is_symlink() else "isn't there"
+        return [Refusal(str(file), f"{rule}; name another file or mend the link")]
     if not _claims_fits(file.path) and not is_fits(file.path):
         rule = "neither FITS nor named like it; alert packets are read by data=alerts, tables are no exposures"
         return [Refusal(str(file), rule, is_stranger=True)]

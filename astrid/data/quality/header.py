@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from .. import keywords
 from ..kinds import read_kind, settled_kind
 from ..listing.roles import kind_in_name
 from ..rows import Section
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp", "other"]
 NO_EXPOSURES: dict[Kind, str] = {
@@ -105,10 +108,11 @@ def read_facts(
         Whether it has celestial coordinates: then its file's name doesn't say the kind.
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
-    seconds = _number(header, keywords.EXPOSURE)
+    _warn_of_impossible(header, name=name)
+    seconds = _not_negative(_number(header, keywords.EXPOSURE))
     was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
     return Facts(
-        kind=_kind_of_image(values)
+        kind=_kind_of_image(values, is_exposed=seconds is not None)
         or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
         unit=unit,
         seconds=seconds,
@@ -152,9 +156,15 @@ def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | 
     return settled_kind(told, named=kind_in_name("", name), file=name, on_sky=on_sky)
 
 
-def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
-    """Tell stamps by their size, and point-spread functions and kernels: square, with a middle, and of sum 1."""
+def _kind_of_image(values: NDArray[np.floating], *, is_exposed: bool) -> Kind | None:
+    """Tell stamps by their size, kernels and point-spread functions (square, with a middle, sum 1), masks by 0 and 1.
+
+    What was exposed for some seconds is no mask: few photons make counts of 0 and 1 as well.
+    """
     height, width = values.shape
+    has_two_values = values.size > 0 and values.min() == 0 and values.max() == 1 and bool(np.isin(values, (0, 1)).all())
+    if not is_exposed and has_two_values:
+        return "mask"
     if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
         return "kernel"
     return "stamp" if min(height, width) < SMALLEST_EDGE else None
@@ -167,6 +177,22 @@ def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     return None
+
+
+def _warn_of_impossible(header: Mapping[str, Any], *, name: str) -> None:
+    """Say which numbers of a header can't be, and so count as unknown."""
+    for knob, names in (("gain", keywords.GAIN), ("read_noise", keywords.READ_NOISE)):
+        keyword = next((each for each in names if each in header), None)
+        if keyword is not None and _above_zero(_number(header, [keyword])) is None:
+            told = f"{keyword} = {header[keyword]!r} in its header, which must be a number above 0"
+            logger.warning("%s: %s, counts as unknown; give data.quality.%s", name, told, knob)
+    seconds = _number(header, keywords.EXPOSURE)
+    if seconds is not None and seconds < 0:
+        logger.warning("%s: an exposure of %g s in its header, which can't be, counts as unknown", name, seconds)
+
+
+def _not_negative(value: float | None) -> float | None:
+    return value if value is not None and value >= 0 else None
 
 
 def _above_zero(value: float | None) -> float | None:
