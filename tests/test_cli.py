@@ -75,6 +75,18 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.Capture
     assert str(tmp_path) in capsys.readouterr().err
 
 
+def test_all_runs_are_those_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "outputs" / "runs" / "mine"
+    run.mkdir(parents=True)
+    save_config(load(["tracking=off"]), run)
+    Journal.create(run, name="unet", experiment="astrid").write_end("FINISHED")
+    monkeypatch.chdir(tmp_path)
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out == "outputs/runs/mine: not reported anywhere (tracking=off)\n"
+
+
 def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_config(load(), tmp_path)
     Journal.create(tmp_path, name="unet", experiment="astrid")

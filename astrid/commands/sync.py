@@ -26,6 +26,8 @@ from ..config.secrets import scrub
 from ..tracking import RunDeletedError, ShippingError, StillRunning, sync
 
 JOURNAL = "journal.jsonl"
+OUTPUTS = Path("outputs")
+"""Where runs are kept: below the working directory, else below the project."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Sync the named runs, or all; one that fails doesn't keep the others from being sent."""
-    folders = arguments.run or list(all_runs(PROJECT_ROOT / "outputs"))
+    folders = arguments.run or list(all_runs(OUTPUTS if OUTPUTS.is_dir() else PROJECT_ROOT / OUTPUTS))
     codes = [_sync_one(folder, named=bool(arguments.run), uri=arguments.uri) for folder in folders]
     if not folders:
         print("no runs in outputs/")
