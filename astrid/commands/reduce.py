@@ -142,5 +142,5 @@ def show(outcomes: Sequence[Outcome], *, out: Path) -> None:
             done, skipped = ([step.name for step in one.steps if step.done == taken] for taken in (True, False))
             print_plain(f"{one.job.path}: {', '.join(done)}; skipped: {', '.join(skipped) or 'nothing'}")
     counts = Counter(one.state for one in outcomes)
-    told = {"written": "written", "there": "there already", "refused": "refused"}
-    print_plain(f"{', '.join(f'{counts[state]} {word}' for state, word in told.items())}: {out}")
+    told = f"{counts['written']} written, {counts['there']} there already, {counts['refused']} refused"
+    print_plain(f"{told}: {out}")

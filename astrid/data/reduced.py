@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,10 @@ from .reduction.header import true_header, unit_of
 from .rows import FrameRow, ImageFile
 
 NOT_VALID = np.float32(np.nan)
-_NO_PIXELS = {"number": 0, "name": "", "field": "", "split": None, "section": None, "night": None, "gain": None}
-_NO_TRUTH = {"psf": None, "picture": None, "positives": 0, "target": None}
-_NO_LABELS = {f"{what}_{kind}": None for what in ("target", "ignore", "unlabelled") for kind in ("bits", "codes")}
+_USE = {"number": 0, "name": "", "field": "", "split": None, "section": None, "night": None, "gain": None}
+_TRUTH = {"psf": None, "picture": None, "positives": 0, "target": None}
+_LABELS = [f"{what}_{kind}" for what in ("target", "ignore", "unlabelled") for kind in ("bits", "codes")]
+_ASIDE: dict[str, Any] = {**_USE, **_TRUTH, **dict.fromkeys(_LABELS)}
 """What of a row doesn't change its frame: what it is called and used for, and its truth."""
 
 
@@ -69,7 +70,7 @@ def plan(rows: Iterable[FrameRow], config: FramesData, *, root: Path, out: Path,
     difference : bool
         Whether references are subtracted.
     """
-    bare = dict.fromkeys(dataclasses.replace(row, **_NO_PIXELS, **_NO_TRUTH, **_NO_LABELS) for row in rows)
+    bare = dict.fromkeys(dataclasses.replace(row, **_ASIDE) for row in rows)
     jobs: dict[Path, Job] = {}
     for row in bare:
         path, number = out / _name(row.science, root), 1

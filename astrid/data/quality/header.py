@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +16,13 @@ from astrid.config import DataError, Header, QualityConfig
 
 from .. import keywords
 from ..kinds import read_kind, settled_kind
-from ..listing.roles import kind_in_name
 from ..rows import Section
 
-Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp", "other"]
+Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "difference", "kernel", "stamp", "other"]
 NO_EXPOSURES: dict[Kind, str] = {
     "mask": "a mask beside an image",
     "noise": "a plane of noise or weight beside an image",
+    "difference": "a difference or score image",
     "kernel": "an image of a point-spread function or kernel",
     "stamp": "an image of fewer than 16 pixels along an axis",
     "other": "an exposure of a lamp, a focus run or the like, as its header says",
@@ -31,6 +32,7 @@ NO_EXPOSURES: dict[Kind, str] = {
 _PLANE_NAMES: dict[Kind, frozenset[str]] = {
     "mask": frozenset({"DQ", "MASK", "BPM", "CRMASK", "FLAGS"}),
     "noise": frozenset({"ERR", "VAR", "VARIANCE", "WHT", "WEIGHT", "IVAR", "UNCERT", "RMS"}),
+    "difference": frozenset({"DIFF", "SCORE"}),
 }
 """Names of HDUs that lie beside an image, by what they hold."""
 _DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
@@ -85,7 +87,7 @@ def read_facts(
     values: NDArray[np.floating],
     config: QualityConfig,
     *,
-    name: str,
+    path: Path,
     plane: str = "",
     on_sky: bool = False,
 ) -> Facts:
@@ -97,7 +99,7 @@ def read_facts(
         Of the image, with the keywords of the primary HDU that it doesn't have itself.
     values : (H, W) float
         The image, for the level of its overscan.
-    name : str
+    path : Path
         Of the file.
     plane : str
         Name of the HDU.
@@ -109,7 +111,7 @@ def read_facts(
     was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
     return Facts(
         kind=_kind_of_image(values)
-        or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
+        or _kind(header, path=path, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
@@ -142,14 +144,14 @@ def _given(knob: float | Header | None, found: float | None) -> float | None:
     return found if knob == "header" else None if knob is None else float(knob)
 
 
-def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | None, on_sky: bool) -> Kind:
+def _kind(header: Mapping[str, Any], *, path: Path, plane: str, seconds: float | None, on_sky: bool) -> Kind:
     for kind, names in _PLANE_NAMES.items():
         if plane in names:
             return kind
-    if product := _DECAM_PLANE.search(name):
+    if product := _DECAM_PLANE.search(path.name):
         return "mask" if product["product"] == "d" else "noise"
     told = read_kind(header, seconds=seconds)
-    return settled_kind(told, named=kind_in_name("", name), file=name, on_sky=on_sky)
+    return settled_kind(told, path=path, on_sky=on_sky)
 
 
 def _kind_of_image(values: NDArray[np.floating]) -> Kind | None:
