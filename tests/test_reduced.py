@@ -67,6 +67,7 @@ def test_the_header_says_what_is_true_after_the_steps(observatory: Observatory, 
     assert "AstrID flat: skipped, data.preprocess.flat is not given" in told
 
 
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 def test_a_place_on_the_sky_stays_where_it_was_when_the_frame_is_trimmed(
     observatory: Observatory, reduced: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_place_on_the_sky_stays_where_it_was_when_the_frame_is_trimmed(
         assert before.world_to_pixel_values(*place) == pytest.approx((100 + MARGIN[0], 50 + MARGIN[1]), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 def test_other_programs_read_image_uncertainty_and_mask(reduced: Path) -> None:
     frame = CCDData.read(reduced, hdu=1, hdu_uncertainty="ERR", hdu_mask="DQ")
     assert frame.unit == "electron" and frame.wcs is not None
