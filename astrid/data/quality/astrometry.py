@@ -64,7 +64,7 @@ def _why_unread(header: Mapping[str, Any]) -> str:
             warnings.simplefilter("ignore")
             return "" if WCS(header).has_celestial else "only one of the two axes is on the sky"
     except DAMAGE as error:
-        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1]  # wcslib says the cause last
 
 
 def sky_places(wcs: WCS | None, places: NDArray[np.float64]) -> NDArray[np.float64]:
