@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "say whether a run can start here as configured, and what helps",
     "evaluate": "judge a finished model on other data, or again on its own",
     "quality": "say how good exposures are: sky, noise, seeing, depth, defects, a score with reasons",
+    "reduce": "calibrate raw exposures and write them as FITS: image, uncertainty, mask, difference",
     "plan": "propose tile, depth, filters and batch size for this data and device, with reasons",
     "fetch": "download images of places on the sky from public archives",
     "manifest": "list a folder of frames for training: fields, nights, filters, references, masks",

@@ -199,6 +199,10 @@ def test_frames_without_a_catalogue_have_no_object_metrics(tmp_path: Path, caplo
     metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert "test/auprc" in metrics
     assert not [name for name in metrics if "completeness" in name or "purity" in name]
+    table = json.loads((tmp_path / "evaluation/tables/quality.json").read_text())
+    assert [row[table["columns"].index("exposure")] for row in table["data"]] == ["a.fits", "b.fits", "c.fits"]
+    tags = read_folder(tmp_path / "evaluation").tags
+    assert (tags["data.exposures"], tags["data.exposures_skipped"]) == ("3", "0")
     assert "object metrics are left out: the test fields have no catalogue of sources" in caplog.text
     assert "whether these are among them is not known" in caplog.text
     assert read_folder(tmp_path / "evaluation").tags["evaluation.seen"] == "unknown"
@@ -212,6 +216,7 @@ def test_in_frames_where_nothing_is_to_be_found_detections_are_false(tmp_path: P
     assert evaluate(model, "metrics.figures=true", split="all") == 0
     metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert metrics["test/false_per_mpix"] > 0
+    assert (tmp_path / "evaluation/figures/quality.png").is_file()
     assert (metrics["test/valid_pixels"], metrics["test/positive_pixels"], metrics["test/prevalence"]) == (3600, 0, 0)
     assert not {"test/completeness", "test/auprc"} & set(metrics)
 

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOLE_IMPORTERS = {
     "mlflow": ("tracking/",),
     "pynvml": ("energy/",),
-    "astropy.io.fits": ("data/frames.py", "data/hdus.py", "data/damage.py"),
+    "astropy.io.fits": ("data/frames.py", "data/hdus.py", "data/damage.py", "data/frame_file.py"),
     "optuna": ("sweep/",),
     "hydra": ("config/", "sweep/"),
 }

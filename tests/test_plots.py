@@ -143,11 +143,11 @@ def test_gallery_shows_images_and_objects_in_pixel_coordinates():
 
 
 def test_gallery_without_a_catalogue_outlines_what_is_above_the_threshold():
-    shown = dataclasses.replace(panel(), threshold=0.0022)
+    shown = dataclasses.replace(panel(), threshold=0.01)
     figure = gallery_figure([shown])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probability 0.0022, the chosen threshold"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probability 0.01, the chosen threshold"]
     probability = figure.axes[2]
-    assert probability.images[0].norm(0.0022) == pytest.approx(0.5)
+    assert probability.images[0].norm(0.01) == pytest.approx(0.5)
     (outline,) = probability.collections
     rows = outline.get_paths()[0].vertices[:, 1]
     assert len(rows) and abs(rows - 40 // 3).max() <= 1  # the one pixel of the target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,13 +62,13 @@ def test_the_noise_of_a_rate_is_that_of_what_its_seconds_collect(unit: str) -> N
     per_unit = 1000.0 / (field.gain if unit.lower().startswith("e") else 1.0)
     rate = field.image() / np.float32(per_unit)
     header = {"BUNIT": unit, "EXPTIME": 1000.0, "GAIN": field.gain, "RDNOISE": field.read_noise}
-    found = field.assessed(image=rate, facts=read_facts(header, rate, QualityConfig(), name="a.fits"))
+    found = field.assessed(image=rate, facts=read_facts(header, rate, QualityConfig(), path=Path("a.fits")))
     assert found.values["noise_ratio"] == pytest.approx(1, abs=0.03)
 
 
 def test_a_rate_of_unknown_duration_says_that_it_is_one() -> None:
     rate = Starfield().image()
-    facts = read_facts({"BUNIT": "ELECTRONS/S", "RDNOISE": 5.0}, rate, QualityConfig(), name="a.fits")
+    facts = read_facts({"BUNIT": "ELECTRONS/S", "RDNOISE": 5.0}, rate, QualityConfig(), path=Path("a.fits"))
     found = Starfield().assessed(image=rate, facts=facts)
     assert "a rate of unknown exposure time" in found.absent["noise_ratio"] and "noise_ratio" not in found.values
 
@@ -75,7 +76,7 @@ def test_a_rate_of_unknown_duration_says_that_it_is_one() -> None:
 @pytest.mark.parametrize(("unit", "gain"), [("electrons", 1.0), ("e-", 1.0), ("e", 1.0), ("adu", 2.0), ("erg", 2.0)])
 def test_electrons_have_a_gain_of_1(unit: str, gain: float) -> None:
     header = {"BUNIT": unit, "GAIN": 2.0, "EXPTIME": 30.0}
-    assert read_facts(header, np.ones((30, 30)), QualityConfig(), name="a.fits").gain == gain
+    assert read_facts(header, np.ones((30, 30)), QualityConfig(), path=Path("a.fits")).gain == gain
 
 
 def test_noise_that_photons_do_not_explain_shows_in_the_ratio() -> None:
@@ -210,14 +211,14 @@ HEADER = {"GAINA": 3.0, "GAINB": 5.0, "RDNOISE": 6.5, "SATURATE": 4e4, "MAGZERO"
 def test_a_header_tells_gain_noise_saturation_zero_point_and_pedestal() -> None:
     values = np.full((20, 30), 500.0)
     values[:4, :2] = 300
-    facts = read_facts(HEADER, values, QualityConfig(), name="a.fits")
+    facts = read_facts(HEADER, values, QualityConfig(), path=Path("a.fits"))
     assert (facts.gain, facts.read_noise, facts.saturation, facts.zero_point) == (4.0, 6.5, 4e4, 29.9)
     assert facts.pedestal == 300 and facts.kind == "science"
 
 
 def test_knobs_come_before_the_header_and_null_leaves_it_unread() -> None:
     config = QualityConfig(gain=1.5, read_noise=None, pedestal=10, saturation=7.0, zero_point=None)
-    facts = read_facts(HEADER, np.zeros((20, 30)), config, name="a.fits")
+    facts = read_facts(HEADER, np.zeros((20, 30)), config, path=Path("a.fits"))
     assert (facts.gain, facts.read_noise, facts.pedestal, facts.saturation) == (1.5, None, 10.0, 7.0)
     assert facts.zero_point is None
 
@@ -244,7 +245,7 @@ def test_knobs_come_before_the_header_and_null_leaves_it_unread() -> None:
     ],
 )
 def test_the_kind_of_an_image_is_told(cards: dict[str, object], name: str, plane: str, kind: str) -> None:
-    assert read_facts(cards, np.ones((30, 30)), QualityConfig(), name=name, plane=plane).kind == kind
+    assert read_facts(cards, np.ones((30, 30)), QualityConfig(), path=Path(name), plane=plane).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_the_kind_of_an_image_is_told(cards: dict[str, object], name: str, plane
 def test_a_plane_of_0_and_1_is_a_mask_unless_it_was_exposed(cards: dict[str, object], kind: str) -> None:
     plane = np.zeros((30, 30))
     plane[4:6, 7] = 1
-    assert read_facts(cards, plane, QualityConfig(), name="t0.fits").kind == kind
+    assert read_facts(cards, plane, QualityConfig(), path=Path("t0.fits")).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -268,11 +269,11 @@ def test_a_plane_of_0_and_1_is_a_mask_unless_it_was_exposed(cards: dict[str, obj
 def test_what_a_header_cannot_mean_is_told(
     cards: dict[str, object], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    facts = read_facts(cards, np.ones((30, 30)), QualityConfig(), name="odd.fits")
+    facts = read_facts(cards, np.ones((30, 30)), QualityConfig(), path=Path("odd.fits"))
     assert (facts.gain, facts.read_noise, facts.seconds) == (None, None, None)
     assert said in caplog.text and "odd.fits" in caplog.text
     caplog.clear()
-    read_facts({"GAIN": 1.5, "EXPTIME": 0.0}, np.ones((30, 30)), QualityConfig(), name="fine.fits")
+    read_facts({"GAIN": 1.5, "EXPTIME": 0.0}, np.ones((30, 30)), QualityConfig(), path=Path("fine.fits"))
     assert caplog.text == ""
 
 
@@ -280,21 +281,21 @@ def test_what_a_header_cannot_mean_is_told(
 @pytest.mark.parametrize("word", ["bias", "Dark Frame", "FLAT,SKY", "unbiased", "object", "arc"])
 def test_manifests_and_quality_agree_on_the_kind(keyword: str, word: str) -> None:
     header = {keyword: word, "EXPTIME": 30.0}
-    own = read_facts(header, np.ones((30, 30)), QualityConfig(), name="a.fits").kind
+    own = read_facts(header, np.ones((30, 30)), QualityConfig(), path=Path("a.fits")).kind
     assert own == (listing.read_facts(header).kind or "science")
 
 
 def test_what_has_places_on_the_sky_is_no_flat_whatever_its_name() -> None:
     header = {"IMAGETYP": "Light Frame"}
-    facts = read_facts(header, np.ones((30, 30)), QualityConfig(), name="flat_0.fits", on_sky=True)
+    facts = read_facts(header, np.ones((30, 30)), QualityConfig(), path=Path("flat_0.fits"), on_sky=True)
     assert facts.kind == "science"
 
 
 def test_kernels_and_stamps_are_told_by_their_pixels() -> None:
     kernel = np.zeros((21, 21))
     kernel[10, 10] = 0.99
-    assert read_facts({}, kernel, QualityConfig(), name="k.fits").kind == "kernel"
-    assert read_facts({}, np.ones((5, 7)), QualityConfig(), name="s.fits").kind == "stamp"
+    assert read_facts({}, kernel, QualityConfig(), path=Path("k.fits")).kind == "kernel"
+    assert read_facts({}, np.ones((5, 7)), QualityConfig(), path=Path("s.fits")).kind == "stamp"
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))

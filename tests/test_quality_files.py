@@ -14,6 +14,7 @@ from starfields import Starfield, sky_cards
 
 from astrid.cli import main
 from astrid.config import DataError, QualityConfig
+from astrid.data.listing.pictures import find_files, list_folder
 from astrid.data.quality import Assessment, Refusal, assess_file, list_files, with_residuals
 from astrid.data.rows import ImageFile
 
@@ -218,3 +219,55 @@ def test_a_score_without_stars_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     field.write(tmp_path / "empty.fits")
     assert main(["quality", str(tmp_path)]) == 0
     assert "empty.fits: the score leaves out the stars, not measured: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag / arcsec2", "ABmag"])
+def test_a_frame_in_magnitudes_is_named_and_never_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: str
+) -> None:
+    path = Starfield(brightest=1e5).write(tmp_path / "a.fits", BUNIT=unit)
+    assert main(["-q", "quality", str(path), "--jobs", "1", "data.quality.policy=stop"]) == 2
+    said = capsys.readouterr()
+    assert f"the unit (BUNIT) must be linear, as counts, electron or nJy, got {unit.lower()}" in said.out
+    assert "1 exposures, 1 below" in said.out and "a.fits: an exposure must have a quality" in said.err
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ({"CTYPE2": "DEC--XXX"}, "RA---TAN, DEC--XXX"),
+        ({"CTYPE2": "LINEAR"}, "RA---TAN, LINEAR"),
+        ({"PC1_1": 0.0}, "RA---TAN, DEC--TAN"),
+    ],
+)
+def test_coordinates_that_are_there_but_cannot_be_used_are_remarked_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cards: dict[str, object], reason: str
+) -> None:
+    field = Starfield(brightest=1e5)
+    good = field.write(tmp_path / "good.fits", **sky_cards())
+    bad = field.write(tmp_path / "bad.fits", **sky_cards() | cards)
+    bare = field.write(tmp_path / "bare.fits")
+    assert main(["-q", "quality", str(good), str(bad), str(bare), "--jobs", "1", "--csv", str(tmp_path / "q.csv")]) == 0
+    remarks = [line for line in capsys.readouterr().out.splitlines() if "celestial coordinates" in line]
+    assert len(remarks) == 1 and f"bad.fits: its celestial coordinates ({reason}) are there but can't be" in remarks[0]
+    rows = (tmp_path / "q.csv").read_text().splitlines()
+    assert ["are there but can't be used" in row for row in rows] == [False, False, True, False]
+
+
+def test_folders_say_the_kind_of_headerless_files_to_manifests_as_to_quality(tmp_path: Path) -> None:
+    expected = {}
+    for folder, name, kind in (
+        *(("dark", "x1.fits", "dark"), ("flat_g", "x2.fits", "flat"), ("bias", "x3.fits", "bias")),
+        *(("m31", "x4.fits", "science"), ("m31", "flat_7.fits", "flat"), ("m31", "x_flat.fits", "science")),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        plane = np.random.default_rng(0).normal(100, 5, (40, 50)).astype(np.float32)
+        fits.writeto(tmp_path / folder / name, plane)
+        expected[f"{folder}/{name}"] = kind
+    listed = {one.file: one.kind for one in list_folder(find_files(tmp_path), tmp_path)}
+    quality = {
+        str(file.path.relative_to(tmp_path)): one.facts.kind
+        for file in list_files([str(tmp_path)])
+        for one in assessed(file.path)
+    }
+    assert listed == expected and quality == expected

@@ -40,7 +40,7 @@ def test_every_exposure_is_a_point_and_the_worst_have_a_row(count: int) -> None:
     assert sum(points.values()) == count
     assert points[VERMILION] == (np.linspace(1, 0, count) <= 0.2).sum()
     rows = [text for text in texts(figure) if text.startswith("night/")]
-    assert len(rows) == min(count, 16) and rows[0].endswith(f"{count - 1:03d}")
+    assert len(rows) == min(count, 16) and rows[0].endswith(f"{count - 1:03d}  {count}")
     stream = io.BytesIO()
     figure.savefig(stream)
     assert len(stream.getvalue()) < 300_000

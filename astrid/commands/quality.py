@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (arguments.csv, arguments.figure):
         check_folder(path)
     given = [*arguments.paths, *arguments.overrides]
-    config = read_config([text for text in given if _OVERRIDE.fullmatch(text)])
-    paths = [text for text in given if not _OVERRIDE.fullmatch(text)]
+    config = read_config([text for text in given if is_override(text)])
+    paths = [text for text in given if not is_override(text)]
     judged, refusals = assess_all(paths, config, jobs=arguments.jobs)
     left_out = [one for one in refusals if one.is_stranger and one.name not in paths]
     show(judged, min_score=config.quality.min_score)
@@ -73,13 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if stopped or len(refusals) > len(left_out) else 0
 
 
-def read_config(overrides: Sequence[str]) -> FramesData:
-    """Return the knobs; others than those of quality would change nothing here and are refused."""
+def is_override(text: str) -> bool:
+    """Tell whether an argument is an override, where paths may stand beside overrides."""
+    return _OVERRIDE.fullmatch(text) is not None
+
+
+def read_config(
+    overrides: Sequence[str], *, ours: tuple[str, ...] = _OURS, example: str = "data.quality.policy=stop"
+) -> FramesData:
+    """Return the knobs of frames; those that don't begin as ours do would change nothing here and are refused."""
     for override in overrides:
-        if not override.startswith(_OURS):
-            raise ConfigError(
-                f"OVERRIDE must be of data.quality or data.background_box, got {override}; try data.quality.policy=stop"
-            )
+        if not override.startswith(ours):
+            known = ", ".join(name.rstrip(".=") for name in ours)
+            raise ConfigError(f"OVERRIDE must be of {known}, got {override}; try {example}")
     data = load(["data=frames", "data.root=.", "data.manifest=none", *overrides]).data
     assert isinstance(data, FramesData)
     return data

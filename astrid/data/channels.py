@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,51 @@ def single_channel(row: FrameRow, science: Record, shown: Plane, config: FramesD
         return in_sigma(_flattened(science, shown, config.background_box), shown)[None]
 
 
+@dataclass(frozen=True)
+class Subtracted:
+    """A reference subtracted from a science frame.
+
+    Attributes
+    ----------
+    science, reference : (H, W) float32
+        Above their sky, in the unit and on the flux scale of the science frame; 0 where not shown.
+    difference : (H, W) float32
+        In that unit, or where it is proper in units of its noise.
+    score : (H, W) float32 or None
+        Corrected significance of a point source, where it is asked for.
+    fwhm_pixels : float
+        Of the science frame.
+    reference_scale : float
+        Factor that brought the reference to the flux scale of the science frame.
+    zero_point : float or None
+        What a source of flux 1 adds to a proper difference; None for a matched one.
+    """
+
+    science: Image
+    reference: Image
+    difference: Image
+    score: Image | None
+    fwhm_pixels: float
+    reference_scale: float
+    zero_point: float | None
+
+
 def paired_channels(
     row: FrameRow, frames: tuple[Record, Record], shown: Plane, config: FramesData
 ) -> tuple[Image, float]:
     """Return science, reference, difference and, where it is asked for, score, (C, H, W), and the science seeing.
+
+    Errors are those of `subtract_reference`.
+    """
+    found = subtract_reference(row, frames, shown, config)
+    channels = channels_in_sigma(found.science, found.reference, found.difference, shown)
+    if found.score is not None:
+        channels = np.concatenate([channels, in_sigma(found.score, shown)[None]])
+    return channels, found.fwhm_pixels
+
+
+def subtract_reference(row: FrameRow, frames: tuple[Record, Record], shown: Plane, config: FramesData) -> Subtracted:
+    """Subtract the registered reference from the science frame, each above its sky, and note that in its steps.
 
     Seeing and the ratio of the fluxes are the row's, or measured on stars. Raises DataError, naming the column.
     """
@@ -44,19 +86,22 @@ def paired_channels(
     given = (row.fwhm_pixels, row.reference_fwhm_pixels)
     widths = [fwhm or typical_fwhm(image, shown) for fwhm, image in zip(given, flat, strict=True)]
     if config.preprocess.difference == "matched":
-        return _matched(row, flat, shown, widths), widths[0]
-    epochs = [_epoch(record, image, shown, fwhm) for record, image, fwhm in zip(frames, flat, widths, strict=True)]
-    scale = row.reference_scale or fit_flux_ratio(epochs[0], epochs[1], valid=shown)
-    frames[0].steps.append(Taken("difference", True, f"proper, with the reference times {scale:.5g}"))
-    return _proper(epochs[0], epochs[1].scaled(scale), shown, config), widths[0]
+        found = _matched(row, flat, shown, widths)
+    else:
+        epochs = [_epoch(record, image, shown, fwhm) for record, image, fwhm in zip(frames, flat, widths, strict=True)]
+        scale = row.reference_scale or fit_flux_ratio(epochs[0], epochs[1], valid=shown)
+        found = _proper(epochs[0], epochs[1], shown, config, scale=scale, fwhm_pixels=widths[0])
+    detail = f"{config.preprocess.difference}, with the reference times {found.reference_scale:.5g}"
+    frames[0].steps.append(Taken("difference", True, detail))
+    return found
 
 
-def _matched(row: FrameRow, flat: list[Image], shown: Plane, widths: list[float]) -> Image:
+def _matched(row: FrameRow, flat: list[Image], shown: Plane, widths: list[float]) -> Subtracted:
     new, old = flat
     scale = row.reference_scale or flux_ratio(new, old, shown, widths)
     scaled = old * np.float32(scale)
     residual = matched_difference(new, scaled, science_fwhm=widths[0], reference_fwhm=widths[1], valid=shown)
-    return channels_in_sigma(new, scaled, residual, shown)
+    return Subtracted(new, scaled, residual, None, widths[0], scale, None)
 
 
 def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) -> float:
@@ -65,13 +110,16 @@ def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) ->
     return measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=widths[0], reference_fwhm=widths[1])
 
 
-def _proper(science: Epoch, reference: Epoch, shown: Plane, config: FramesData) -> Image:
-    rms = config.preprocess.registration_rms
-    found = subtract_properly(science, reference, valid=shown, registration_rms=(rms, rms))
-    channels = channels_in_sigma(science.image, reference.image, found.difference, shown)
-    if not config.preprocess.score:
-        return channels
-    return np.concatenate([channels, in_sigma(found.corrected_score, shown)[None]])
+def _proper(
+    science: Epoch, reference: Epoch, shown: Plane, config: FramesData, *, scale: float, fwhm_pixels: float
+) -> Subtracted:
+    knobs, scaled = config.preprocess, reference.scaled(scale)
+    rms = (knobs.registration_rms, knobs.registration_rms)
+    found = subtract_properly(science, scaled, valid=shown, registration_rms=rms)
+    score = found.corrected_score if knobs.score else None
+    return Subtracted(
+        science.image, scaled.image, found.difference, score, fwhm_pixels, scale, zero_point=found.zero_point
+    )
 
 
 def _flattened(record: Record, shown: Plane, box: int) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 
 from astropy import units
@@ -15,6 +16,7 @@ from .frames import ImageInfo
 log = logging.getLogger(__name__)
 
 LOGARITHMIC = (units.mag, units.dex, units.dB)
+_MAGNITUDES = re.compile(r"\bmag|mag(nitudes?|s)?\b", re.IGNORECASE)
 
 
 def check_units(infos: Mapping[str, ImageInfo]) -> None:
@@ -34,14 +36,20 @@ def check_units(infos: Mapping[str, ImageInfo]) -> None:
     """
     stated = {name: infos[name].unit for name in ("science", "reference") if name in infos}
     for name, unit in stated.items():
-        if _is_logarithmic(unit):
-            rule, remedy = "linear, as counts, electron or nJy", "convert the frame to a flux"
-            raise DataError(f"the unit of {name} (BUNIT) must be {rule}, got {unit}; {remedy}")
+        if reason := why_not_linear(unit, of=f" of {name}"):
+            raise DataError(reason)
     known = {name: unit for name, unit in stated.items() if unit != units.dimensionless_unscaled}
     if len(known) == 2 and known["science"] != known["reference"]:
         remedy = "their scale is taken from stars; give reference_scale where there are few"
         log.warning("science is in %s and reference in %s: %s", known["science"], known["reference"], remedy)
 
 
-def _is_logarithmic(unit: units.UnitBase) -> bool:
-    return isinstance(unit, FunctionUnitBase) or any(base in LOGARITHMIC for base in unit.bases)
+def why_not_linear(unit: units.UnitBase, text: str = "", *, of: str = "") -> str:
+    """Say why frames in a unit, which a header may spell in its own way, can't be used; empty if it is linear."""
+    bases = getattr(unit, "bases", ())
+    if not (
+        isinstance(unit, FunctionUnitBase) or any(base in LOGARITHMIC for base in bases) or _MAGNITUDES.search(text)
+    ):
+        return ""
+    rule, remedy = "linear, as counts, electron or nJy", "convert the frame to a flux"
+    return f"the unit{of} (BUNIT) must be {rule}, got {text or unit}; {remedy}"

@@ -14,6 +14,7 @@ from astropy.io import fits
 
 from astrid.config import DataError
 
+Header = fits.Header
 _SHOWN = 10  # HDUs listed in a message
 
 

@@ -13,6 +13,7 @@ from .fields import Splits, fold_of, settled_fold
 from .manifest import assigned, named, read_rows, refuse_without_truth
 from .recipes import Announce, Recipe, alerts_recipe, frames_recipe, injected_recipe, simulated_recipe
 from .rows import FrameRow, Section, with_unique_names
+from .screening import Screened
 from .store import FieldStore
 
 ALL = "all"
@@ -31,12 +32,15 @@ class JudgedFields:
     fingerprint : str
         Digest of what they are made from; that of a training run for the test fields of the same data.
     description : str
+    quality : list of Screened
+        Of the exposures of real frames, as in `Recipe`.
     """
 
     store: FieldStore
     origins: list[str]
     fingerprint: str
     description: str
+    quality: list[Screened] = dataclasses.field(default_factory=list)
 
 
 def prepare_judged(
@@ -87,16 +91,18 @@ def _prepare(config: DataConfig, recipe: Recipe, split: JudgedSplit, *, announce
         recipe = recipe.pooled()
         store = recipe.prepare(ALL, config=config, announce=announce)
         if split == ALL:
-            return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description)
+            return JudgedFields(store, recipe.origins[ALL], recipe.key, recipe.description, recipe.quality)
         own = _of_splits(fold_of(config, recipe, store, fold=settled_fold(config)), split)
     else:
         store = recipe.prepare(split, config=config, announce=announce)
-        own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description)
+        own = JudgedFields(store, recipe.origins[split], recipe.key, recipe.description, recipe.quality)
     return own if split == "test" else dataclasses.replace(own, fingerprint=f"{split}-{own.fingerprint}")
 
 
 def _of_splits(splits: Splits, split: JudgedSplit) -> JudgedFields:
-    return JudgedFields(getattr(splits, split), splits.origins[split], splits.fingerprint, splits.description)
+    return JudgedFields(
+        getattr(splits, split), splits.origins[split], splits.fingerprint, splits.description, splits.quality
+    )
 
 
 def read_rows_to_judge(config: FramesData, *, split: JudgedSplit) -> list[FrameRow]:

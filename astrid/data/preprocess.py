@@ -19,7 +19,7 @@ from astrid.config import DataError, FramesData
 from .channels import paired_channels, single_channel
 from .exposures import read_exposure, read_reference
 from .frames import Field, no_sources, read_image, read_plane
-from .reduction.chain import Record
+from .reduction.chain import Record, Taken
 from .rows import FrameRow, ImageFile
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Loaded:
     science : Record
     reference : Record or None
     labels : Labels
+    good : (H, W) bool
+        True = pixel of the science frame that neither its steps nor its planes call bad.
     shown : (H, W) bool
         True = pixel that the network may see.
     """
@@ -62,6 +64,7 @@ class Loaded:
     science: Record
     reference: Record | None
     labels: Labels
+    good: NDArray[np.bool_]
     shown: NDArray[np.bool_]
 
 
@@ -96,11 +99,12 @@ def load_frames(row: FrameRow, config: FramesData) -> Loaded:
     """Read the files of a row, take raw exposures through their steps and bring all onto one grid."""
     science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
     labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
-    shown = ~science.frame.mask & ~labels.ignored & good_pixels(row, shape=science.raw_shape)[science.cut]
+    good = ~science.frame.mask & good_pixels(row, shape=science.raw_shape)[science.cut]
+    shown = good & ~labels.ignored
     if row.reference is None:
-        return Loaded(science, None, labels, shown)
+        return Loaded(science, None, labels, good, shown)
     reference = read_reference(row, science, config)
-    return Loaded(science, reference, labels, shown & ~reference.frame.mask)
+    return Loaded(science, reference, labels, good, shown & ~reference.frame.mask)
 
 
 def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
@@ -110,7 +114,7 @@ def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
         image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
     else:
         image, fwhm = paired_channels(row, (science, reference), shown, config)
-        science.steps += [dataclasses.replace(step, name=f"reference {step.name}") for step in reference.steps]
+        science.steps += steps_of_reference(reference)
     part = part_of(row, (shown.shape[0], shown.shape[1]))
     _warn_of_telltale_blanks(row, labels)
     valid = shown & ~labels.unlabelled
@@ -126,6 +130,11 @@ def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
         history=history,
         group=row.field,
     )
+
+
+def steps_of_reference(reference: Record) -> list[Taken]:
+    """Return the steps of a reference by names that tell them from those of its science frame."""
+    return [dataclasses.replace(step, name=f"reference {step.name}") for step in reference.steps]
 
 
 def part_of(row: FrameRow, shape: tuple[int, int]) -> tuple[slice, slice]:

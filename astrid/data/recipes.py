@@ -117,7 +117,7 @@ class Recipe:
         """Make the fields of a split, or find them in the cache."""
         work = self.makers[split]
         what = "fields" if split == "all" else f"{split} fields"
-        fields = announce(_parallel(work, workers=config.prepare_workers), what, len(work))
+        fields = announce(in_parallel(work, workers=config.prepare_workers), what, len(work))
         return cached_store(_open_cache(config.cache), f"{self.key[:16]}/{split}", fields)
 
 
@@ -133,8 +133,8 @@ def _open_cache(name: str) -> Path:
     return Path(name)
 
 
-def _parallel(makers: Iterable[Callable[[], Field]], *, workers: int) -> Iterator[Field]:
-    """Make fields in so many processes, 0 is one a core, in order, holding only a few at a time."""
+def in_parallel(makers: Iterable[Callable[[], T]], *, workers: int) -> Iterator[T]:
+    """Make fields, or the like, in so many processes, 0 is one a core, in order, holding only a few at a time."""
     try:
         pool = joblib.Parallel(n_jobs=workers or -1, return_as="generator")
         yield from pool(joblib.delayed(maker)() for maker in makers)

@@ -21,6 +21,7 @@ from .exposures import read_exposure
 from .hdus import keywords
 from .preprocess import good_pixels
 from .quality import Assessment, Exposure, Verdict, assess, explain, judge, refuse, with_residuals
+from .quality.astrometry import remarks_on
 from .quality.header import Facts, read_facts
 from .quality.kept import keep, read_kept
 from .reduction.chain import Record
@@ -96,6 +97,9 @@ def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple
         named = dataclasses.replace(worst.found, name=f"row {firsts[pixels].number}, {worst.found.name}")
         raise refuse(named, worst.verdict, config.quality)
     _tell(bad.values(), len(screened), config)
+    for one in screened:
+        for remark in one.found.remarks:
+            logger.warning("%s: %s", one.found.name, remark)
     kept = [row for row in rows if not (Pixels.of(row) in bad and config.quality.policy == "skip")]
     _refuse_empty(rows, kept)
     return kept, screened
@@ -168,7 +172,9 @@ def assess_row(row: FrameRow, config: FramesData) -> Assessment:
     frame = record.frame
     valid = good if frame.mask is None else good & ~np.asarray(frame.mask)
     facts = _facts(row, record, config)
-    return assess(Exposure(_name(row, config), frame.data, valid, facts, frame.wcs), box=config.background_box)
+    remarks = remarks_on(frame.header, frame.wcs)
+    exposure = Exposure(_name(row, config), frame.data, valid, facts, frame.wcs, remarks=remarks)
+    return assess(exposure, box=config.background_box)
 
 
 def _name(row: FrameRow, config: FramesData) -> str:
@@ -177,9 +183,9 @@ def _name(row: FrameRow, config: FramesData) -> str:
 
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     """Return what the header tells, as far as the steps of the detector left it true."""
-    frame, name = record.frame, row.science.path.name
+    frame, path = record.frame, row.science.path
     header, on_sky = keywords(frame.header), frame.wcs is not None
-    facts = read_facts(header, frame.data, config.quality, name=name, on_sky=on_sky)
+    facts = read_facts(header, frame.data, config.quality, path=path, on_sky=on_sky)
     done = {step.name for step in record.steps if step.done}
     untrue: dict[str, float | None] = {}
     if {"bias", "overscan"} & done:

@@ -26,7 +26,7 @@ from astrid.evaluate import Evaluation, judge, judged_by
 from astrid.metrics.histogram import Counts
 from astrid.metrics.pixels import PixelHistogram
 from astrid.report.written import EndReport
-from astrid.results import say_where
+from astrid.results import report_quality, say_where
 from astrid.run_facts import save_surroundings, surroundings
 from astrid.runtime import memory_advice
 from astrid.timing import example_tiles, time_network
@@ -166,6 +166,7 @@ def open_run(subject: Subject, config: Config, run_dir: Path) -> Tracker:
     save_config(config, run_dir)
     save_surroundings(around, run_dir)
     tracker.artifact(subject.save(run_dir))
+    report_quality(fields.quality, config, run_dir=run_dir, tracker=tracker)
     tracker.dataset(data, digest=fields.fingerprint, source=fields.description, context="evaluation")
     return tracker
 

@@ -35,7 +35,8 @@ def binned(row: FrameRow, loaded: Loaded, factor: int) -> tuple[FrameRow, Loaded
         raise DataError("a row with a section or a psf can't be binned; say data.train_binning=[1]")
     reference = None if loaded.reference is None else _summed(loaded.reference, factor)
     labels = Labels(*(_any(getattr(loaded.labels, field.name), factor) for field in dataclasses.fields(Labels)))
-    coarse = Loaded(_summed(loaded.science, factor), reference, labels, ~_any(~loaded.shown, factor))
+    good, shown = (~_any(~plane, factor) for plane in (loaded.good, loaded.shown))
+    coarse = Loaded(_summed(loaded.science, factor), reference, labels, good, shown)
     widths = {name: getattr(row, name) for name in ("fwhm_pixels", "reference_fwhm_pixels")}
     known = {name: width / factor for name, width in widths.items() if width is not None}
     return dataclasses.replace(row, **known), coarse

@@ -19,7 +19,7 @@ from ..frames import Picture, list_pictures
 from ..kinds import Kind, settled_kind
 from ..rows import Section
 from .headers import Facts, read_facts
-from .roles import Role, kind_in_name, read_extension, read_name
+from .roles import Role, read_extension, read_name
 
 logger = logging.getLogger(__name__)
 
@@ -94,20 +94,20 @@ def list_folder(files: Iterable[Path], folder: Path) -> Iterator[Listed]:
         except DataError as error:
             logger.warning("left out: %s", error)
             continue
-        yield from _listed(pictures, path.relative_to(folder), folder=Path(folder.resolve().name))
+        yield from _listed(pictures, path.relative_to(folder), folder=folder)
 
 
 def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterator[Listed]:
-    named, words = read_name(path.name), kind_in_name(path.parent.name, path.name)
+    named, parent = read_name(path.name), str(folder.resolve().name / path.parent)
     extensions = Counter(picture.name for picture in pictures)
     for number, picture in enumerate(pictures):
         role = read_extension(picture.name) if picture.name else None
         facts = read_facts(picture.header)
         yield Listed(
             file=_cell(path, picture, is_first=number == 0, is_unique=extensions[picture.name] == 1),
-            key=(str(folder / path.parent), named.rest, _part_key(picture, role, alone=len(pictures) == 1)),
+            key=(parent, named.rest, _part_key(picture, role, alone=len(pictures) == 1)),
             role=role if role is not None and len(pictures) > 1 else named.role,
-            kind=settled_kind(facts.kind, named=words, file=str(path), on_sky=picture.wcs is not None),
+            kind=settled_kind(facts.kind, path=folder / path, on_sky=picture.wcs is not None),
             shape=picture.shape,
             facts=facts,
             corners=_corners(picture),

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ..kinds import BETWEEN
+
 Role = Literal["science", "mask", "weight", "target", "reference", "unused"]
 
 WORDS: Mapping[Role, tuple[str, ...]] = {
     "unused": (
         *("err", "error", "sigma", "rms", "noise", "var", "variance", "unc", "uncert", "bkg", "back", "background"),
-        *("psf", "kernel", "diff", "difference"),
+        *("psf", "kernel", "diff", "difference", "score"),
     ),
     "mask": ("dq", "mask", "msk", "bpm", "badpix", "flag", "flags", "dqmask", "ood", "okd"),
     "weight": ("wht", "weight", "weights", "wtmap", "invvar", "ivar", "oow", "okw"),
@@ -26,7 +28,6 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
 """
 
 _SUFFIX = re.compile(r"\.(fits?|fts|fz|gz|bz2|xz)$", re.IGNORECASE)
-_BETWEEN = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read_name(name: str) -> Part:
     stem = name
     while _SUFFIX.search(stem):
         stem = _SUFFIX.sub("", stem)
-    words = [word for word in _BETWEEN.split(stem) if word]
+    words = [word for word in BETWEEN.split(stem) if word]
     for role, known in WORDS.items():
         marks = [word for word in words if word.lower() in known]
         if marks and len(words) > 1:
@@ -56,9 +57,3 @@ def read_name(name: str) -> Part:
 def read_extension(name: str) -> Role | None:
     """Return the role that the name of an extension has, None where it says nothing, as a detector's `N2`."""
     return next((role for role, known in WORDS.items() if name.lower() in known), None)
-
-
-def kind_in_name(folder: str, name: str) -> str:
-    """Return the words of a name that may say the kind of an exposure: that of its folder, and its first."""
-    first = next((word for word in _BETWEEN.split(name) if word), "")
-    return f"{folder} {re.sub('[0-9]+', '', first)}"

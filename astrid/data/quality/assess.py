@@ -72,6 +72,10 @@ class Exposure:
         True = good pixel.
     facts : Facts
     wcs : WCS or None
+    spoilt : str
+        Why nothing can be measured on it; empty where something can.
+    remarks : tuple of str
+        What a person should know of it beside what is measured.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Exposure:
     valid: NDArray[np.bool_]
     facts: Facts
     wcs: WCS | None = None
+    spoilt: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -98,6 +104,8 @@ class Assessment:
         Right ascension and declination of its brightest sources in degrees; empty without celestial coordinates.
     pixel_arcsec : float or None
         Edge of a pixel on the sky.
+    remarks : list of str
+        What a person should know beside that.
     """
 
     name: str
@@ -107,6 +115,7 @@ class Assessment:
     absent: dict[str, str] = field(default_factory=dict)
     places: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     pixel_arcsec: float | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @contextmanager
     def measuring(self, *names: str) -> Iterator[None]:
@@ -139,9 +148,11 @@ def assess(exposure: Exposure, *, box: int) -> Assessment:
     arcsec = pixel_arcsec(exposure.wcs)
     found = Assessment(exposure.name, exposure.facts, (height, width), pixel_arcsec=arcsec)
     found.values["bad_fraction"] = 1.0 - float(valid.mean())
-    if exposure.facts.kind in NO_EXPOSURES:
-        found.lack(NO_EXPOSURES[exposure.facts.kind], *MEASURES)
+    nothing = NO_EXPOSURES.get(exposure.facts.kind, exposure.spoilt)
+    if nothing:
+        found.lack(nothing, *MEASURES)
         return found
+    found.remarks += exposure.remarks
     with warnings.catch_warnings(), found.measuring(*_SKY, *_STARS):
         warnings.simplefilter("ignore")  # of numbers out of range, whose result is not finite and left out
         _measure(found, exposure, image, valid, box=box)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from ..damage import DAMAGE
 from ..reduction.align import match_stars
 
 _ARCSEC = 3600.0
@@ -21,6 +23,8 @@ _TOLERANCE_PIXELS = 1.5
 """Distance within which two places count as the same source, once a common shift is taken out."""
 _SAME_SCALE = 0.02
 """Change of scale and turn, beyond which a match was by chance: both places are on the sky already."""
+_CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
+"""How the types of celestial axes begin."""
 BROKEN_WCS = (ValueError, ArithmeticError, TypeError, AttributeError, RuntimeError, np.linalg.LinAlgError)
 """What wcslib and astropy were seen to raise for coordinates that can be read but not computed."""
 
@@ -34,6 +38,33 @@ def pixel_arcsec(wcs: WCS | None) -> float | None:
     except BROKEN_WCS:
         return None
     return edge if math.isfinite(edge) and edge > 0 else None
+
+
+def remarks_on(header: Mapping[str, Any], wcs: WCS | None) -> tuple[str, ...]:
+    """Say what is wrong with celestial coordinates that a header has but that can't be read or computed.
+
+    Parameters
+    ----------
+    header : Header
+        Of the image.
+    wcs : WCS or None
+        What was read of it.
+    """
+    named = [str(header.get(keyword, "")) for keyword in ("CTYPE1", "CTYPE2")]
+    if not any(name.startswith(_CELESTIAL) for name in named):
+        return ()
+    reason = _why_unread(header) if wcs is None else "a pixel has no size" if pixel_arcsec(wcs) is None else ""
+    told = f"its celestial coordinates ({', '.join(named)}) are there but can't be used: {reason}"
+    return (f"{told}; solve them anew, or take their keywords out",) if reason else ()
+
+
+def _why_unread(header: Mapping[str, Any]) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return "" if WCS(header).has_celestial else "only one of the two axes is on the sky"
+    except DAMAGE as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1]  # wcslib says the cause last
 
 
 def sky_places(wcs: WCS | None, places: NDArray[np.float64]) -> NDArray[np.float64]:

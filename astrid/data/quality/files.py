@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError, QualityConfig
 
+from ..frame_units import why_not_linear
 from ..frames import inspect_file, is_fits, read_image, read_plane
 from ..hdus import FileContent, PictureHDU, keywords
 from ..rows import ImageFile
 from .assess import Assessment, Exposure, assess
-from .astrometry import residuals
+from .astrometry import remarks_on, residuals
 from .header import read_facts
 
 _FITS_NAMES = (".fits", ".fit", ".fts", ".fz")
@@ -151,9 +152,14 @@ def _assess_picture(
         image = read_image(file.path, hdu=picture.hdu)
         valid = ~image.mask & ~_flagged(file.path, content, picture, shape=image.shape)
         header = ChainMap(keywords(image.header), keywords(content.primary))
-        told = {"name": file.path.name, "plane": picture.name}
-        facts = read_facts(header, image.data, config, **told, on_sky=image.wcs is not None)
-        return assess(Exposure(name, image.data, valid, facts, image.wcs), box=box)
+        on_sky = image.wcs is not None
+        facts = read_facts(header, image.data, config, path=file.path, plane=picture.name, on_sky=on_sky)
+        exposure = Exposure(
+            *(name, image.data, valid, facts, image.wcs),
+            spoilt=why_not_linear(image.unit, facts.unit),
+            remarks=remarks_on(image.header, image.wcs),
+        )
+        return assess(exposure, box=box)
     except DataError as error:
         return Refusal(name, _without_name(error, file))
 

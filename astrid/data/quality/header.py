@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,15 +17,15 @@ from astrid.config import DataError, Header, QualityConfig
 
 from .. import keywords
 from ..kinds import read_kind, settled_kind
-from ..listing.roles import kind_in_name
 from ..rows import Section
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "kernel", "stamp", "other"]
+Kind = Literal["science", "bias", "dark", "flat", "mask", "noise", "difference", "kernel", "stamp", "other"]
 NO_EXPOSURES: dict[Kind, str] = {
     "mask": "a mask beside an image",
     "noise": "a plane of noise or weight beside an image",
+    "difference": "a difference or score image",
     "kernel": "an image of a point-spread function or kernel",
     "stamp": "an image of fewer than 16 pixels along an axis",
     "other": "an exposure of a lamp, a focus run or the like, as its header says",
@@ -34,6 +35,7 @@ NO_EXPOSURES: dict[Kind, str] = {
 _PLANE_NAMES: dict[Kind, frozenset[str]] = {
     "mask": frozenset({"DQ", "MASK", "BPM", "CRMASK", "FLAGS"}),
     "noise": frozenset({"ERR", "VAR", "VARIANCE", "WHT", "WEIGHT", "IVAR", "UNCERT", "RMS"}),
+    "difference": frozenset({"DIFF", "SCORE"}),
 }
 """Names of HDUs that lie beside an image, by what they hold."""
 _DECAM_PLANE = re.compile(r"_oo(?P<product>[dw])_")
@@ -88,7 +90,7 @@ def read_facts(
     values: NDArray[np.floating],
     config: QualityConfig,
     *,
-    name: str,
+    path: Path,
     plane: str = "",
     on_sky: bool = False,
 ) -> Facts:
@@ -100,7 +102,7 @@ def read_facts(
         Of the image, with the keywords of the primary HDU that it doesn't have itself.
     values : (H, W) float
         The image, for the level of its overscan.
-    name : str
+    path : Path
         Of the file.
     plane : str
         Name of the HDU.
@@ -108,12 +110,12 @@ def read_facts(
         Whether it has celestial coordinates: then its file's name doesn't say the kind.
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
-    _warn_of_impossible(header, name=name)
+    _warn_of_impossible(header, name=path.name)
     seconds = _not_negative(_number(header, keywords.EXPOSURE))
     was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
     return Facts(
         kind=_kind_of_image(values, is_exposed=seconds is not None)
-        or _kind(header, name=name, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
+        or _kind(header, path=path, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
@@ -146,14 +148,14 @@ def _given(knob: float | Header | None, found: float | None) -> float | None:
     return found if knob == "header" else None if knob is None else float(knob)
 
 
-def _kind(header: Mapping[str, Any], *, name: str, plane: str, seconds: float | None, on_sky: bool) -> Kind:
+def _kind(header: Mapping[str, Any], *, path: Path, plane: str, seconds: float | None, on_sky: bool) -> Kind:
     for kind, names in _PLANE_NAMES.items():
         if plane in names:
             return kind
-    if product := _DECAM_PLANE.search(name):
+    if product := _DECAM_PLANE.search(path.name):
         return "mask" if product["product"] == "d" else "noise"
     told = read_kind(header, seconds=seconds)
-    return settled_kind(told, named=kind_in_name("", name), file=name, on_sky=on_sky)
+    return settled_kind(told, path=path, on_sky=on_sky)
 
 
 def _kind_of_image(values: NDArray[np.floating], *, is_exposed: bool) -> Kind | None:
@@ -162,11 +164,11 @@ def _kind_of_image(values: NDArray[np.floating], *, is_exposed: bool) -> Kind | 
     What was exposed for some seconds is no mask: few photons make counts of 0 and 1 as well.
     """
     height, width = values.shape
+    if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
+        return "kernel"
     has_two_values = values.size > 0 and values.min() == 0 and values.max() == 1 and bool(np.isin(values, (0, 1)).all())
     if not is_exposed and has_two_values:
         return "mask"
-    if height == width and height % 2 == 1 and bool(abs(np.nansum(values) - 1) < _KERNEL_SUM):
-        return "kernel"
     return "stamp" if min(height, width) < SMALLEST_EDGE else None
 
 

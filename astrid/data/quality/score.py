@@ -68,9 +68,8 @@ def _flaw(name: str, value: float, limits: Sequence[float]) -> str:
 
 def explain(found: Assessment, verdict: Verdict) -> str:
     """Say in a line what an exposure's score is made of."""
-    if _is_blank(found):
-        return found.absent.get("noise", "")
-    return "; ".join(verdict.flaws)
+    flaws = [found.absent.get("noise", "")] if _is_blank(found) else verdict.flaws
+    return "; ".join([*flaws, *found.remarks])
 
 
 def _is_blank(found: Assessment) -> bool:

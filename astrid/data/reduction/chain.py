@@ -79,12 +79,15 @@ class Record:
         Of the frame as it was read.
     section : Section or None
         Part of that to which it was cut.
+    told : int
+        Steps that its header tells of already.
     """
 
     frame: CCDData
     raw_shape: tuple[int, int]
     steps: list[Taken] = field(default_factory=list)
     section: Section | None = None
+    told: int = 0
 
     @property
     def cut(self) -> tuple[slice, slice]:
@@ -224,6 +227,7 @@ def header_section(header: Mapping[str, Any], given: str, names: Sequence[str], 
 
 
 def write_history(record: Record) -> None:
-    """Write the steps into the header of the frame, in their order, as HISTORY."""
-    for taken in record.steps:
+    """Write the steps that its header doesn't tell of into it, in their order, as HISTORY."""
+    for taken in record.steps[record.told :]:
         record.frame.header.add_history(f"AstrID {taken}")
+    record.told = len(record.steps)

@@ -1,0 +1,169 @@
+"""Claims about `astrid reduce`: the files it writes say what is true, come back as they were, and are its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
+from starfields import sky_cards
+from test_exposures import BAD, EDGE, HIT, RAW, Observatory
+
+from astrid.cli import main
+from astrid.config import FramesData
+from astrid.config.command import written
+from astrid.data.exposures import read_exposure
+from astrid.data.frames import read_image
+from astrid.data.preprocess import load_frames, prepare_field
+from astrid.data.rows import FrameRow, ImageFile
+
+MARGIN = (7, 4)
+"""Columns and rows that are trimmed off before the frame."""
+
+
+@pytest.fixture(scope="module")
+def observatory(tmp_path_factory: pytest.TempPathFactory) -> Observatory:
+    place = Observatory(tmp_path_factory.mktemp("raw"))
+    with fits.open(place.folder / "science.fits", memmap=False) as hdus:
+        header = hdus[0].header
+        header.update(sky_cards())
+        header.update({"DATE-OBS": "2021-01-18T11:26:32", "FILTER": "g", "PEDESTAL": -3.0, "MAGZERO": 25.0})
+        hdus.writeto(place.folder / "science.fits", overwrite=True)
+    return place
+
+
+def command(
+    place: Observatory, out: Path, *given: str, paths: tuple[str, ...] = ("science.fits",), **knobs: Any
+) -> int:
+    knobs = RAW | {"raw_reference": False} | knobs
+    overrides = [f"data.preprocess.{name}={written(value)}" for name, value in knobs.items()]
+    root = [f"data.root={place.folder}", f"data.cache={place.folder}/cache"]
+    files = [str(place.folder / path) for path in paths]
+    return main(["-q", "reduce", *files, "--out", str(out), "--jobs", "1", *root, *overrides, *given])
+
+
+@pytest.fixture(scope="module")
+def reduced(observatory: Observatory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert (
+        command(observatory, out, trim=f"[{MARGIN[0] + 1}:{EDGE},{MARGIN[1] + 1}:{EDGE}]", flat=[], bias=[], dark=[])
+        == 0
+    )
+    return out / "science.fits"
+
+
+def test_the_header_says_what_is_true_after_the_steps(observatory: Observatory, reduced: Path) -> None:
+    raw, header = fits.getheader(observatory.folder / "science.fits"), fits.getheader(reduced, "SCI")
+    assert (header["BUNIT"], header["GAIN"], header["RDNOISE"]) == ("electron", 1.0, 6.0)
+    assert (header["EXPTIME"], header["FILTER"], header["DATE-OBS"]) == (120.0, "g", "2021-01-18T11:26:32")
+    untrue = {"BIASSEC", "TRIMSEC", "SATURATE", "PEDESTAL", "MAGZERO", "BZERO"}
+    assert untrue - {"BZERO"} <= set(raw) and not untrue & set(header)
+    told = "".join(header["HISTORY"])
+    assert told.count("AstrID gain: 1.5 electrons per ADU") == 1
+    assert "AstrID flat: skipped, data.preprocess.flat is not given" in told
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_a_place_on_the_sky_stays_where_it_was_when_the_frame_is_trimmed(
+    observatory: Observatory, reduced: Path
+) -> None:
+    before = WCS(fits.getheader(observatory.folder / "science.fits"))
+    for name in ("SCI", "ERR", "DQ"):
+        after = WCS(fits.getheader(reduced, name))
+        place = after.pixel_to_world_values(100.0, 50.0)
+        assert before.world_to_pixel_values(*place) == pytest.approx((100 + MARGIN[0], 50 + MARGIN[1]), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_other_programs_read_image_uncertainty_and_mask(reduced: Path) -> None:
+    frame = CCDData.read(reduced, hdu=1, hdu_uncertainty="ERR", hdu_mask="DQ")
+    assert frame.unit == "electron" and frame.wcs is not None
+    assert frame.mask[HIT[0] - MARGIN[1], HIT[1] - MARGIN[0]] and frame.mask[BAD[0] - MARGIN[1], BAD[1] - MARGIN[0]]
+    assert 0 < frame.mask.mean() < 0.05
+    assert 20 < np.median(frame.uncertainty.array) < 40 and frame.uncertainty.uncertainty_type == "std"
+    with fits.open(reduced, checksum=True) as hdus:
+        hdus.verify("exception")
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "SCI", "ERR", "DQ"]
+
+
+def test_data_frames_reads_back_what_was_written(observatory: Observatory, tmp_path: Path) -> None:
+    assert command(observatory, tmp_path) == 0
+    frame = read_exposure("science", observatory.row().science, observatory.config(), fwhm_pixels=None).frame
+    path = tmp_path / "science.fits"
+    image = read_image(path, hdu="SCI")
+    assert image.data.tobytes() == frame.data.tobytes() and image.unit == "electron"
+    assert read_image(path, hdu="ERR").data.tobytes() == frame.uncertainty.array.tobytes()
+    planes = {"science": ImageFile(path, "SCI"), "mask": ImageFile(path, "DQ"), "weight": ImageFile(path, "ERR")}
+    row = FrameRow(2, "f", "f", "train", **planes)
+    again = load_frames(row, FramesData(root=str(tmp_path), manifest="m.csv"))
+    assert np.array_equal(again.shown, ~frame.mask)
+
+
+def test_a_reference_becomes_a_difference_and_a_score(observatory: Observatory, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("field,science,reference\nf,science.fits,reference.fits\n")
+    knobs = {"raw_reference": True, "register": "stars", "difference": "proper", "score": True}
+    assert command(observatory, tmp_path, f"data.manifest={manifest}", paths=(), **knobs) == 0
+    field = prepare_field(observatory.row(), observatory.config())
+    with fits.open(tmp_path / "science.fits") as hdus:
+        planes = {hdu.name: hdu.data for hdu in hdus[1:]}
+        about = hdus["DIFF"].header
+    assert list(planes) == ["SCI", "ERR", "DQ", "REF", "DIFF", "SCORE"]
+    assert np.array_equal(np.isfinite(planes["DIFF"]), field.valid)
+    for channel, name in ((2, "DIFF"), (3, "SCORE")):
+        slope, _ = np.polyfit(planes[name][field.valid], field.image[channel][field.valid], 1)
+        assert np.corrcoef(planes[name][field.valid], field.image[channel][field.valid])[0, 1] > 0.999999 and slope > 0
+    assert about["DIFFZP"] > 0 and about["REFSCALE"] == pytest.approx(1, abs=0.1)
+
+
+def test_what_is_there_is_left_and_nothing_of_others_is_touched(
+    observatory: Observatory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = {"flat": [], "bias": [], "dark": [], "cosmic_rays": False}
+    assert command(observatory, tmp_path, **bare) == 0
+    path = tmp_path / "science.fits"
+    first = path.read_bytes()
+    assert command(observatory, tmp_path, **bare) == 0
+    assert "0 written, 1 there already" in capsys.readouterr().out and path.read_bytes() == first
+    assert command(observatory, tmp_path, **bare | {"gain": 2.0}) == 2
+    assert "add --overwrite" in capsys.readouterr().err and path.read_bytes() == first
+    assert command(observatory, tmp_path, "--overwrite", **bare | {"gain": 2.0}) == 0
+    assert path.read_bytes() != first and list(tmp_path.iterdir()) == [path]
+    path.write_bytes((observatory.folder / "bias_0.fits").read_bytes())
+    assert command(observatory, tmp_path, "--overwrite", **bare) == 2
+    assert "astrid reduce didn't write it" in capsys.readouterr().err
+    assert path.read_bytes() == (observatory.folder / "bias_0.fits").read_bytes()
+
+
+def test_a_frame_that_cannot_be_reduced_is_named_and_the_others_are_written(
+    observatory: Observatory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits.writeto(observatory.folder / "mute.fits", np.ones((9, 9), np.float32), overwrite=True)
+    bare = {"flat": [], "bias": [], "dark": [], "cosmic_rays": False}
+    assert command(observatory, tmp_path, paths=("mute.fits", "science.fits"), **bare) == 2
+    said = capsys.readouterr()
+    assert "mute.fits: science mute.fits: the header must have a number SATURATE" in said.err
+    assert "1 written, 0 there already, 1 refused" in said.out and not (tmp_path / "mute.fits").exists()
+
+
+def test_a_file_from_elsewhere_stays_inside_the_folder(
+    observatory: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, bare = tmp_path / "a" / "b", {"flat": [], "bias": [], "dark": [], "cosmic_rays": False}
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    (tmp_path / "x.fits").write_bytes((observatory.folder / "science.fits").read_bytes())
+    assert command(observatory, inside / "out", paths=("../" * 99 + str(tmp_path / "x.fits")[1:],), **bare) == 0
+    assert [path.name for path in (inside / "out").rglob("*.fits")] == ["x.fits"]
+    assert sorted(tmp_path.rglob("*.fits")) == [inside / "out" / "x.fits", tmp_path / "x.fits"]
+
+
+def test_asking_for_nothing_is_refused(observatory: Observatory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reduce", str(observatory.folder / "science.fits")]) == 2
+    assert "a step must be asked for" in capsys.readouterr().err
+    assert main(["reduce", "data.preprocess.gain=2"]) == 2
+    assert "exposures must be PATHs or rows of data.manifest, got neither" in capsys.readouterr().err
