@@ -84,8 +84,11 @@ def label_noise(probe: Probe) -> Iterator[Finding]:
 
 def speckled(seen: Sequence[Seen]) -> list[Finding]:
     """Find single pixels that are labelled here and there."""
-    shares = [speckle(one.field.target, one.field.valid) for one in seen]
-    share = float(np.median(shares)) if shares else 0.0
+    shares = {
+        split: float(np.median([speckle(one.field.target, one.field.valid) for one in seen if one.split == split]))
+        for split in {one.split for one in seen}
+    }
+    share = max(shares.values(), default=0.0)
     if share < SPECKLE:
         return []
     text = f"label noise: {share:.1%} of the pixels that have no labelled neighbours are labelled, one by one"
