@@ -36,7 +36,7 @@ NEAR_PIXELS = 4.0
 """A detection that is nearer to a labelled pixel belongs to it."""
 TOP_SHARE = 0.5
 """Contradictions are as sure as this share, the surest, of the labelled detections."""
-TOLERATED = 0.08
+TOLERATED = 0.05
 """Share of contradictions among the surest detections that a sound set may have."""
 IN_EACH = 0.05
 """Share of contradictions that each split must have: one split alone may have a kind of sky that the other lacks."""
