@@ -259,7 +259,7 @@ def test_labels_shifted_in_one_split_alone_are_found_there(split: str, tmp_path:
 
 
 def test_shifted_labels_too_few_in_each_split_are_found_in_both_together(tmp_path: Path) -> None:
-    train, val = ([squares(first, shift=(0, 5))] for first in (0, 1))
+    train, val = ([squares(number, shift=(0, 5), count=40)] for number in (0, 2))  # 3.3, 3.0, 4.4 standard errors
     (found,) = shifted_labels(probe_of(tmp_path, train, val))
     assert "in training and validation the light" in found.text
 
