@@ -108,6 +108,16 @@ def test_large_steps_that_teach_nothing_tell_of_it_too_and_small_ones_of_the_con
         assert list(check(told(idle, norms=norms(update=1e-2)))) == []
 
 
+def test_a_leap_tells_of_it_even_where_the_loss_is_bounded_and_the_weights_have_grown() -> None:
+    first, grown = norms(update=5.0), norms(update=5.0)[1]
+    blown_up = dataclasses.replace(grown, weight={name: [500.0] for name in LAYERS})  # a step of 1 % of that
+    (found,) = rate_too_high(told(HEALTHY, norms=[first[0], blown_up]))
+    assert found.evidence["largest_step"] == 5.0
+    warmed_up = dataclasses.replace(first[0], update={name: [1e-3] for name in LAYERS})
+    assert len(list(rate_too_high(told(HEALTHY, norms=[warmed_up, blown_up])))) == 1
+    assert list(rate_too_high(told(HEALTHY, norms=norms(update=0.1)))) == []
+
+
 def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     reason = "LossNotFinite: the loss must be finite, got nan in epoch 1, step 7; try a smaller optimizer.lr"
     (found,) = loss_not_finite(told([], status="FAILED", reason=reason))
@@ -132,6 +142,14 @@ def test_gradients_that_grow_without_bound_explode() -> None:
     first, second = norms()[0], norms(gradient=1e3)[1]
     assert [found.kind for found in exploding(told(HEALTHY, norms=[first, second]))] == ["exploding_gradients"]
     assert list(exploding(told(HEALTHY, norms=norms()))) == []
+
+
+def test_a_first_epoch_that_began_with_empty_batches_is_no_explosion() -> None:
+    """The first epoch of `experiment=hrc_cosmic_rays` had norms of 0, 0.01, 0.02, 1; those of the second are near 1."""
+    empty = {name: [0.0, 0.0, 1e-6, 1.0] for name in LAYERS}
+    ones, moved = ({name: [value] * 4 for name in LAYERS} for value in (1.0, 1e-2))
+    first, later = EpochNorms(1, empty, ones, moved), norms(gradient=1.0)[1]
+    assert list(exploding(told(HEALTHY, norms=[first, later]))) == []
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
@@ -232,6 +250,20 @@ def test_shifted_labels_are_found_with_the_shift(dy: int, dx: int, tmp_path: Pat
     assert (found.evidence["dy"], found.evidence["dx"]) == (-dy, -dx)  # where the light is, seen from the label
 
 
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_labels_shifted_in_one_split_alone_are_found_there(split: str, tmp_path: Path) -> None:
+    shifts = [(0, 5) if split == name else (0, 0) for name in ("training", "validation")]
+    train, val = ([squares(number, shift=shift) for number in range(6)] for shift in shifts)
+    (found,) = shifted_labels(probe_of(tmp_path, train, val))
+    assert f"in {split} the light" in found.text
+
+
+def test_shifted_labels_too_few_in_each_split_are_found_in_both_together(tmp_path: Path) -> None:
+    train, val = ([squares(number, shift=(0, 5), count=40)] for number in (0, 2))  # 3.3, 3.0, 4.4 standard errors
+    (found,) = shifted_labels(probe_of(tmp_path, train, val))
+    assert "in training and validation the light" in found.text
+
+
 def test_labels_that_lie_on_their_light_are_not_shifted(tmp_path: Path) -> None:
     fields = [squares(number) for number in range(6)]
     assert list(shifted_labels(probe_of(tmp_path, fields[:4], fields[4:]))) == []
@@ -295,8 +327,10 @@ def test_pixels_turned_over_one_by_one_are_speckle() -> None:
     noisy = field.target ^ (np.random.default_rng(2).random(field.target.shape) < 0.2)
     assert speckle(field.target, field.valid) == 0
     assert speckle(noisy, field.valid) == pytest.approx(0.2, abs=0.02)
-    assert len(speckled([sure_of(dataclasses.replace(field, target=noisy), field.target)])) == 1
-    assert speckled([sure_of(field, field.target)]) == []
+    wrong, right = sure_of(dataclasses.replace(field, target=noisy), field.target), sure_of(field, field.target)
+    assert len(speckled([wrong])) == 1
+    assert speckled([right]) == []
+    assert len(speckled([wrong, *[dataclasses.replace(right, split="val")] * 3])) == 1  # in training alone
 
 
 def test_the_auroc_of_a_field_is_that_of_scikit_learn() -> None:

@@ -22,6 +22,8 @@ PLATEAU_GAIN = 0.02
 """Share by which the second half of a run must lower the training loss not to be a plateau."""
 BLIND_MARGIN = 2.0
 """A network whose mean loss over an epoch is that many times the one of guessing was thrown off by its steps."""
+LEAP = 0.3
+"""A single step that changes weights by that share of what they were at first: after three nothing is left of it."""
 HIGH_UPDATE = 4e-2
 """A typical step that changes weights by more than this share of them is large ..."""
 LOW_UPDATE = 2e-4
@@ -73,18 +75,21 @@ def loss_not_finite(evidence: Evidence) -> Iterator[Finding]:
 
 
 def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
-    """Find losses far above that of guessing, where every network starts, or large steps that taught nothing."""
+    """Find leaps, losses far above that of guessing, where every network starts, or large steps that taught nothing."""
     blind, update, train = evidence.blind_loss, typical_update(evidence), evidence.curve("train/loss")
     if blind is None or len(train) == 0:
         return
+    leap = largest_step(evidence)
+    leaps = leap is not None and leap >= LEAP
     thrown = float(train.max()) >= BLIND_MARGIN * blind
     restless = update is not None and update >= HIGH_UPDATE and train.min() >= LITTLE_LEARNED * blind
-    if not (thrown or restless):
+    if not (leaps or thrown or restless):
         return
     text = (
         f"learning rate too high: train/loss was up to {train.max() / blind:.3g} times, and at best "
         f"{train.min() / blind:.0%} of, the {blind:.3g} of guessing the share of positives, where it started"
     )
+    text += f"; a step changed weights by {leap:.2g} times what they were at first" if leaps else ""
     yield Finding("learning_rate_high", text, _rates(evidence), _smaller_rate(evidence), curves(evidence, blind=blind))
 
 
@@ -116,12 +121,29 @@ def typical_update(evidence: Evidence) -> float | None:
     medians = []
     for norms in evidence.norms:
         shares = [
-            np.median(np.divide(norms.update[name], np.maximum(weights, 1e-30)))
-            for name, weights in norms.weight.items()
-            if name.endswith("weight") and "norm" not in name and max(norms.update[name]) > 0
+            np.median(np.divide(norms.update[name], np.maximum(norms.weight[name], 1e-30)))
+            for name in evidence.weights
+            if max(norms.update[name]) > 0
         ]
         medians += [float(np.median(shares))] if shares else []
     return max(medians, default=None)
+
+
+def largest_step(evidence: Evidence) -> float | None:
+    """Return the largest change of the weights in a step as a share of what they were at first, of the median weight.
+
+    A rate that is too high blows weights up, and beside those its steps look small; beside the first ones they do not.
+    Nor do a warm-up, the length of a run or a loss that is bounded hide it. None where nothing was kept.
+    """
+    leaps = []
+    for norms in evidence.norms:
+        shares = [
+            np.divide(norms.update[name], max(evidence.norms[0].weight[name][0], 1e-30))
+            for name in evidence.weights
+            if max(norms.update[name]) > 0
+        ]
+        leaps += [float(np.median(shares, axis=0).max())] if shares else []
+    return max(leaps, default=None)
 
 
 def curves(evidence: Evidence, *, blind: float | None = None) -> Figure:
@@ -139,6 +161,7 @@ def _rates(evidence: Evidence) -> dict[str, float]:
     """Return the numbers by which a learning rate is judged, those that are known."""
     train, update, blind = evidence.curve("train/loss"), typical_update(evidence), evidence.blind_loss
     numbers = {"learning_rate": evidence.config.optimizer.lr, "typical_update": update, "blind_loss": blind}
+    numbers |= {"largest_step": largest_step(evidence)}
     numbers |= {"lowest_train_loss": float(train.min()), "highest_train_loss": float(train.max())}
     return {name: value for name, value in numbers.items() if value is not None}
 

@@ -58,6 +58,12 @@ class Evidence:
         return np.array([values.get(name, np.nan) for values in self.history])
 
     @property
+    def weights(self) -> list[str]:
+        """Names of the weights of convolutions and heads: those of norms and biases have scales of their own."""
+        names = self.norms[0].weight if self.norms else {}
+        return [name for name in names if name.endswith("weight") and "norm" not in name]
+
+    @property
     def blind_loss(self) -> float | None:
         """Training loss of an answer that knows nothing but the share of positives; None where that isn't known."""
         return None if self.prior is None else blind_loss(self.config.loss, self.prior)

@@ -17,7 +17,7 @@ from .finding import Finding
 VANISHED = 1e-4
 """A layer whose gradient, as a share of its weights, is below this part of the median layer's has all but none."""
 EXPLODED = 300.0
-"""Gradients of a later epoch that are typically that many times those of the first grow without bound."""
+"""Gradients of a later epoch that are typically that many times the largest of the first grow without bound."""
 
 
 def frozen(evidence: Evidence) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 
 def vanishing(evidence: Evidence) -> Iterator[Finding]:
     """Find layers whose gradients are next to nothing beside those of the others, in every epoch."""
-    shares = {name: _typical(evidence.norms, name, "gradient") for name in _weights(evidence)}
+    shares = {name: _typical(evidence.norms, name, "gradient") for name in evidence.weights}
     shares = {name: share for name, share in shares.items() if np.isfinite(share)}
     if not shares:
         return
@@ -61,7 +61,7 @@ def exploding(evidence: Evidence) -> Iterator[Finding]:
     """Find gradients that are not finite, or grow from epoch to epoch beyond all bounds."""
     totals = np.array([_epoch_norm(norms) for norms in evidence.norms])
     finite = bool(np.isfinite(totals).all())
-    growth = float(totals[1:].max(initial=0.0) / max(totals[:1].max(initial=0.0), 1e-30)) if finite else np.inf
+    growth = _growth(evidence.norms, totals) if finite else np.inf
     if growth < EXPLODED:
         return
     worst = int(np.argmax(np.where(np.isfinite(totals), totals, np.inf)))
@@ -77,14 +77,27 @@ def total_norms(norms: EpochNorms) -> NDArray[np.float64]:
     return total
 
 
-def _epoch_norm(norms: EpochNorms) -> float:
-    """Return the typical norm of an epoch's gradients, or one that is not finite where there is such a step.
+def _growth(epochs: Sequence[EpochNorms], typical: NDArray[np.float64]) -> float:
+    """Return how many times the largest norm of the first epoch that of a later one typically is.
 
-    A step that left every weight as it was is not looked at: under mixed precision the scaler leaves out those that
-    overflow, as it should.
+    The largest, since a first batch without positives has next to no gradient.
+    """
+    first = max((float(_taken(norms).max()) for norms in epochs[:1]), default=0.0)
+    return float(typical[1:].max(initial=0.0) / max(first, 1e-30))
+
+
+def _taken(norms: EpochNorms) -> NDArray[np.float64]:
+    """Return the norms of the steps that changed a weight, or of all where none did.
+
+    Under mixed precision the scaler leaves out steps that overflow, as it should.
     """
     totals, taken = total_norms(norms), np.any(list(norms.update.values()), axis=0)
-    totals = totals[taken] if taken.any() else totals
+    return totals[taken] if taken.any() else totals
+
+
+def _epoch_norm(norms: EpochNorms) -> float:
+    """Return the typical norm of an epoch's gradients, or one that is not finite where there is such a step."""
+    totals = _taken(norms)
     wrong = totals[~np.isfinite(totals)]
     return float(wrong[0] if wrong.size else np.median(totals))
 
@@ -92,7 +105,7 @@ def _epoch_norm(norms: EpochNorms) -> float:
 @styled
 def layers_figure(evidence: Evidence, kind: str, *, marked: Iterable[str]) -> Figure:
     """Draw gradient or update as a share of the weight, by layer from input to output, each epoch a line."""
-    names, marked = _weights(evidence), set(marked)
+    names, marked = evidence.weights, set(marked)
     figure = new_figure(height=4.6)
     axes = figure.subplots()
     shares = np.array(
@@ -120,11 +133,6 @@ def _is_still(epochs: list[EpochNorms], name: str) -> bool:
 
 def _names(evidence: Evidence) -> list[str]:
     return list(evidence.norms[0].weight) if evidence.norms else []
-
-
-def _weights(evidence: Evidence) -> list[str]:
-    """Name the weights of convolutions and heads: those of norms and biases have scales of their own."""
-    return [name for name in _names(evidence) if name.endswith("weight") and "norm" not in name]
 
 
 def _share(values: Mapping[str, Sequence[float | None]], weights: Mapping[str, list[float]], name: str) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from astrid.data.frames import Field
+from astrid.data.store import FieldStore
 from astrid.plots import VERMILION, new_figure, styled
 
 from .finding import Finding
@@ -39,8 +41,9 @@ class LightAround:
 
     Attributes
     ----------
-    blocks : (N, S, S) float64
-        Sum over the positive pixels of each block of the light at a shift from them, S = 2 REACH + 1, rows are dy.
+    blocks : (N, C, S, S) float64
+        Sum over the positive pixels of each block of the light of each channel at a shift from them, S = 2 REACH + 1,
+        rows are dy.
     pixels : (N,) float64
         How many there are.
     """
@@ -48,53 +51,70 @@ class LightAround:
     blocks: Floats
     pixels: Floats
 
-    @property
+    @cached_property
+    def channel(self) -> int:
+        """Channel in which the light stands out most from that at the other shifts."""
+        means = self.blocks.sum(axis=0) / self.pixels.sum()
+        return int((means.max(axis=(1, 2)) - np.median(means, axis=(1, 2))).argmax())
+
+    @cached_property
     def mean(self) -> Floats:
-        """Mean light by shift, (S, S) in background sigma."""
-        result: Floats = self.blocks.sum(axis=0) / self.pixels.sum()
+        """Mean light of that channel by shift, (S, S) in background sigma."""
+        result: Floats = self.blocks[:, self.channel].sum(axis=0) / self.pixels.sum()
         return result
+
+    @property
+    def shift(self) -> tuple[int, int] | None:
+        """Where the light lies, (dy, dx) pixels from the labels; None where that is under them, or can't be told."""
+        dy, dx = (int(index) - REACH for index in np.unravel_index(self.mean.argmax(), self.mean.shape))
+        is_lit = self.mean.max() >= CONTRAST * self.mean[REACH, REACH] and self.excess(dy, dx) >= SIGNIFICANT
+        return (dy, dx) if is_lit and np.hypot(dy, dx) >= SMALLEST_SHIFT else None
 
     def excess(self, dy: int, dx: int) -> float:
         """Return by how many standard errors the light at a shift exceeds that at none, over blocks."""
-        gain = self.blocks[:, REACH + dy, REACH + dx] - self.blocks[:, REACH, REACH]
+        gain = self.blocks[:, self.channel, REACH + dy, REACH + dx] - self.blocks[:, self.channel, REACH, REACH]
         return float(gain.sum() / max(np.sqrt(np.square(gain).sum()), 1e-30))
 
 
 def shifted_labels(probe: Probe) -> Iterator[Finding]:
     """Find labels that lie beside the light they mark, by the cross-correlation of light and target."""
-    maps = light_around(probe)
-    if maps is None:
-        return
-    lit = max(maps, key=lambda around: float(around.mean.max() - np.median(around.mean)))
-    dy, dx = (int(index) - REACH for index in np.unravel_index(lit.mean.argmax(), lit.mean.shape))
-    here, there = lit.mean[REACH, REACH], lit.mean.max()
-    if np.hypot(dy, dx) < SMALLEST_SHIFT or there < CONTRAST * here or lit.excess(dy, dx) < SIGNIFICANT:
-        return
-    text = (
-        f"shifted labels: the light lies {dx:+d} pixels in x and {dy:+d} in y from what is labelled "
-        f"({there:.2g} sigma there, {here:.2g} under the labels)"
-    )
-    numbers = {"dx": float(dx), "dy": float(dy), "sigma_there": float(there), "sigma_here": float(here)}
-    knob = "the target column of the manifest: check its WCS, origin (0 or 1), binning and section"
-    yield Finding("shifted_labels", text, numbers | {"standard_errors": lit.excess(dy, dx)}, knob, _figure(lit.mean))
+    splits = {"training": light_around(probe.splits.train), "validation": light_around(probe.splits.val)}
+    shifted = {name: lit for name, lit in splits.items() if lit is not None and lit.shift is not None}
+    whole = pooled([lit for lit in splits.values() if lit is not None])
+    if not shifted and whole is not None and whole.shift is not None:  # each has too few positives to tell alone
+        shifted = {"training and validation": whole}
+    if shifted:
+        yield _finding(shifted)
 
 
-def light_around(probe: Probe) -> list[LightAround] | None:
-    """Measure the light around positive pixels of training and validation, by channel; None where none is positive."""
-    parts = [
-        part
-        for store in (probe.splits.train, probe.splits.val)
-        for field in fields_of(store)
-        if (part := _around(field)) is not None
-    ]
+def light_around(store: FieldStore) -> LightAround | None:
+    """Measure the light around the positive pixels of a split; None where none is positive."""
+    return pooled([part for field in fields_of(store) if (part := _around(field)) is not None])
+
+
+def pooled(parts: Sequence[LightAround]) -> LightAround | None:
+    """Put measurements together; None where there is none."""
     if not parts:
         return None
-    blocks, pixels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return [LightAround(blocks[:, channel], pixels) for channel in range(blocks.shape[1])]
+    return LightAround(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("blocks", "pixels")))
 
 
-def _around(field: Field) -> tuple[Floats, Floats] | None:
-    """Return sums (N, C, S, S) of a field's light around its positive pixels by block, and their numbers (N,)."""
+def _finding(shifted: Mapping[str, LightAround]) -> Finding:
+    lit = next(iter(shifted.values()))
+    assert lit.shift is not None
+    (dy, dx), mean = lit.shift, lit.mean
+    here, there, errors = float(mean[REACH, REACH]), float(mean.max()), lit.excess(dy, dx)
+    text = (
+        f"shifted labels: in {' and '.join(shifted)} the light lies {dx:+d} pixels in x and {dy:+d} in y from what is "
+        f"labelled ({there:.2g} sigma there, {here:.2g} under the labels)"
+    )
+    numbers = {"dx": float(dx), "dy": float(dy), "sigma_there": there, "sigma_here": here, "standard_errors": errors}
+    knob = "the target column of the manifest: check its WCS, origin (0 or 1), binning and section"
+    return Finding("shifted_labels", text, numbers, knob, _figure(mean))
+
+
+def _around(field: Field) -> LightAround | None:
+    """Measure the light around a field's positive pixels; None where it has none."""
     rows, columns = np.nonzero(field.target & field.valid)
     if rows.size == 0:
         return None
@@ -107,7 +127,7 @@ def _around(field: Field) -> tuple[Floats, Floats] | None:
     sums = np.zeros((block.max() + 1, len(light), 2 * REACH + 1, 2 * REACH + 1))
     for channel, shifts in enumerate(windows):
         np.add.at(sums[:, channel], block, shifts[rows, columns])
-    return sums, np.bincount(block).astype(np.float64)
+    return LightAround(sums, np.bincount(block).astype(np.float64))
 
 
 @styled

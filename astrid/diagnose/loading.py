@@ -13,8 +13,8 @@ from astrid.plots import BLUE, VERMILION, new_figure, styled
 from .evidence import Evidence
 from .finding import Finding
 
-STARVING = 0.25
-"""Share of the training time spent waiting for batches from which on the loader is what limits."""
+STARVING = 0.1
+"""Share of the training time spent waiting for batches from which on the loader is worth mending."""
 BUSY_PERCENT = 70.0
 """A GPU that is in use for so much of the time isn't starved: it works while the loop waits."""
 

@@ -36,7 +36,7 @@ NEAR_PIXELS = 4.0
 """A detection that is nearer to a labelled pixel belongs to it."""
 TOP_SHARE = 0.5
 """Contradictions are as sure as this share, the surest, of the labelled detections."""
-TOLERATED = 0.08
+TOLERATED = 0.05
 """Share of contradictions among the surest detections that a sound set may have."""
 IN_EACH = 0.05
 """Share of contradictions that each split must have: one split alone may have a kind of sky that the other lacks."""
@@ -84,8 +84,11 @@ def label_noise(probe: Probe) -> Iterator[Finding]:
 
 def speckled(seen: Sequence[Seen]) -> list[Finding]:
     """Find single pixels that are labelled here and there."""
-    shares = [speckle(one.field.target, one.field.valid) for one in seen]
-    share = float(np.median(shares)) if shares else 0.0
+    shares = {
+        split: float(np.median([speckle(one.field.target, one.field.valid) for one in seen if one.split == split]))
+        for split in {one.split for one in seen}
+    }
+    share = max(shares.values(), default=0.0)
     if share < SPECKLE:
         return []
     text = f"label noise: {share:.1%} of the pixels that have no labelled neighbours are labelled, one by one"
