@@ -40,18 +40,28 @@ class Scene:
     hits: np.ndarray
     labels: np.ndarray
     stars: np.ndarray
+    sky: float = SKY_ELECTRONS
+    read_noise: float = READ_NOISE
 
     @property
     def noise(self) -> np.ndarray:
-        return np.sqrt(self.sky_and_stars + READ_NOISE**2)
+        return np.sqrt(self.sky_and_stars + self.read_noise**2)
 
 
 def make_scene(
-    footprints: list[np.ndarray], *, fwhm: float, beta: float = 3.5, seed: int = 0, edge: int = 1024
+    footprints: list[np.ndarray],
+    *,
+    fwhm: float,
+    beta: float = 3.5,
+    seed: int = 0,
+    edge: int = 1024,
+    sky: float = SKY_ELECTRONS,
+    read_noise: float = READ_NOISE,
+    gain: float = 0.0,
 ) -> Scene:
-    """Draw 400 stars and 200 cosmic rays a square of 1024 pixels."""
+    """Draw 400 stars and 200 cosmic rays a square of 1024 pixels; with a gain, in whole counts of so many electrons."""
     rng = np.random.default_rng(seed)
-    light = np.full((edge, edge), SKY_ELECTRONS)
+    light = np.full((edge, edge), sky)
     stars = rng.uniform(20, edge - 20, (400 * edge**2 // 1024**2, 2))
     for x, y in stars:
         where, share = psf_stamp(light.shape, x=x, y=y, radius=40, fwhm=fwhm, beta=beta)
@@ -64,9 +74,10 @@ def make_scene(
         y, x = (pixels[:, :2] + corner).astype(int).T
         np.add.at(hits, (y, x), pixels[:, 2])
         labels[y, x] = number
-    counts = rng.poisson(light + hits) + rng.normal(0, READ_NOISE, light.shape)
-    sigma = np.sqrt(np.maximum(counts, 0) + READ_NOISE**2).astype(np.float32)
+    counts = rng.poisson(light + hits) + rng.normal(0, read_noise, light.shape)
+    counts = np.rint(counts / gain) * gain if gain else counts
+    sigma = np.sqrt(np.maximum(counts, 0) + read_noise**2).astype(np.float32)
     exposure = CCDData(
         counts.astype(np.float32), mask=counts > FULL_WELL, unit="electron", uncertainty=StdDevUncertainty(sigma)
     )
-    return Scene(exposure, light, hits, labels, stars)
+    return Scene(exposure, light, hits, labels, stars, sky, read_noise)

@@ -234,6 +234,29 @@ def test_a_header_without_what_it_should_give_is_refused_by_its_file(observatory
         prepare_field(row, config)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "rule"),
+    [
+        ("GAIN", 0.0, r"GAIN or EGAIN of the header must be from 1e-06 to 1e\+06, got 0; mend it, or change .*\.gain"),
+        ("GAIN", -1.5, r"GAIN or EGAIN of the header must be .*, got -1\.5"),
+        ("GAIN", 1e300, r"GAIN or EGAIN of the header must be .*, got 1e\+300"),
+        ("RDNOISE", -5.0, r"RDNOISE or READNOIS of the header must be from 0 to 1e\+06, got -5"),
+        ("RDNOISE", 1e30, r"RDNOISE or READNOIS of the header must be .*, got 1e\+30"),
+        ("SATURATE", -1.0, r"SATURATE of the header must be .*, got -1"),
+        ("EXPTIME", -60.0, r"EXPTIME or EXPOSURE of the header must be from 0 to 1e\+09, got -60"),
+    ],
+)
+def test_a_number_that_no_detector_has_is_refused_by_its_file(
+    observatory: Observatory, keyword: str, value: float, rule: str
+) -> None:
+    header = fits.Header(HEADER | SECTIONS | {keyword: value})
+    raw = fits.getdata(observatory.folder / "science.fits")
+    fits.writeto(observatory.folder / "odd.fits", raw, header, overwrite=True)
+    row = observatory.row(science=ImageFile(observatory.folder / "odd.fits"))
+    with pytest.raises(DataError, match=rf"science odd\.fits: {rule}"):
+        prepare_field(row, observatory.config())
+
+
 def test_calibration_frames_and_knobs_decide_the_fingerprint(observatory: Observatory, tmp_path: Path) -> None:
     rows, config = [observatory.row()], observatory.config()
     first = fingerprint_rows(rows, config)

@@ -279,6 +279,23 @@ def test_coordinates_that_make_no_sense_leave_the_pixels_readable(tmp_path: Path
     assert frame.wcs is None and np.array_equal(frame.data, ramp)
 
 
+@pytest.mark.parametrize("cards", [{}, {"CD1_1": 0.0, "CD2_2": 0.0}, {"CDELT1": 0.0, "CDELT2": 0.0}])
+def test_coordinates_without_a_scale_are_none_and_that_is_said_of_the_file(
+    tmp_path: Path, ramp: np.ndarray, cards: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    hdu = fits.PrimaryHDU(ramp)
+    hdu.header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0, **cards)
+    caplog.set_level("INFO")
+    assert read_image(write(tmp_path / "scaleless.fits", hdu)).wcs is None
+    assert "scaleless.fits has no celestial coordinates that can be used: " in caplog.text
+    assert "cextern" not in caplog.text
+
+
+def test_values_beyond_single_precision_are_bad(tmp_path: Path) -> None:
+    image = np.array([[1.0, 1e29, 1e31, -1e100, np.inf]])
+    assert read_image(write(tmp_path / "huge.fits", fits.PrimaryHDU(image))).mask.tolist() == [[0, 0, 1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     "content",
     [

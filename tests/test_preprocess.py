@@ -290,3 +290,14 @@ def test_a_crowded_field_keeps_the_shape_of_its_sources(bench: Workbench, sample
     slope, offset = np.polyfit(stored.ravel(), field.image[0].astype(np.float64).ravel(), 1)
     assert np.allclose(slope * stored + offset, field.image[0], atol=0.01)
     assert 1 / slope == pytest.approx(background_sigma(stored.astype(np.float32), field.valid).sigma, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [1e12, -1e25, 1e38])
+def test_one_absurd_value_is_not_valid_and_spoils_no_other(tmp_path: Path, value: float) -> None:
+    image = np.random.default_rng(0).normal(100, 3, (64, 64)).astype(np.float32)
+    image[30, 40] = value
+    fits.writeto(tmp_path / "one.fits", image)
+    row = FrameRow(number=2, name="f", field="f", split="train", science=ImageFile(tmp_path / "one.fits"))
+    made = prepare_field(row, FramesData(root=str(tmp_path), manifest="none"))
+    assert np.argwhere(~made.valid).tolist() == [[30, 40]]
+    assert np.abs(made.image).max() < 6

@@ -41,7 +41,7 @@ class PreprocessConfig:
     read_noise: int | float | Header | None = None
     """Electrons; `header`: RDNOISE, or READNOIS. With the gain it gives each pixel its uncertainty."""
     cosmic_rays: bool = False
-    """Mask cosmic rays by L.A.Cosmic, stars spared; needs gain and read_noise."""
+    """Mask cosmic rays by L.A.Cosmic, stars spared, and the pixels that touch them; needs gain and read_noise."""
     cosmic_ray_sigma: float = 4.5
     """Significance of a pixel's sharpness above which it is a cosmic ray."""
     cosmic_ray_contrast: float = 3.0

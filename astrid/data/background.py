@@ -70,7 +70,7 @@ def measure_sky(image: NDArray[np.floating], valid: NDArray[np.bool_], *, box: i
         share = f"{100 * float(valid.mean()):.1f} % of {valid.size}"
         raise DataError(
             f"a tenth of the pixels of a background cell must be good in all of science, reference, target, valid and "
-            f"weight together, got {share}; check for NaN, masks and weights of 0"
+            f"weight together, got {share}; check for NaN, values beyond 1e30, masks and weights of 0"
         ) from error
 
 

@@ -14,6 +14,7 @@ from astropy import units
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from astrid.config import DataError
@@ -27,6 +28,10 @@ from .rows import Section
 logger = logging.getLogger(__name__)
 
 _FITS = b"SIMPLE  ="
+LARGEST_VALUE = 1e30
+"""Beyond it a value is bad: single precision, in which all is computed, has no room for its square or its sums."""
+_WIDEST_PIXEL_DEGREES = 0.5
+"""A header without the scale of its pixels means one degree, which no exposure has."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
     -------
     CCDData
         Physical values (BSCALE, BZERO applied) as float32 where that is exact and float64 elsewhere, (H, W),
-        native byte order. Undefined pixels (BLANK) are NaN; `mask` is True where a value is not finite.
+        native byte order. Undefined pixels (BLANK) are NaN; `mask` is True where a value is not finite or beyond 1e30.
 
     Raises
     ------
@@ -145,7 +150,11 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
         values = physical_values(stored, Scaling.from_header(image.header))
         wcs = info.wcs if info.wcs is None or section is None else info.wcs.slice(section.slices)
         return CCDData(
-            values, mask=~np.isfinite(values), unit=_unit(image.header), wcs=wcs, meta=readable(image.header)
+            values,
+            mask=~(np.abs(values) < LARGEST_VALUE),
+            unit=_unit(image.header),
+            wcs=wcs,
+            meta=readable(image.header),
         )
 
 
@@ -210,7 +219,7 @@ def list_pictures(path: Source) -> list[Picture]:
                 name=place.name if place.hdu else "",
                 version=place.version,
                 shape=place.shape,
-                wcs=_celestial_wcs(hdus[place.hdu].header, hdus),
+                wcs=_celestial_wcs(hdus[place.hdu].header, hdus, path),
                 header=primary | keywords(readable(hdus[place.hdu].header)),
             )
             for place in found
@@ -259,7 +268,7 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
         image = hdus[index]
         names = tuple(hdu.name for hdu in hdus)
-        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus), names, _unit(image.header))
+        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus, source), names, _unit(image.header))
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:
@@ -283,13 +292,24 @@ def _unit(header: fits.Header) -> units.UnitBase:
     return units.dimensionless_unscaled
 
 
-def _celestial_wcs(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
+def _celestial_wcs(header: fits.Header, hdus: fits.HDUList, source: Source) -> WCS | None:
     """Return the celestial coordinates of an image, or None if the header has none that can be used."""
+    name = "a stamp" if isinstance(source, bytes) else source
     try:
         wcs = WCS(header, fobj=hdus)
         if not wcs.has_celestial:
             return None
-        return wcs if wcs.naxis == 2 else wcs.celestial
+        wcs = wcs if wcs.naxis == 2 else wcs.celestial
+        degrees = float(proj_plane_pixel_scales(wcs).max())
     except DAMAGE as error:
-        logger.info("no celestial coordinates: %s", str(error).splitlines()[0] if str(error) else error)
+        said = str(error).strip().splitlines()
+        logger.info("%s has no celestial coordinates that can be used: %s", name, said[-1] if said else error)
         return None
+    if degrees < _WIDEST_PIXEL_DEGREES:
+        return wcs
+    logger.info(
+        "%s has no celestial coordinates that can be used: a pixel must be below %g degrees wide, got %g; "
+        "add CDELT1 and CDELT2, or the CD matrix",
+        *(name, _WIDEST_PIXEL_DEGREES, degrees),
+    )
+    return None

@@ -25,6 +25,9 @@ from .rows import FrameRow, ImageFile
 logger = logging.getLogger(__name__)
 
 _TELLTALE_SHARE = 0.5
+_SPREAD = (16, 50, 84)
+_WILD = 1e9
+"""Distance from the median, in spreads of the middle pixels, beyond which a value is a defect."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,24 @@ def load_frames(row: FrameRow, config: FramesData) -> Loaded:
     """Read the files of a row, take raw exposures through their steps and bring all onto one grid."""
     science = read_exposure("science", row.science, config, fwhm_pixels=row.fwhm_pixels)
     labels = _cut(read_labels(row, shape=science.raw_shape), science.cut)
-    good = ~science.frame.mask & good_pixels(row, shape=science.raw_shape)[science.cut]
+    good = good_pixels(row, shape=science.raw_shape)[science.cut] & _believable(science.frame)
     shown = good & ~labels.ignored
     if row.reference is None:
         return Loaded(science, None, labels, good, shown)
     reference = read_reference(row, science, config)
-    return Loaded(science, reference, labels, good, shown & ~reference.frame.mask)
+    return Loaded(science, reference, labels, good, shown & _believable(reference.frame))
+
+
+def _believable(frame: CCDData) -> NDArray[np.bool_]:
+    """Return where a frame is good and no value is beyond what any detector and exposure can give.
+
+    One such pixel is finite in single precision, and still drowns a convolution or the norm of a layer.
+    """
+    good = np.asarray(~frame.mask)
+    if not good.any():
+        return good
+    low, level, high = np.percentile(frame.data[good], _SPREAD)
+    return good & (np.abs(frame.data - level) <= _WILD * (high - low)) if high > low else good
 
 
 def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from ..background import above_sky, measure_sky
+from ..frames import LARGEST_VALUE
 from ..reduction.align import measure_stars
 from .astrometry import pixel_arcsec, sky_places
 from .header import NO_EXPOSURES, Facts
@@ -56,8 +57,6 @@ _SMOOTHING = 3.0
 _BRIGHTEST = 25
 """Sources whose places are compared with those of other exposures: the places of faint ones are noise."""
 NO_PARTNER = "no other exposure of the set shows the same place with at least four of the same sources"
-_LARGEST = 1e30
-"""Of a value that isn't bad: its square is a float64, and it is no float32 that overflowed."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def assess(exposure: Exposure, *, box: int) -> Assessment:
     height, width = exposure.image.shape
     with np.errstate(over="ignore"):  # what is out of range becomes infinite, and bad
         image = exposure.image.astype(np.float32)
-    valid = exposure.valid & (np.abs(image) < _LARGEST)
+    valid = exposure.valid & (np.abs(image) < LARGEST_VALUE)
     arcsec = pixel_arcsec(exposure.wcs)
     found = Assessment(exposure.name, exposure.facts, (height, width), pixel_arcsec=arcsec)
     found.values["bad_fraction"] = 1.0 - float(valid.mean())

@@ -176,7 +176,7 @@ def cosmic_ray_fraction(
     image, valid = image[rows, columns], valid[rows, columns]
     photons = np.maximum(image - level, 0) / (math.inf if facts.gain is None else facts.gain)
     exposure = CCDData(image, mask=~valid, unit="adu", uncertainty=StdDevUncertainty(np.sqrt(noise**2 + photons)))
-    hits = flag_cosmic_rays(exposure, fwhm_pixels=fwhm).mask & valid
+    hits = flag_cosmic_rays(exposure, fwhm_pixels=fwhm, rim=False).mask & valid
     return float(hits.sum() / max(1, valid.sum()))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -30,6 +31,20 @@ from .detector import (
 )
 
 Step = Callable[[CCDData], CCDData]
+
+
+class Range(NamedTuple):
+    """What a number of a header may be, ends included."""
+
+    low: float = -1e30
+    high: float = 1e30
+
+
+_ANY = Range()
+_POSITIVE = Range(1e-30, math.inf)
+_GAIN = Range(1e-6, 1e6)
+_READ_NOISE = Range(0.0, 1e6)
+_SECONDS = Range(0.0, 1e9)
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,9 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     """
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = header_number(image.meta, config.saturation, keywords.SATURATION, knob="data.preprocess.saturation")
+    level = header_number(
+        image.meta, config.saturation, keywords.SATURATION, knob="data.preprocess.saturation", within=_POSITIVE
+    )
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
@@ -146,7 +163,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    gain = header_number(image.meta, config.gain, keywords.GAIN, knob="data.preprocess.gain")
+    gain = electrons_per_adu(image.meta, config)
     readout = read_out(image.meta, config)
     seconds = None if masters.dark is None else exposure_seconds(image.meta)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
@@ -183,33 +200,45 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = header_number(header, config.gain, keywords.GAIN, knob="data.preprocess.gain")
-    read_noise = header_number(header, config.read_noise, keywords.READ_NOISE, knob="data.preprocess.read_noise")
+    gain = electrons_per_adu(header, config)
+    knob = "data.preprocess.read_noise"
+    read_noise = header_number(header, config.read_noise, keywords.READ_NOISE, knob=knob, within=_READ_NOISE)
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
+
+
+def electrons_per_adu(header: Mapping[str, Any], config: PreprocessConfig) -> float | None:
+    """Return the gain of an exposure, or None where it isn't given."""
+    return header_number(header, config.gain, keywords.GAIN, knob="data.preprocess.gain", within=_GAIN)
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark")
+    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", within=_SECONDS)
     assert seconds is not None
     return seconds
 
 
 def header_number(
-    header: Mapping[str, Any], given: float | Header | None, names: Sequence[str], *, knob: str
+    header: Mapping[str, Any], given: float | Header | None, names: Sequence[str], *, knob: str, within: Range = _ANY
 ) -> float | None:
     """Return a number that is given, or else is in the header under one of the names; None where it is None.
 
     Raises
     ------
     DataError
-        If the header should have it, and has not, or not as a number.
+        If the header should have it, and has not, or not as a number, or as one that can't be.
     """
     if given != "header":
         return None if given is None else float(given)
     found = next((header[keyword] for keyword in names if keyword in header), None)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise DataError(f"the header must have a number {' or '.join(names)}, got {found!r}; add it, or change {knob}")
+    low, high = within
+    if not low <= found <= high:
+        names_said = " or ".join(names)
+        raise DataError(
+            f"{names_said} of the header must be from {low:g} to {high:g}, got {found:g}; mend it, or change {knob}"
+        )
     return float(found)
 
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from astrid.config import DataError
 
+from ..frames import LARGEST_VALUE
 from ..psf import MATCHING_BETA, moffat
 
 _TOUCHING = np.ones((3, 3), dtype=bool)
@@ -22,7 +23,7 @@ _SHARPEST_FWHM = 1.5
 
 
 def flag_cosmic_rays(
-    exposure: CCDData, *, fwhm_pixels: float, clip_sigma: float = 4.5, contrast: float = 3.0
+    exposure: CCDData, *, fwhm_pixels: float, clip_sigma: float = 4.5, contrast: float = 3.0, rim: bool = True
 ) -> CCDData:
     """Mask cosmic rays by L.A.Cosmic, and spare what the point-spread function explains.
 
@@ -40,6 +41,8 @@ def flag_cosmic_rays(
         Significance of the Laplacian above which a pixel is a hit.
     contrast : float
         Ratio of the Laplacian to the fine structure above which it is a hit; lower finds more.
+    rim : bool
+        Mask the pixels that touch a hit as well: its charge spreads, and on a star's wing the contrast hides its end.
 
     Returns
     -------
@@ -62,8 +65,7 @@ def flag_cosmic_rays(
             f"fwhm must be at least {_SHARPEST_FWHM} pixels to tell stars from cosmic rays, got {fwhm_pixels:g}; "
             "switch data.preprocess.cosmic_rays off"
         )
-    values = np.nan_to_num(exposure.data).astype(np.float32)
-    variance = np.nan_to_num(exposure.uncertainty.array).astype(np.float32) ** 2
+    values, variance = _without_holes(exposure.data, exposure.uncertainty.array, exposure.mask)
     hits, _ = astroscrappy.detect_cosmics(
         values,
         inmask=exposure.mask,
@@ -72,9 +74,20 @@ def flag_cosmic_rays(
         sigclip=clip_sigma,
         objlim=contrast,
     )
+    hits &= ~_stars_among(hits, values, variance, fwhm_pixels)
     flagged: CCDData = exposure.copy()
-    flagged.mask = exposure.mask | (hits & ~_stars_among(hits, values, variance, fwhm_pixels))
+    flagged.mask = exposure.mask | (ndimage.binary_dilation(hits, _TOUCHING) if rim else hits)
     return flagged
+
+
+def _without_holes(
+    data: NDArray[np.floating], sigma: NDArray[np.floating], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return values and variance; typical ones where they are bad beyond use, as a hole has edges as sharp as hits."""
+    lost = ~(np.isfinite(data) & np.isfinite(sigma)) | (mask & ~(np.abs(data) < LARGEST_VALUE))
+    level, noise = (np.median(plane[~lost]) if not lost.all() else 1.0 for plane in (data, sigma))
+    values = np.where(lost, level, data).astype(np.float32)
+    return values, np.where(lost, noise, sigma).astype(np.float32) ** 2
 
 
 def _stars_among(
