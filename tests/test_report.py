@@ -95,6 +95,8 @@ def test_a_finished_run_has_its_whole_report(finished: Path) -> None:
         assert any(figure in (image["alt"] or "") for image in seen.all("img")), figure
     assert 'class="status finished">finished' in page
     assert "python train.py model.depth=2" in page
+    assert "area under precision and recall" in page, "metrics are told to who doesn't know their names"
+    assert "epochs finished" not in page
     assert "<dt>loss</dt><dd>bce</dd>" in page, "choices have the names that are typed"
     assert "unavailable: no GPU is used by this process" in page
     assert '"artifact", "path": "report.html"' in (finished / "journal.jsonl").read_text()
@@ -124,6 +126,7 @@ def test_a_run_that_fails_reports_why(failed: Path) -> None:
     check_page(page)
     assert 'class="status failed">failed' in page
     assert "Why: LossNotFinite: the loss must be finite" in page
+    assert "alert loss_not_finite" not in page, "the same words, twice below each other"
     assert "The test fields were not judged" in page
 
 
@@ -157,7 +160,9 @@ def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(going: Path, lo
     seen = check_page(page)
     assert 'class="status running">still going' in page
     assert any("Curves over 1 epoch." in (image["alt"] or "") for image in seen.all("img"))
-    assert 'class="status gone">lost' in (lost / REPORT_FILE).read_text()
+    assert "<b>1</b><span>of 2</span>" in page and "best val/auprc" in page and "training.resume=" not in page
+    page = (lost / REPORT_FILE).read_text()
+    assert 'class="status gone">lost' in page and "training.resume=RUN" in page
 
 
 DAMAGED = ("metrics.json", "objects.json", "cutouts.npz", "config.yaml", "energy.jsonl", "roc.png")
@@ -329,7 +334,8 @@ def sweep(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_beside_each_other_are_a_sweep(sweep: Path) -> None:
     page = (sweep / REPORT_FILE).read_text()
     check_page(page)
-    assert "3 finished, 1 failed" in page
+    assert "3 finished, 1 failed" in page and "<b>2</b><span>1 complete, 1 " in page
+    assert '<th scope="row">sweep.trial</th>' not in page.partition("What differs")[2]
     assert "/secret/place" not in page
     assert sections(page)[0] == "Ranked runs" and sections(page)[-1] == "The best again"
     assert "python train.py model.depth=2" in page
