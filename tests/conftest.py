@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from mirrored_runs import patient_mlflow
 from registered_runs import create_database, save_network, tracking_on_copy
 
@@ -51,6 +52,13 @@ TINY = (
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a tiny run, with one cache of prepared fields for all of them."""
     return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for the pages of all tests, since it takes a second to start."""
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

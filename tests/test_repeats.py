@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browser import LOOKS, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 from mirrored_runs import MLFLOW_WARNINGS, client_of, run_of
@@ -371,6 +372,13 @@ def test_a_cross_validation_tests_every_field_once(folded: Path) -> None:
     assert metrics["test/completeness"] == pytest.approx(objects[0] / (objects[0] + objects[1]))
     assert metrics["test/auprc_low"] < metrics["test/auprc"] < metrics["test/auprc_high"]
     assert read_folder(folded).status == "FINISHED"
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_browser_shows_the_report_of_a_group_whole(look: str, folded: Path, browser: Browser) -> None:
+    opened = browser.open(folded / "report.html", **LOOKS[look])
+    assert opened.complaints == []
+    assert "Members of the group" in opened.dom
 
 
 def test_a_fold_is_the_run_that_its_number_alone_gives(folded: Path, tiny: list[str], tmp_path: Path) -> None:

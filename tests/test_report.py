@@ -11,7 +11,7 @@ from pathlib import Path
 
 import joblib
 import pytest
-from browser import open_page
+from browser import LOOKS, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +82,11 @@ def check_page(page: str) -> Seen:
     return seen
 
 
+def head_of(page: str) -> str:
+    """Return what stands above the sections; below it uncommitted code of this test may be quoted."""
+    return page.partition("<header>")[2].partition("</header>")[0]
+
+
 def sections(page: str) -> list[str]:
     return re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
 
@@ -95,6 +100,8 @@ def test_a_finished_run_has_its_whole_report(finished: Path) -> None:
         assert any(figure in (image["alt"] or "") for image in seen.all("img")), figure
     assert 'class="status finished">finished' in page
     assert "python train.py model.depth=2" in page
+    assert "<td>area under precision and recall" in page, "metrics are told to who doesn't know their names"
+    assert "epochs finished" not in head_of(page)
     assert "<dt>loss</dt><dd>bce</dd>" in page, "choices have the names that are typed"
     assert "unavailable: no GPU is used by this process" in page
     assert '"artifact", "path": "report.html"' in (finished / "journal.jsonl").read_text()
@@ -111,37 +118,57 @@ def test_the_numbers_of_the_page_are_those_of_the_run(finished: Path) -> None:
     assert f"{min(hits, 12)} of {hits}" in page
 
 
-def test_a_browser_shows_a_report_without_a_word(finished: Path, tmp_path: Path) -> None:
-    page = (finished / REPORT_FILE).read_text()
-    probe = "<script>document.title = [...document.images].filter((image) => !image.naturalWidth).length</script>"
-    copy = tmp_path / "page.html"  # the policy of the page forbids scripts, so the probe needs another
-    copy.write_text(page.replace("img-src", "script-src 'unsafe-inline'; img-src", 1).replace("</body>", probe))
-    opened = open_page(copy, tmp_path / "profile")
-    assert opened.console == []
-    assert "<title>0</title>" in opened.dom, "no picture is broken"
-    assert open_page(finished / REPORT_FILE, tmp_path / "other").console == []
-
-
-def test_a_run_that_fails_reports_why(tiny: list[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def failed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
     with pytest.raises(RunError, match="the loss must be finite"):
-        run_experiment(load([*tiny, "tracking=off", "optimizer.lr=1e30"]), run_dir=tmp_path)
-    page = (tmp_path / REPORT_FILE).read_text()
+        run_experiment(load([*tiny, "tracking=off", "optimizer.lr=1e30"]), run_dir=run_dir)
+    return run_dir
+
+
+def test_a_run_that_fails_reports_why(failed: Path) -> None:
+    page = (failed / REPORT_FILE).read_text()
     check_page(page)
     assert 'class="status failed">failed' in page
     assert "Why: LossNotFinite: the loss must be finite" in page
+    assert "alert loss_not_finite" not in head_of(page), "the same words, twice below each other"
     assert "The test fields were not judged" in page
 
 
-def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(tmp_path: Path) -> None:
-    journal = Journal.create(tmp_path / "run", name="unet", experiment="astrid")
-    journal.write_metrics({"train/loss": 0.5, "val/loss": 0.4, "val/auprc": 0.3}, step=1)
-    page = write_report(tmp_path / "run").read_text()
+@pytest.fixture(scope="module")
+def going(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as it is on disk after its first epoch: what is written later is not there yet, and its process lives."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    later = ("*.pt", "model-*", "figures", "tables", "metrics.json", "cutouts.npz", REPORT_FILE)
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns(*later))
+    path = run / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    second = next(at for at, line in enumerate(lines) if json.loads(line).get("step") == 2)
+    path.write_text("".join(lines[:second]))
+    write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def lost(going: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, its process killed while it wrote a line."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    shutil.copytree(going, run)
+    path = run / "journal.jsonl"
+    path.write_text(re.sub(r'"pid": \d+', '"pid": 4194304', path.read_text()) + '{"type": "metr')
+    write_report(run)
+    return run
+
+
+def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(going: Path, lost: Path) -> None:
+    page = (going / REPORT_FILE).read_text()
     seen = check_page(page)
     assert 'class="status running">still going' in page
-    assert any("Curves over 1 epochs" in (image["alt"] or "") for image in seen.all("img"))
-    path = tmp_path / "run" / "journal.jsonl"
-    path.write_text(re.sub(r'"pid": \d+', '"pid": 4194304', path.read_text()))
-    assert 'class="status gone">lost' in write_report(tmp_path / "run").read_text()
+    assert any("Curves over 1 epoch." in (image["alt"] or "") for image in seen.all("img"))
+    head = head_of(page)
+    assert "<b>1</b><span>of 2</span>" in head and "best val/auprc" in head and "training.resume=" not in head
+    page = (lost / REPORT_FILE).read_text()
+    assert 'class="status gone">lost' in page and "training.resume=RUN" in head_of(page)
 
 
 DAMAGED = ("metrics.json", "objects.json", "cutouts.npz", "config.yaml", "energy.jsonl", "roc.png")
@@ -296,20 +323,46 @@ def test_a_folder_without_a_run_is_refused(
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_runs_beside_each_other_are_a_sweep(finished: Path, tmp_path: Path) -> None:
-    sweep = tmp_path / "sweep"
+@pytest.fixture(scope="module")
+def sweep(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three finished runs and a failed one beside each other, and what a study leaves."""
+    sweep = tmp_path_factory.mktemp("sweeps") / "sweep"
     for number in ("0", "1", "10"):
         shutil.copytree(finished, sweep / number, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
     Journal.create(sweep / "2", name=EVIL, experiment="astrid").write_end("FAILED", reason="x")
     (sweep / "study").mkdir()
     trials = {"columns": ["trial", "state", "run_dir"], "data": [[0, "COMPLETE", "/secret/place"], [1, EVIL, ""]]}
     (sweep / "study" / "trials.json").write_text(json.dumps(trials))
-    page = write_report(sweep).read_text()
+    write_report(sweep)
+    return sweep
+
+
+def test_runs_beside_each_other_are_a_sweep(sweep: Path) -> None:
+    page = (sweep / REPORT_FILE).read_text()
     check_page(page)
-    assert "3 finished, 1 failed" in page
+    assert "3 finished, 1 failed" in page and "<b>2</b><span>1 complete, 1 " in page
+    assert '<th scope="row">sweep.trial</th>' not in page.partition("What differs")[2]
     assert "/secret/place" not in page
     assert sections(page)[0] == "Ranked runs" and sections(page)[-1] == "The best again"
     assert "python train.py model.depth=2" in page
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("kind", ["finished", "failed", "going", "lost", "sweep"])
+def test_a_browser_shows_every_report_whole_and_without_a_word(
+    kind: str, look: str, browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    opened = browser.open(request.getfixturevalue(kind) / REPORT_FILE, **LOOKS[look])
+    assert opened.complaints == []
+    assert opened.dom.count("<section") >= 4
+
+
+@pytest.mark.slow
+def test_the_report_of_the_default_run_is_whole_in_a_browser(browser: Browser, tmp_path: Path) -> None:
+    run_experiment(load(["tracking=off"]), run_dir=tmp_path)
+    check_page((tmp_path / REPORT_FILE).read_text())
+    for look in LOOKS.values():
+        assert browser.open(tmp_path / REPORT_FILE, **look).complaints == []
 
 
 def test_an_empty_study_is_no_sweep(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def join(*parts: str | None) -> Html:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> Html:
-    """Return a table whose first column names the row; cells that look like numbers stand to the right.
+    """Return a table whose first column names the row; cells that begin with a number stay on one line.
 
     Parameters
     ----------

@@ -81,19 +81,7 @@ class Material:
 
 
 def gather(folder: Path, *, ending: Ending | None = None) -> Material:
-    """Read the folder of a run, finished or not.
-
-    Parameters
-    ----------
-    folder : Path
-    ending : Ending or None
-        How the run ends, where its journal can't know that yet.
-
-    Raises
-    ------
-    DataError
-        The folder holds no run.
-    """
+    """Read the folder of a run, finished or not; arguments and errors are those of `run_page.run_page`."""
     run, reader, notes = read_folder(folder), Reader(folder), list[str]()
     _, status = reader.look()
     overrides, command = _asked(folder, notes)

@@ -15,8 +15,24 @@ from .material import Material
 from .pictures import picture, read_png
 from .training import CURVES
 
-FIRST = ("auprc", "auroc", "mcc", "recall_positive", "precision_positive", "ece", "brier")
-FIRST_OBJECTS = ("completeness", "purity", "false_per_mpix", "snr50", "snr90", "centroid_error_pixels")
+PIXELS = {
+    "auprc": "area under precision and recall; 1 is perfect, chance is the share of positive pixels",
+    "auroc": "chance that a positive pixel has a higher score than a negative one",
+    "mcc": "correlation of truth and answer; 1 is perfect, 0 is chance",
+    "recall_positive": "share of the positive pixels that are marked",
+    "precision_positive": "share of the marked pixels that are positive",
+    "ece": "expected calibration error: how far the probabilities are off, on average; 0 is perfect",
+    "brier": "mean squared error of the probabilities; 0 is perfect",
+}
+DETECTIONS = {
+    "completeness": "share of the true sources that are found",
+    "purity": "share of the detections that are real",
+    "false_per_mpix": "false detections per million pixels",
+    "snr50": "signal-to-noise at which half of the sources are found",
+    "snr90": "signal-to-noise at which nine of ten are found",
+    "centroid_error_pixels": "distance between a detection and its source",
+}
+"""The numbers that stand first, with what they mean to who doesn't know their names."""
 FIGURES = {
     "roc": "True against false positive rate of pixels at every threshold",
     "precision_recall": "Precision against recall of pixels at every threshold",
@@ -66,12 +82,12 @@ def cell(metrics: Mapping[str, float], name: str) -> str:
 
 def _headlines(metrics: Mapping[str, float]) -> Html:
     rows = [
-        [name, cell(metrics, f"test/{name}"), unit_of(name) or "", what]
-        for names, what in ((FIRST, "pixels"), (FIRST_OBJECTS, "detections"))
-        for name in names
+        [name, cell(metrics, f"test/{name}"), unit_of(name) or "", kind, meaning]
+        for kind, meanings in (("pixels", PIXELS), ("detections", DETECTIONS))
+        for name, meaning in meanings.items()
         if f"test/{name}" in metrics
     ]
-    return table(["metric", "test fields", "unit", "of"], rows, caption="The network on the test fields")
+    return table(["metric", "test fields", "unit", "of", "meaning"], rows, caption="The network on the test fields")
 
 
 def _rivals(metrics: Mapping[str, float]) -> Html | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from astrid.config import LOWER_IS_BETTER
 from astrid.tracking.owner import now_ms
 
 from .asked import configuration, reproduce, what_was_asked
@@ -17,7 +18,7 @@ from .markup import Html, element, paragraph
 from .material import Ending, Material, gather
 from .page import cards, notes, render, stack
 from .results import cell, figures_of_results, results
-from .training import training
+from .training import epochs, training
 
 STATES = {
     "FINISHED": "finished",
@@ -33,8 +34,11 @@ HEADLINES = {
     "test/purity": ("purity", "share of the detections that are real"),
     "test/false_per_mpix": ("false detections", "per million pixels"),
     "test/snr50": ("half are found at", "signal-to-noise"),
-    "val/auprc": ("AUPRC on validation", "of the last epoch"),
 }
+LOST = (
+    "Lost: its process is gone and wrote no end, as when it is killed or the machine goes down. What it had reported "
+    "is below. Go on from its last checkpoint with: python train.py training.resume=RUN"
+)
 
 
 def run_page(folder: Path, *, ending: Ending | None = None) -> str:
@@ -69,16 +73,41 @@ def run_page(folder: Path, *, ending: Ending | None = None) -> str:
 
 def head(material: Material) -> Html:
     """Return how the run stands, and the numbers that matter most."""
-    ending, run = material.ending, material.run
+    ending = material.ending
     state = element("span", STATES[ending.status], class_=f"status {ending.status.lower()}")
     reason = None if ending.reason is None else paragraph(f"Why: {ending.reason}", kind="warn")
-    known = [
-        (title, *told(run.metrics, name, what))
-        for name, (title, what) in HEADLINES.items()
-        if name in run.metrics and not (name == "val/auprc" and "test/auprc" in run.metrics)
+    lost = paragraph(LOST, kind="warn") if ending.status == "GONE" and not material.is_evaluation else None
+    alerts = [
+        f"alert {alert}" for alert in material.alerts if ending.reason is None or not _repeats(alert, ending.reason)
     ]
-    lines = [f"alert {alert}" for alert in material.alerts] + material.notes
-    return stack(element("p", state, when(material)), reason, notes(lines), cards(known) if known else None)
+    facts = headlines(material)
+    known = cards(facts) if facts else None
+    return stack(element("p", state, when(material)), reason, lost, notes(alerts + material.notes), known)
+
+
+def _repeats(alert: str, reason: str) -> bool:
+    """Tell whether an alert says what the reason of the ending says, each after a head of its own."""
+    return alert.endswith(reason.partition(": ")[2] or reason)
+
+
+def headlines(material: Material) -> list[tuple[str, str, str]]:
+    """Return the numbers that matter most: of the test fields, or how far training came where they were not judged."""
+    metrics = material.run.metrics
+    judged = [(title, *told(metrics, name, what)) for name, (title, what) in HEADLINES.items() if name in metrics]
+    return judged or _reached(material)
+
+
+def _reached(material: Material) -> list[tuple[str, str, str]]:
+    run, history = material.run, epochs(material.run)
+    if not history:
+        return []
+    facts = [("epochs finished", str(len(history)), f"of {run.params.get('training.epochs', 'unknown')}")]
+    monitor = run.params.get("training.monitor", "val/auprc")
+    points = [(values[monitor], round(values["epoch"])) for values in history if monitor in values]
+    if points:
+        value, epoch = (min if monitor in LOWER_IS_BETTER else max)(points, key=lambda point: point[0])
+        facts.append((f"best {monitor}", f"{value:.3g}", f"in epoch {epoch}; {points[-1][0]:.3g} in the last"))
+    return facts
 
 
 def told(metrics: Mapping[str, float], name: str, what: str) -> tuple[str, str]:

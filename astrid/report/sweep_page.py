@@ -28,6 +28,8 @@ STUDY, TRIALS, FIGURES = "study", "trials.json", "figures"
 FALLBACKS = ("val/auprc", "val/loss", "test/auprc")
 """What runs are ranked by that don't say what chose their best epoch: the first that one of them has."""
 MOST_DIFFERENCES = 20
+NUMBERING = ("sweep.trial",)
+"""Knobs that differ between all trials and say nothing."""
 FIGURE_WORDS = {
     "history": "The objective of each trial, and the best so far",
     "slice": "The objective against each knob",
@@ -79,7 +81,8 @@ def sweep_page(folder: Path) -> str:
         None if comparison is None else _again(comparison),
     ]
     title = f"Sweep {folder.resolve().name}"
-    return render(title, _head(comparison, runs, problems), [one for one in sections if one is not None])
+    head = stack(notes(problems), cards([*_counts(runs, trials), *_facts(comparison, runs)]))
+    return render(title, head, [one for one in sections if one is not None])
 
 
 def _trials(folder: Path, problems: list[str]) -> Table | None:
@@ -101,17 +104,28 @@ def _compared(runs: Sequence[StoredRun]) -> Comparison | None:
     return None if metric is None else compare(runs, metric)
 
 
-def _head(comparison: Comparison | None, runs: Sequence[StoredRun], problems: Sequence[str]) -> Html:
-    states = Counter(run.status for run in runs)
-    counted = ", ".join(f"{count} {state.lower()}" for state, count in states.most_common())
-    facts = [("runs", str(len(runs)), counted)]
+def _counts(runs: Sequence[StoredRun], trials: Table | None) -> list[tuple[str, str, str]]:
+    """Return how many runs and trials there are and how they ended: a pruned trial's run is finished, too."""
+    facts = [("runs", str(len(runs)), _counted([run.status for run in runs]))]
+    if trials is not None and "state" in trials.columns:
+        at = trials.columns.index("state")
+        facts.append(("trials", str(len(trials.rows)), _counted([str(row[at]) for row in trials.rows])))
+    return facts
+
+
+def _counted(states: Sequence[str]) -> str:
+    return ", ".join(f"{count} {state.lower()}" for state, count in Counter(states).most_common())
+
+
+def _facts(comparison: Comparison | None, runs: Sequence[StoredRun]) -> list[tuple[str, str, str]]:
+    facts = []
     if comparison is not None and comparison.rows:
         _, best = comparison.rows[0]
         facts.append((f"best {comparison.metric}", best.text, best.run.name))
     known = [kwh for run in runs if (kwh := run.metrics.get("energy/total_kwh")) is not None]
     measured = f"{sum(known):.3g} kWh" if known else "unavailable"
     facts.append(("energy of the runs", measured, f"measured in {len(known)} of {len(runs)}"))
-    return stack(notes(problems), cards(facts))
+    return facts
 
 
 def _ranked(comparison: Comparison | None, runs: Sequence[StoredRun]) -> Html:
@@ -152,7 +166,8 @@ def _table_of_trials(trials: Table) -> Html:
 
 
 def _differences(comparison: Comparison) -> Html | None:
-    rows = [[key, summary(by_run)] for key, by_run in list(comparison.differences.items())[:MOST_DIFFERENCES]]
+    told = [(key, by_run) for key, by_run in comparison.differences.items() if key not in NUMBERING]
+    rows = [[key, summary(by_run)] for key, by_run in told[:MOST_DIFFERENCES]]
     if not rows:
         return None
     return section("What differs", table(["knob", "values"], rows, caption="Knobs that differ between the runs"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from astrid.tracking.stored_runs import StoredRun
+from astrid.units import counted
 
 from .data import cell_text
 from .markup import Html, folded, paragraph, section, table
@@ -46,7 +47,7 @@ def epochs(run: StoredRun) -> list[dict[str, float]]:
 def in_words(history: Sequence[dict[str, float]], monitor: str) -> str:
     """Say what the curves show."""
     first, last = history[0], history[-1]
-    parts = [f"Curves over {len(history)} epochs."]
+    parts = [f"Curves over {counted(len(history), 'epoch')}."]
     for name in ("train/loss", "val/loss", monitor):
         if name in first and name in last:
             parts.append(f"{name} from {first[name]:.4g} to {last[name]:.4g}.")
