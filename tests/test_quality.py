@@ -200,7 +200,8 @@ def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
 
 @pytest.mark.parametrize("kind", ["bias", "dark", "science"])
 def test_an_exposure_of_a_single_value_was_never_read_out(kind: str) -> None:
-    found = Starfield().assessed(image=np.zeros((200, 200), dtype=np.float32), facts=Facts(kind=kind))
+    blank = np.zeros((200, 200), dtype=np.float32)
+    found = Starfield().assessed(image=blank, valid=np.ones_like(blank, dtype=bool), facts=Facts(kind=kind))
     verdict = judge(found, QualityConfig())
     assert verdict.score == 0 and "0 in every good pixel" in explain(found, verdict)
 
