@@ -15,7 +15,7 @@ from astrid.config import DataError
 
 from ..preprocess import Labels, Loaded
 from ..reduction.chain import Record, Taken
-from ..rows import FrameRow
+from ..rows import FrameRow, with_other_widths
 
 Value = TypeVar("Value", bound=np.generic)
 Shares = tuple[float, float]
@@ -42,9 +42,7 @@ def resampled(row: FrameRow, loaded: Loaded, rng: Generator) -> tuple[FrameRow, 
     reference = None if loaded.reference is None else _shifted(loaded.reference, (dy, dx))
     labels = Labels(*(_any(getattr(loaded.labels, field.name)) for field in dataclasses.fields(Labels)))
     moved = Loaded(_shifted(loaded.science, (dy, dx)), reference, labels, ~_any(~loaded.shown))
-    widths = {name: getattr(row, name) for name in ("fwhm_pixels", "reference_fwhm_pixels")}
-    known = {name: math.hypot(width, _GAUSSIAN_FWHM * math.sqrt(spread)) for name, width in widths.items() if width}
-    return dataclasses.replace(row, **known), moved
+    return with_other_widths(row, lambda fwhm: math.hypot(fwhm, _GAUSSIAN_FWHM * math.sqrt(spread))), moved
 
 
 def between(plane: NDArray[np.float64], shares: Shares, *, power: int = 1) -> NDArray[np.float64]:

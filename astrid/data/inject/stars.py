@@ -38,9 +38,11 @@ def add_stars(loaded: Loaded, config: InjectedData, rng: Generator, *, gain: flo
 
 def _draw_shape(config: InjectedData, rng: Generator) -> dict[str, float]:
     """Draw the shape of a copy's stars, as `psf_stamp` takes it."""
+    narrowest, widest = config.train_star_fwhm
+    shallow, steep = config.train_star_beta
     return {
-        "fwhm": rng.uniform(*config.train_star_fwhm),
-        "beta": rng.uniform(*config.train_star_beta),
+        "fwhm": rng.uniform(narrowest, widest),
+        "beta": rng.uniform(shallow, steep),
         "axis_ratio": 1.0 - rng.uniform(0.0, config.train_star_ellipticity),
         "angle": rng.uniform(0.0, math.pi),
     }
