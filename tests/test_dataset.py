@@ -112,3 +112,14 @@ def test_crops_per_epoch_sets_the_length_of_an_epoch(store: FieldStore) -> None:
     config = FramesData(root="", manifest="", tile_size=16, batch_size=10, crops="random", crops_per_epoch=35)
     loader = training_loader(store, config, seed=0, pin_memory=False)
     assert sum(batch["image"].shape[0] for batch in loader.epoch(1)) == 35
+
+
+@pytest.mark.parametrize(("power", "share"), [(1.0, 0.8), (0.5, 2 / 3), (0.0, 0.5)])
+def test_large_frames_give_as_many_crops_as_the_power_of_their_area_says(
+    store: FieldStore, power: float, share: float
+) -> None:
+    knobs = {"crops": "random", "crops_per_epoch": 4000, "crop_area_power": power}
+    loader = training_loader(store, FramesData(root="", manifest="", tile_size=16, **knobs), seed=0, pin_memory=False)
+    loader.batches.sizes = [(64, 64), (32, 32)]
+    drawn = [number for batch in loader.batches for number, _, _ in batch]
+    assert np.mean(np.array(drawn) == 0) == pytest.approx(share, abs=0.03)

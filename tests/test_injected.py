@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -25,6 +26,8 @@ from astrid.data.inject.cosmic_rays import COLUMNS, Footprint, draw_hits, footpr
 from astrid.data.inject.electrons import expected_light
 from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_injected
 from astrid.data.inject.frame_psf import measure_epsf
+from astrid.data.inject.resampling import resampled
+from astrid.data.inject.stars import _draw_shape
 from astrid.data.inject.surroundings import electrons_per_count, look_around
 from astrid.data.inject.transients import select
 from astrid.data.injected import injections, with_psf, write_catalogue
@@ -568,6 +571,64 @@ def test_training_copies_get_stars_that_are_nothing_to_be_found(tmp_path: Path, 
     assert peak == pytest.approx(5e4 * 0.22, rel=0.35)  # a Moffat of two pixels, centred on a pixel or beside it
 
 
+def test_copies_differ_in_how_dense_their_stars_are(tmp_path: Path, footprints: Path) -> None:
+    knobs = COSMIC | {"train_stars_per_mpix": 1000, "train_star_flux": [1e5, 1e5], "cosmic_rays_per_mpix": 1e-6}
+    frame = {"science": sky_frame(0, stars=0)}
+
+    def light(crowding: float) -> np.ndarray:
+        bench = Bench(tmp_path, footprints=str(footprints), train_star_crowding=crowding, **knobs)
+        return np.array([bench.field(bench.row(frame), copy=copy).image[0].clip(10).sum() for copy in range(5)])
+
+    assert light(10.0).std() > 2 * light(1.0).std()
+
+
+def test_stars_of_training_copies_are_as_long_as_their_ellipticity_lets_them(tmp_path: Path) -> None:
+    knobs = {"train_stars_per_mpix": 100, "train_star_fwhm": [4.0, 4.0], "train_star_ellipticity": 0.9}
+    bench = Bench(tmp_path, **knobs, train_star_beta=[2.5, 4.5], train_star_flux=[1e5, 1e5])
+    shapes = [_draw_shape(bench.config, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(0.1 <= shape["axis_ratio"] <= 1 and 2.5 <= shape["beta"] <= 4.5 for shape in shapes)
+    assert min(shape["axis_ratio"] for shape in shapes) < 0.3
+    assert np.ptp([shape["angle"] for shape in shapes]) > 2
+
+
+def test_an_elliptical_source_keeps_its_light_and_is_longer_along_its_angle() -> None:
+    place = {"x": 32.0, "y": 32.0, "radius": 31.0, "fwhm": 4.0, "beta": 3.5}
+    (_, along), (_, up), (_, disc) = (
+        psf_stamp((65, 65), **place, axis_ratio=ratio, angle=angle)
+        for ratio, angle in ((0.5, 0.0), (0.5, np.pi / 2), (1.0, 1.0))
+    )
+    assert along.sum() == pytest.approx(disc.sum(), rel=0.01)
+    np.testing.assert_allclose(along, up.T, atol=1e-12)
+    bright = along > along.max() / 2
+    assert bright.any(axis=0).sum() / bright.any(axis=1).sum() == pytest.approx(2, rel=0.3)
+
+
+def test_resampling_correlates_noise_and_carries_its_variance(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(100.0, 2.0, (200, 200))
+    bench, rng = Bench(tmp_path), np.random.default_rng(3)
+    row = bench.row({"science": noise})
+    loaded = load_frames(row, bench.config)
+    loaded.science.frame.uncertainty = StdDevUncertainty(np.full(noise.shape, 2.0, np.float32))
+    loaded.shown[50, 50] = False
+    moved_row, moved = resampled(dataclasses.replace(row, fwhm_pixels=3.0), loaded, rng)
+    data = moved.science.frame.data
+    assert data.shape == (199, 199) == moved.shown.shape and data.mean() == pytest.approx(100, abs=0.1)
+    assert data.std() == pytest.approx(moved.science.frame.uncertainty.array[0, 0], rel=0.03)
+    assert np.corrcoef(data[:, 1:].ravel(), data[:, :-1].ravel())[0, 1] > 0.1
+    assert np.argwhere(~moved.shown).tolist() == [[49, 49], [49, 50], [50, 49], [50, 50]]
+    assert moved_row.fwhm_pixels is not None and 3.0 < moved_row.fwhm_pixels < 3.3
+    with pytest.raises(DataError, match="can't be resampled"):
+        resampled(dataclasses.replace(row, section=Section(1, 4, 1, 4)), loaded, rng)
+
+
+def test_only_a_share_of_the_training_copies_is_resampled(tmp_path: Path, footprints: Path) -> None:
+    write_manifest(tmp_path)
+    knobs = COSMIC | {"copies": 8, "train_resampled": 0.5}
+    splits = prepared(Bench(tmp_path, footprints=str(footprints), split_unit="exposure", **knobs))
+    assert {len(field.target) for field in splits["train"]} == {127, 128}
+    assert len(splits["val"][0].target) == len(splits["test"][0].target) == 128
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
@@ -577,6 +638,10 @@ def test_training_copies_get_stars_that_are_nothing_to_be_found(tmp_path: Path, 
         ({"transient_magnitude": [20.0, 25.0]}, "data.zero_point must be a number or header"),
         ({"fading_fraction": 1.5}, "data.fading_fraction must be at most 1"),
         ({"train_binning": []}, "data.train_binning must be at least one whole number"),
+        ({"train_star_beta": [1.0, 4.0]}, r"data.train_star_beta must be \[low, high\]"),
+        ({"train_star_ellipticity": 1.0}, "data.train_star_ellipticity must be at least 0 and below 1"),
+        ({"train_star_crowding": 0.5}, "data.train_star_crowding must be at least 1"),
+        ({"train_resampled": 1.5}, "data.train_resampled must be at most 1"),
         ({"folds": 3}, "data.folds must be 1 with data=injected"),
         ({"injection_gain": 0.0}, "data.injection_gain must be above 0, or header"),
         ({"transient_snr": [5.0, 1.0]}, r"data.transient_snr must be \[low, high\]"),

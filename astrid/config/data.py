@@ -80,6 +80,9 @@ class FramesData(DataConfig):
     """Training tiles on a grid, or cut at random places with random shifts."""
     crops_per_epoch: int = 256
     """Training tiles an epoch when `crops=random`."""
+    crop_area_power: float = 1.0
+    """Random crops come from a frame in proportion to its area to this power: 1 shows every pixel alike often, 0 every
+    frame, however small, so that large or finely sampled ones don't outweigh the rest."""
     background_box: int = 64
     """Edge in pixels of the cells in which the background level is measured; as large as the frame makes one level."""
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -91,6 +94,8 @@ class FramesData(DataConfig):
         super().__post_init__()
         check_fractions(self.val_fraction, self.test_fraction)
         check(self.crops_per_epoch >= 1, "data.crops_per_epoch", self.crops_per_epoch, "at least 1", "try 256")
+        power = self.crop_area_power
+        check(0 <= power <= 1, "data.crop_area_power", power, "from 0 to 1", "try data.crop_area_power=0.5")
         check(self.background_box >= 8, "data.background_box", self.background_box, "at least 8", "try 64")
         changed = self.augment.photometric if self.preprocess.score else []
         rule = "0 with data.preprocess.score, which can't follow what happens to the science frame"

@@ -12,9 +12,9 @@ from .preprocess import Header
 _AT_LEAST_ZERO = (
     *("transients_per_mpix", "trails_per_mpix", "cosmic_rays_per_mpix", "injection_seed"),
     "train_stars_per_mpix",
-    *("transients_on_galaxies", "fading_fraction"),
+    *("transients_on_galaxies", "fading_fraction", "train_resampled"),
 )
-_FRACTIONS = ("transients_on_galaxies", "fading_fraction")
+_FRACTIONS = ("transients_on_galaxies", "fading_fraction", "train_resampled")
 
 
 @dataclass
@@ -40,6 +40,16 @@ class InjectedData(FramesData):
     """Range of the width of these stars in pixels, one for each copy."""
     train_star_flux: list[float] = field(default_factory=lambda: [1e3, 1e6])
     """Log-uniform range of their light in electrons."""
+    train_star_beta: list[float] = field(default_factory=lambda: [3.5, 3.5])
+    """Range of the exponent of these Moffats, one for each copy; real optics have 2.5 and more."""
+    train_star_ellipticity: float = 0.0
+    """Most by which the minor axis of these stars is shorter than the major one, as a share of it; each copy has its
+    own, uniform from 0 on, and its own direction."""
+    train_star_crowding: float = 1.0
+    """Most by which a copy has more or fewer of these stars than the mean, as a factor; log-uniform, each its own."""
+    train_resampled: float = 0.0
+    """Share of the training copies that are shifted by a fraction of a pixel before anything to be found is put in, so
+    that the network meets frames whose noise reprojection has correlated."""
     injection_gain: int | float | Header = "header"
     """Electrons per count, where the manifest's column `gain` doesn't say; `header`: GAIN, or EGAIN."""
 
@@ -96,12 +106,20 @@ class InjectedData(FramesData):
             bool(factors) and all(1 <= one <= 8 for one in factors), "data.train_binning", list(factors), rule, remedy
         )
         check_range("data.transient_snr", self.transient_snr, 0.1)
-        check_range("data.train_star_fwhm", self.train_star_fwhm, 0.5)
-        check_range("data.train_star_flux", self.train_star_flux, 1.0)
         check_range("data.trail_brightness", self.trail_brightness, 1.0)
+        self._check_stars()
         self._check_brightness()
         self._check_target()
         check(self.folds == 1, "data.folds", self.folds, "1 with data=injected", "leave it out")
+
+    def _check_stars(self) -> None:
+        check_range("data.train_star_fwhm", self.train_star_fwhm, 0.5)
+        check_range("data.train_star_beta", self.train_star_beta, 1.5)
+        check_range("data.train_star_flux", self.train_star_flux, 1.0)
+        round_by, crowding = self.train_star_ellipticity, self.train_star_crowding
+        rule, remedy = "at least 0 and below 1", "try data.train_star_ellipticity=0.2"
+        check(0 <= round_by < 1, "data.train_star_ellipticity", round_by, rule, remedy)
+        check(crowding >= 1, "data.train_star_crowding", crowding, "at least 1", "try data.train_star_crowding=3")
 
     def _check_brightness(self) -> None:
         given = self.injection_gain

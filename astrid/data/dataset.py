@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,13 +48,23 @@ class TileBatches(Sampler[list[Tile]]):
         None keeps the order of the grid, for validation.
     random_crops : int or None
         Number of tiles cut at random places an epoch, instead of the grid.
+    area_power : float
+        Random crops come from a field in proportion to its area to this power.
     """
 
     def __init__(
-        self, store: FieldStore, *, tile: int, batch_size: int, seed: int | None = None, random_crops: int | None = None
+        self,
+        store: FieldStore,
+        *,
+        tile: int,
+        batch_size: int,
+        seed: int | None = None,
+        random_crops: int | None = None,
+        area_power: float = 1.0,
     ) -> None:
         self.sizes = [(entry.height, entry.width) for entry in store.entries]
         self.tile, self.batch_size, self.seed, self.random_crops = tile, batch_size, seed, random_crops
+        self.area_power = area_power
         on_grid = sum(len(tile_origins(height, width, tile=tile)) for height, width in self.sizes)
         self.tiles = on_grid if random_crops is None else random_crops
         self.epoch, self.start = 0, 0
@@ -82,9 +93,9 @@ class TileBatches(Sampler[list[Tile]]):
         return grid if self.seed is None else [grid[index] for index in generator.permutation(len(grid))]
 
     def _random_tiles(self, generator: np.random.Generator, count: int) -> list[Tile]:
-        """Choose fields by their area and corners anywhere, a quarter of a tile beyond the edges included."""
-        areas = np.array([height * width for height, width in self.sizes], dtype=np.float64)
-        numbers = generator.choice(len(areas), size=count, p=areas / areas.sum())
+        """Choose fields by a power of their area, and corners anywhere, up to a quarter of a tile beyond the edges."""
+        shares = np.array([height * width for height, width in self.sizes], dtype=np.float64) ** self.area_power
+        numbers = generator.choice(len(shares), size=count, p=shares / shares.sum())
         return [(int(number), *self._corner(generator, *self.sizes[number])) for number in numbers]
 
     def _corner(self, generator: np.random.Generator, height: int, width: int) -> tuple[int, int]:
@@ -127,11 +138,17 @@ def _leave_signals_to_the_loop(worker: int) -> None:
 
 def training_loader(store: FieldStore, config: DataConfig, *, seed: int, pin_memory: bool) -> TileLoader:
     """Return the shuffled training tiles, on a grid or at random places as configured."""
-    random_crops = config.crops_per_epoch if isinstance(config, FramesData) and config.crops == "random" else None
     size = settled("data.batch_size", config.batch_size)
-    batches = TileBatches(store, tile=config.tile_size, batch_size=size, seed=seed, random_crops=random_crops)
+    batches = TileBatches(store, tile=config.tile_size, batch_size=size, seed=seed, **_crops(config))
     dataset = TileDataset(store, tile=config.tile_size)
     return TileLoader(dataset, batches, workers=config.workers, pin_memory=pin_memory)
+
+
+def _crops(config: DataConfig) -> dict[str, Any]:
+    """Return how many crops there are at random places, and of which frames; nothing for the grid."""
+    if not isinstance(config, FramesData) or config.crops == "grid":
+        return {}
+    return {"random_crops": config.crops_per_epoch, "area_power": config.crop_area_power}
 
 
 def validation_loader(store: FieldStore, config: DataConfig, *, pin_memory: bool) -> TileLoader:

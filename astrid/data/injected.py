@@ -85,10 +85,11 @@ def _has_psf(row: FrameRow, config: InjectedData) -> bool:
 
 
 def _copies_that_differ(row: FrameRow, config: InjectedData) -> range:
-    """Return the copies of a row that show other frames: each where stars are added, else one of each binning."""
+    """Return the copies that show other frames: all where they are changed at random, else one of each binning."""
     if row.split != "train":
         return range(1)
-    return range(config.copies if config.train_stars_per_mpix > 0 else min(config.copies, len(config.train_binning)))
+    at_random = config.train_stars_per_mpix > 0 or config.train_resampled > 0
+    return range(config.copies if at_random else min(config.copies, len(config.train_binning)))
 
 
 def _is_about_psf(error: BaseException | None) -> bool:

@@ -44,9 +44,24 @@ def moffat(radius_squared: NDArray[np.float64], *, fwhm: float, beta: float) -> 
 
 
 def psf_stamp(
-    shape: tuple[int, int], *, x: float, y: float, radius: float, fwhm: float, beta: float
+    shape: tuple[int, int],
+    *,
+    x: float,
+    y: float,
+    radius: float,
+    fwhm: float,
+    beta: float,
+    axis_ratio: float = 1.0,
+    angle: float = 0.0,
 ) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
     """Cut the PSF of a source at (x, y) out to `radius` pixels, clipped at the frame's edges.
+
+    Parameters
+    ----------
+    axis_ratio : float
+        Of minor to major axis; the width stays the geometric mean of both.
+    angle : float
+        From the x axis to the major one, in radians.
 
     Returns
     -------
@@ -59,7 +74,9 @@ def psf_stamp(
     columns = _span(x, radius, shape[1])
     dy = np.arange(rows.start, rows.stop) - y
     dx = np.arange(columns.start, columns.stop) - x
-    return (rows, columns), moffat(dy[:, None] ** 2 + dx[None, :] ** 2, fwhm=fwhm, beta=beta)
+    along = dx[None, :] * math.cos(angle) + dy[:, None] * math.sin(angle)
+    across = dy[:, None] * math.cos(angle) - dx[None, :] * math.sin(angle)
+    return (rows, columns), moffat(along**2 * axis_ratio + across**2 / axis_ratio, fwhm=fwhm, beta=beta)
 
 
 def point_source(fwhm_pixels: float) -> NDArray[np.float64]:

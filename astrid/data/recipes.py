@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 SERVING_KEYS = (
     *("batch_size", "tile_size", "workers", "stretch", "augment", "cache", "crops", "crops_per_epoch"),
+    "crop_area_power",
     *("prepare_workers", "folds", "fold"),
 )
 """Knobs that change how fields are served but not the fields."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -175,6 +175,14 @@ class FrameRow:
         """The image files of the row by column."""
         columns = ("science", "reference", "target", "mask", "valid", "weight")
         return {column: getattr(self, column) for column in columns if getattr(self, column) is not None}
+
+
+def with_other_widths(row: FrameRow, change: Callable[[float], float]) -> FrameRow:
+    """Return a row whose known widths of point sources are changed; those that aren't known stay so."""
+    fwhm, reference = (
+        None if width is None else change(width) for width in (row.fwhm_pixels, row.reference_fwhm_pixels)
+    )
+    return replace(row, fwhm_pixels=fwhm, reference_fwhm_pixels=reference)
 
 
 def with_unique_names(rows: Sequence[FrameRow]) -> list[FrameRow]:

@@ -13,7 +13,7 @@ from astrid.config import DataError
 
 from ..preprocess import Labels, Loaded
 from ..reduction.chain import Record, Taken
-from ..rows import FrameRow
+from ..rows import FrameRow, with_other_widths
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -37,9 +37,7 @@ def binned(row: FrameRow, loaded: Loaded, factor: int) -> tuple[FrameRow, Loaded
     labels = Labels(*(_any(getattr(loaded.labels, field.name), factor) for field in dataclasses.fields(Labels)))
     good, shown = (~_any(~plane, factor) for plane in (loaded.good, loaded.shown))
     coarse = Loaded(_summed(loaded.science, factor), reference, labels, good, shown)
-    widths = {name: getattr(row, name) for name in ("fwhm_pixels", "reference_fwhm_pixels")}
-    known = {name: width / factor for name, width in widths.items() if width is not None}
-    return dataclasses.replace(row, **known), coarse
+    return with_other_widths(row, lambda fwhm: fwhm / factor), coarse
 
 
 def blocks(plane: NDArray[Value], factor: int) -> NDArray[Value]:

@@ -22,12 +22,13 @@ from .binning import binned
 from .cosmic_rays import Footprint, draw_hits
 from .electrons import draw_photons, expected_light, with_electrons
 from .hosts import find_hosts
+from .resampling import resampled
 from .stars import PIXELS_PER_MPIX, add_stars
 from .surroundings import Surroundings, electrons_per_count, look_around
 from .trails import draw_trail
 from .transients import Kinds, draw_sources, select
 
-_INGREDIENTS = ("numbers", "transients", "photons", "trails", "trail photons", "cosmic rays", "stars")
+_INGREDIENTS = ("numbers", "transients", "photons", "trails", "trail photons", "cosmic rays", "stars", "resampling")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,14 @@ def prepare_injected(row: FrameRow, config: InjectedData, copy: int, footprints:
 
 
 def before_injection(row: FrameRow, config: InjectedData, copy: int) -> tuple[FrameRow, Loaded, Surroundings]:
-    """Read a row's files and measure them as a copy shows them: binned, and with the stars that training adds."""
+    """Read and measure a row as a copy shows it: binned, with the stars that training adds, resampled."""
     row, loaded = binned(row, load_frames(row, config), binning(row, config, copy))
-    if row.split == "train" and config.train_stars_per_mpix > 0:
-        gain = electrons_per_count(row, loaded.science, config)
-        add_stars(loaded, config, generators(row, config, copy)["stars"], gain=gain)
+    if row.split == "train":
+        rngs = generators(row, config, copy)
+        if config.train_stars_per_mpix > 0:
+            add_stars(loaded, config, rngs["stars"], gain=electrons_per_count(row, loaded.science, config))
+        if rngs["resampling"].random() < config.train_resampled:
+            row, loaded = resampled(row, loaded, rngs["resampling"])
     return row, loaded, look_around(row, loaded, config)
 
 
