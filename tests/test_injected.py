@@ -568,6 +568,16 @@ def test_training_copies_get_stars_that_are_nothing_to_be_found(tmp_path: Path, 
     assert peak == pytest.approx(5e4 * 0.22, rel=0.35)  # a Moffat of two pixels, centred on a pixel or beside it
 
 
+def test_training_stars_are_refused_where_a_reference_would_lack_them(tmp_path: Path) -> None:
+    """In the difference each of them would be as bright as a transient, and labelled negative."""
+    bench = Bench(tmp_path, train_stars_per_mpix=3000)
+    row = bench.row({"science": sky_frame(0), "reference": sky_frame(1)})
+    with pytest.raises(DataError, match=r"row 2: data\.train_stars_per_mpix must be 0 where a row has a reference"):
+        injections([row], bench.config)
+    for harmless in ({"reference": None}, {"split": "test"}):
+        assert injections([dataclasses.replace(row, **harmless)], bench.config)
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
