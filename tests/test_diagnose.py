@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from astrid.config import BCELoss, RunError
+from astrid.config import BCELoss, ConfigError, RunError
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.data.fields import Splits
 from astrid.data.frames import Field
@@ -356,6 +356,9 @@ def test_a_loss_of_overlap_on_empty_batches_is_told(tmp_path: Path) -> None:
     assert list(imbalance(probe)) == []  # cross-entropy learns from empty tiles, too
     (found,) = imbalance(dataclasses.replace(probe, config=load(["loss=dice"])))
     assert found.evidence["empty_batches"] == pytest.approx(0.9**4)
+    unsettled = load(["loss=dice", "data.batch_size=auto"])
+    with pytest.raises(ConfigError, match=r"data\.batch_size must be a number here, got 'auto'"):
+        list(imbalance(dataclasses.replace(probe, config=unsettled)))
 
 
 def test_a_network_that_calls_all_negative_is_told(tmp_path: Path) -> None:
