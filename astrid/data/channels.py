@@ -22,14 +22,14 @@ Image = NDArray[np.float32]
 Plane = NDArray[np.bool_]
 
 
-def single_channel(row: FrameRow, science: Record, shown: Plane, config: FramesData) -> Image:
+def single_channel(row: FrameRow, science: Record, *, shown: Plane, config: FramesData) -> Image:
     """Return the science frame, (1, H, W); 0 where it isn't shown."""
     with naming("science", row.science):
         return in_sigma(_flattened(science, shown, config.background_box), shown)[None]
 
 
 def paired_channels(
-    row: FrameRow, frames: tuple[Record, Record], shown: Plane, config: FramesData
+    row: FrameRow, frames: tuple[Record, Record], *, shown: Plane, config: FramesData
 ) -> tuple[Image, float]:
     """Return science, reference, difference and, where it is asked for, score, (C, H, W), and the science seeing.
 
@@ -53,13 +53,13 @@ def paired_channels(
 
 def _matched(row: FrameRow, flat: list[Image], shown: Plane, widths: list[float]) -> Image:
     new, old = flat
-    scale = row.reference_scale or flux_ratio(new, old, shown, widths)
+    scale = row.reference_scale or flux_ratio(new, old, shown=shown, widths=widths)
     scaled = old * np.float32(scale)
     residual = matched_difference(new, scaled, science_fwhm=widths[0], reference_fwhm=widths[1], valid=shown)
-    return channels_in_sigma(new, scaled, residual, shown)
+    return channels_in_sigma(new, scaled, difference=residual, valid=shown)
 
 
-def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) -> float:
+def flux_ratio(new: Image, old: Image, *, shown: Plane, widths: Sequence[float]) -> float:
     """Return the factor that brings the reference to the flux scale of the science frame, both above their sky."""
     stars = find_stars(old, shown, sigma=background_sigma(old, shown).sigma)
     return measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=widths[0], reference_fwhm=widths[1])
@@ -68,7 +68,7 @@ def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) ->
 def _proper(science: Epoch, reference: Epoch, shown: Plane, config: FramesData) -> Image:
     rms = config.preprocess.registration_rms
     found = subtract_properly(science, reference, valid=shown, registration_rms=(rms, rms))
-    channels = channels_in_sigma(science.image, reference.image, found.difference, shown)
+    channels = channels_in_sigma(science.image, reference.image, difference=found.difference, valid=shown)
     if not config.preprocess.score:
         return channels
     return np.concatenate([channels, in_sigma(found.corrected_score, shown)[None]])
