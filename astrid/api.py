@@ -6,6 +6,7 @@ Only this module, `train.py`, the `astrid` command and tests start runs.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from astrid.array_scores import compute_metrics
-from astrid.config import Config, RunError
+from astrid.config import Config, ConfigError, RunError
+from astrid.config.checks import check
 from astrid.config.compose import PROJECT_ROOT, load, run_folder
 from astrid.energy import EnergyAnalyzer
 from astrid.energy_runs import read_run
@@ -108,14 +110,15 @@ async def train_async(overrides: Sequence[str] = (), *, folder: Path | None = No
     Raises
     ------
     ConfigError
-        For a configuration that cannot run, before any process starts.
+        For a configuration that cannot run, or a folder that is taken, before any process starts.
     RunError
         With the last lines of what the run said, where it ended with another exit code than 0.
     """
     config = load(overrides)
     run_dir = (_folder_of(config) if folder is None else folder).resolve()
-    run_dir.mkdir(parents=True, exist_ok=config.training.resume is not None)
-    where = [] if config.training.resume is not None else [f"hydra.run.dir={run_dir}"]
+    resumed = config.training.resume is not None
+    _make_folder(run_dir, exist_ok=resumed)
+    where = [] if resumed else [f"hydra.run.dir={_quoted(run_dir)}"]
     with (run_dir / CONSOLE).open("ab") as console:
         code = await _call([*overrides, *where], console)
     if code != 0:
@@ -123,6 +126,19 @@ async def train_async(overrides: Sequence[str] = (), *, folder: Path | None = No
         raise RunError(f"the run in {run_dir} ended with exit code {code}:\n" + "\n".join(said))
     metrics = read_folder(run_dir).metrics
     return FinishedRun(run_dir, metrics["objective"], metrics)
+
+
+def _make_folder(run_dir: Path, *, exist_ok: bool) -> None:
+    check("${" not in str(run_dir), "folder", str(run_dir), "a path without ${, which Hydra would fill in", "rename it")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError as error:
+        raise ConfigError(f"folder must be a new one, got {str(run_dir)!r}; give another, or remove it") from error
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as Hydra reads it back: in quotes, with quotes and the backslashes before them escaped."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(path)) + "'"
 
 
 async def _call(arguments: Sequence[str], console: IO[bytes]) -> int:

@@ -87,8 +87,9 @@ def test_a_crop_is_an_exact_part_of_the_stamps_and_the_same_each_time() -> None:
     assert field.sources is not None
     x0, y0 = 31 - int(field.sources.x[0]), 31 - int(field.sources.y[0])
     cut = np.s_[y0 : y0 + 32, x0 : x0 + 32]
-    stamps = [stamp[cut] for stamp in (alert.science, alert.template, alert.difference)]
-    np.testing.assert_array_equal(field.image, channels_in_sigma(*stamps, np.ones((32, 32), bool)))
+    new, old, difference = (stamp[cut] for stamp in (alert.science, alert.template, alert.difference))
+    expected = channels_in_sigma(new, old, difference=difference, valid=np.ones((32, 32), bool))
+    np.testing.assert_array_equal(field.image, expected)
 
 
 def test_candidates_land_anywhere_in_their_crops_with_the_same_probability() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from astrid import api
 from astrid.api import CONSOLE, FinishedRun, analyse_energy, train, train_async, watch_epochs
 from astrid.config import ConfigError, RunError
 from astrid.tracking.stored_runs import read_folder
@@ -81,6 +85,35 @@ def test_a_mistake_is_found_before_a_process_starts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.dpeth"):
         asyncio.run(train_async(["model.dpeth=3"], folder=tmp_path / "run"))
     assert not (tmp_path / "run").exists() and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["a,b", "(a(b)", "a=b", "it's", "{x}", "[1]", "a b", "b\\", "\\'", "$a", "a:b#c", '"'])
+def test_a_run_gets_the_folder_that_was_named_whatever_its_name(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    said: list[str] = []
+
+    async def note(arguments: Sequence[str], _: IO[bytes]) -> int:
+        said.extend(arguments)
+        return 1
+
+    monkeypatch.setattr(api, "_call", note)
+    with pytest.raises(RunError):
+        asyncio.run(train_async(tiny, folder=tmp_path / name))
+    override = OverridesParser.create().parse_override(said[-1])
+    assert not override.is_sweep_override() and override.key_or_group == "hydra.run.dir"
+    assert str(override.value()) == str(tmp_path / name)
+
+
+def test_a_folder_that_is_taken_or_cannot_be_said_is_refused_before_a_process_starts(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ConfigError, match=r"folder must be a new one, got '.*taken'; give another"):
+        asyncio.run(train_async(tiny, folder=tmp_path / "taken"))
+    with pytest.raises(ConfigError, match=r"folder must be a path without \$\{"):
+        asyncio.run(train_async(tiny, folder=tmp_path / "${oc.env:HOME}"))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_run_that_fails_raises_what_it_said(tiny: list[str], tmp_path: Path) -> None:

@@ -129,6 +129,14 @@ def test_noise_stays_of_unit_variance(name: str, channels: int) -> None:
     assert inside.std(dim=(0, 2, 3)) == pytest.approx(torch.ones(channels), rel=0.02)
 
 
+def test_noise_of_a_difference_is_that_of_science_less_that_of_the_reference() -> None:
+    config = dataclasses.replace(OFF, difference_share=0.6)
+    made = fresh_noise(torch.zeros(10, 3, 64, 64), Draws([7], device=torch.device("cpu")), config)
+    science, reference, difference = made.transpose(0, 1).flatten(1)
+    assert (difference * science).mean() == pytest.approx(0.6, abs=0.02)
+    assert (difference * reference).mean() == pytest.approx(-0.8, abs=0.02)
+
+
 def test_added_noise_is_that_of_the_science_frame() -> None:
     batch = {"image": torch.full((400, 3, 16, 16), 4.0), "valid": torch.ones(400, 1, 16, 16, dtype=torch.bool)}
     config = only("noise", noise_sigma=2.0, difference_share=0.5)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from astrid.config import BCELoss, RunError
+from astrid.config import BCELoss, ConfigError, RunError
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.data.fields import Splits
 from astrid.data.frames import Field
@@ -32,7 +32,7 @@ from astrid.diagnose.evidence import Evidence, blind_loss
 from astrid.diagnose.examine import with_patience
 from astrid.diagnose.finding import causes
 from astrid.diagnose.gradients import exploding, frozen, vanishing
-from astrid.diagnose.labels import shifted_labels
+from astrid.diagnose.labels import REACH, LightAround, shifted_labels
 from astrid.diagnose.leaks import fingerprints, leaks
 from astrid.diagnose.loading import starving
 from astrid.diagnose.noise import agree, auroc, contradictory, speckle, speckled, turned_over
@@ -106,6 +106,9 @@ def test_large_steps_that_teach_nothing_tell_of_it_too_and_small_ones_of_the_con
     assert [found.kind for found in rate_too_low(told(idle, norms=norms(update=1e-5)))] == ["learning_rate_low"]
     for check in (rate_too_high, rate_too_low):
         assert list(check(told(idle, norms=norms(update=1e-2)))) == []
+    settling = [norms(update=0.1)[0], norms(update=1e-5)[1]]  # the epoch of the largest steps counts
+    assert len(list(rate_too_high(told(idle, norms=settling)))) == 1
+    assert list(rate_too_low(told(idle, norms=settling))) == []
 
 
 def test_a_leap_tells_of_it_even_where_the_loss_is_bounded_and_the_weights_have_grown() -> None:
@@ -264,6 +267,13 @@ def test_shifted_labels_too_few_in_each_split_are_found_in_both_together(tmp_pat
     assert "in training and validation the light" in found.text
 
 
+def test_the_excess_of_light_at_a_shift_is_told_in_standard_errors() -> None:
+    blocks = np.zeros((4, 2 * REACH + 1, 2 * REACH + 1))
+    blocks[:, REACH + 2, REACH - 1] = 5.0, 1.0, 3.0, 3.0
+    blocks[:, REACH, REACH] = 2.0
+    assert LightAround(blocks, np.ones(4)).excess(2, -1) == pytest.approx(4 / math.sqrt(9 + 1 + 1 + 1))
+
+
 def test_labels_that_lie_on_their_light_are_not_shifted(tmp_path: Path) -> None:
     fields = [squares(number) for number in range(6)]
     assert list(shifted_labels(probe_of(tmp_path, fields[:4], fields[4:]))) == []
@@ -390,6 +400,9 @@ def test_a_loss_of_overlap_on_empty_batches_is_told(tmp_path: Path) -> None:
     assert list(imbalance(probe)) == []  # cross-entropy learns from empty tiles, too
     (found,) = imbalance(dataclasses.replace(probe, config=load(["loss=dice"])))
     assert found.evidence["empty_batches"] == pytest.approx(0.9**4)
+    unsettled = load(["loss=dice", "data.batch_size=auto"])
+    with pytest.raises(ConfigError, match=r"data\.batch_size must be a number here, got 'auto'"):
+        list(imbalance(dataclasses.replace(probe, config=unsettled)))
 
 
 def test_a_network_that_calls_all_negative_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ QUIET_SKY = {"transients": 0, "cosmic_rays": 0, "hot_pixels": 0, "trail_probabil
 def channels(field: SimulatedField, science: np.ndarray, reference: np.ndarray, valid: np.ndarray) -> np.ndarray:
     widths = {"science_fwhm": field.science_fwhm, "reference_fwhm": field.reference_fwhm}
     difference = matched_difference(science, reference, valid=valid, **widths)
-    return channels_in_sigma(science, reference, difference, valid)
+    return channels_in_sigma(science, reference, difference=difference, valid=valid)
 
 
 @pytest.mark.parametrize("contaminated", [0.0, 0.02, 0.05])

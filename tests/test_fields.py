@@ -87,7 +87,7 @@ def test_the_difference_is_matched_from_the_science_frames_seeing_to_the_referen
     seeing = {"science_fwhm": sky.science_fwhm, "reference_fwhm": sky.reference_fwhm}
     assert sky.science_fwhm > sky.reference_fwhm + 1
     difference = matched_difference(sky.science, sky.reference, **seeing, valid=sky.valid)
-    expected = channels_in_sigma(sky.science, sky.reference, difference, sky.valid)
+    expected = channels_in_sigma(sky.science, sky.reference, difference=difference, valid=sky.valid)
     np.testing.assert_array_equal(simulated_field(config, "test", 0).image, expected)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.nddata import StdDevUncertainty
+from astropy.nddata import CCDData, StdDevUncertainty
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -23,7 +23,7 @@ from astrid.data.fields import build_splits
 from astrid.data.frames import Field, read_table
 from astrid.data.inject.binning import binned, blocks
 from astrid.data.inject.cosmic_rays import COLUMNS, Footprint, draw_hits, footprints_of, read_footprints
-from astrid.data.inject.electrons import expected_light
+from astrid.data.inject.electrons import expected_light, with_electrons
 from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_injected
 from astrid.data.inject.frame_psf import measure_epsf
 from astrid.data.inject.resampling import resampled
@@ -167,6 +167,12 @@ def test_a_frame_shows_its_part_of_the_tracks_that_fall_on_it(seed: int, number:
     corners = [tuple(map(int, placed.partition("@")[2].strip("()").split(","))) for placed in hits.placed]
     if all(0 <= x <= 196 and 0 <= y <= 196 for x, y in corners):
         assert hits.charge.sum() == number * track.charge.sum()
+
+
+def test_tracks_fall_on_every_pixel_alike_and_stick_out_on_every_side() -> None:
+    track = Footprint(1, np.ones((3, 3)))
+    hits = draw_hits((8, 9), np.random.default_rng(0), footprints=[track], number=9900)  # 10 x 11 places, 90 each
+    assert hits.charge == pytest.approx(np.full((8, 9), 9 * 90), rel=0.2)
 
 
 def test_a_track_comes_in_all_eight_orientations() -> None:
@@ -540,9 +546,19 @@ def test_binned_pixels_are_sums_and_bad_where_one_is(tmp_path: Path) -> None:
     assert coarse.science.frame.data[1, 2] == frame[2:4, 4:6].sum()
     assert coarse.shown.sum() == 11 and not coarse.shown[0, 1]
     assert coarse_row.fwhm_pixels == 2.0
+    known = load_frames(row, bench.config)
+    known.science.frame.uncertainty = StdDevUncertainty(np.full((7, 9), 3.0, np.float32))
+    assert np.array_equal(binned(row, known, 2)[1].science.frame.uncertainty.array, np.full((3, 4), 6.0))
     assert blocks(np.arange(6).reshape(2, 3), 2).tolist() == [[[0, 1, 3, 4]]]
     with pytest.raises(DataError, match="can't be binned"):
         binned(dataclasses.replace(row, section=Section(1, 4, 1, 4)), load_frames(row, bench.config), 2)
+
+
+def test_injected_light_adds_the_noise_of_its_photons_to_the_uncertainty() -> None:
+    frame = CCDData(np.zeros((2, 2)), unit="adu", uncertainty=StdDevUncertainty(np.full((2, 2), 3.0)))
+    brighter = with_electrons(frame, np.array([[0.0, 64], [0, 0]]), gain=2.0)
+    assert brighter.data.tolist() == [[0, 32], [0, 0]]
+    assert brighter.uncertainty.array.tolist() == [[3, 5], [3, 3]]  # sqrt(3² + 64 / 2²)
 
 
 def test_only_training_copies_are_binned_in_turn(tmp_path: Path, footprints: Path) -> None:
@@ -627,6 +643,16 @@ def test_only_a_share_of_the_training_copies_is_resampled(tmp_path: Path, footpr
     splits = prepared(Bench(tmp_path, footprints=str(footprints), split_unit="exposure", **knobs))
     assert {len(field.target) for field in splits["train"]} == {127, 128}
     assert len(splits["val"][0].target) == len(splits["test"][0].target) == 128
+
+
+def test_training_stars_are_refused_where_a_reference_would_lack_them(tmp_path: Path) -> None:
+    """In the difference each of them would be as bright as a transient, and labelled negative."""
+    bench = Bench(tmp_path, train_stars_per_mpix=3000)
+    row = bench.row({"science": sky_frame(0), "reference": sky_frame(1)})
+    with pytest.raises(DataError, match=r"row 2: data\.train_stars_per_mpix must be 0 where a row has a reference"):
+        injections([row], bench.config)
+    for harmless in ({"reference": None}, {"split": "test"}):
+        assert injections([dataclasses.replace(row, **harmless)], bench.config)
 
 
 @pytest.mark.parametrize(

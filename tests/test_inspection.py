@@ -204,6 +204,16 @@ def test_bins_by_signal_to_noise_worked_out_by_hand() -> None:
     assert bins.bounds[:, 1] == pytest.approx([0.5 - half, 0.5 + half])
 
 
+def test_a_candidate_at_a_source_that_is_not_counted_is_left_out_of_the_bins() -> None:
+    field = blank(sources=[(10, 10), (30, 30)])
+    field.valid[30, 30] = False
+    seen = with_peaks(field, [(11, 10, 0.9), (31, 30, 0.8), (5, 35, 0.4)])
+    tally = SnrTally()
+    tally.add_detections(field, seen, RULES, score=np.full(field.valid.shape, 100.0))
+    (bins,) = tally.bins()
+    assert (bins.count[-1], bins.observed[-1], bins.predicted[-1]) == (2, 0.5, pytest.approx(0.65))
+
+
 def test_pixels_of_calibrated_probability_are_as_often_real_as_they_say() -> None:
     random = np.random.default_rng(0)
     field = blank(300, channels=1)

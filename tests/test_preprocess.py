@@ -144,6 +144,11 @@ def test_bits_and_codes_mean_what_they_say(
     assert set(PLANE[(field.image[0] == 0) & (PLANE > 0)]) == ignored
 
 
+def test_a_positive_pixel_that_is_bad_is_no_target(bench: Workbench) -> None:
+    field = bench.field({"science": noise(4), "target": PLANE, "valid": (PLANE != 2).astype(np.uint8)})
+    assert set(PLANE[field.target]) == {1, 3, 4} and set(PLANE[~field.valid]) == {2}
+
+
 def test_a_value_below_zero_is_no_target_unless_it_is_explained(bench: Workbench) -> None:
     plane = np.where(PLANE == 1, -1, PLANE).astype(np.int16)
     with pytest.raises(DataError, match=r"row 7 \(f\): target must be 0 .* above 0 .*, got -1; .* ignore_codes=-1"):

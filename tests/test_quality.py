@@ -136,7 +136,9 @@ def test_saturated_and_bad_pixels_are_counted() -> None:
 def test_saturation_is_known_where_values_pile_up() -> None:
     image = Starfield().image()
     clipped = np.minimum(image, 1500)
-    assert saturation_level(clipped, Facts(), level=400, noise=15) == 1500
+    clipped[7, 9], clipped[8, 9] = 99_999, np.inf
+    valid = clipped <= 1500
+    assert saturation_level(clipped, valid, facts=Facts(), level=400, noise=15) == 1500
     found = Starfield().assessed(image=image, facts=dataclasses.replace(Starfield().facts, saturation=None))
     assert "data.quality.saturation" in found.absent["saturated_fraction"]
 

@@ -1,9 +1,10 @@
 """How bright and how sharp a sample is, and how noisy.
 
-Channels are in units of their own background sigma, which training must not unlearn: what adds noise brings the
-channel back to sigma 1, what averages noise out adds as much again. The difference of a pair is the science frame minus
-the reference, so in its own sigma it shows the share `data.augment.difference_share` of what happens to the science
-frame. Pixels that hold nothing (0 in every channel and not valid) hold nothing afterwards.
+Channels are in units of their own background sigma, which training must not unlearn: what adds noise brings the channel
+back to sigma 1, what averages noise out adds as much again. Only `scale_flux` does not: it scales light and noise
+alike, as where sigma was measured wrong, by at most `data.augment.flux_factor`. The difference of a pair is the science
+frame minus the reference, so in its own sigma it shows the share `data.augment.difference_share` of what happens to the
+science frame. Pixels that hold nothing (0 in every channel and not valid) hold nothing afterwards.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def spread(change: Tensor, batch: Batch, config: AugmentConfig) -> Tensor:
 
 
 def scale_flux(batch: Batch, draws: Draws, config: AugmentConfig) -> Batch:
-    """Multiply all channels of each sample by one factor."""
+    """Multiply all channels of each sample by one factor, their noise with them: its sigma is the factor, then."""
     reach = math.log(config.flux_factor)
     factor = np.exp(draws.host.uniform(-reach, reach, size=batch["image"].shape[0]))
     return batch | {"image": batch["image"] * draws.per_sample(factor)}

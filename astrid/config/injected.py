@@ -35,7 +35,8 @@ class InjectedData(FramesData):
     """Factors by which the training copies of a frame are binned, in turn: 2 sums 2x2 pixels, so that the network
     meets stars sharper than those of its own frames. What validates or tests is never binned."""
     train_stars_per_mpix: float = 0.0
-    """Mean number of stars per million pixels that training copies get; nothing to be found, but to be told from it."""
+    """Mean number of stars per million pixels that training copies get; nothing to be found, but to be told from it.
+    Only for rows without a reference, which wouldn't show them."""
     train_star_fwhm: list[float] = field(default_factory=lambda: [1.5, 5.0])
     """Range of the width of these stars in pixels, one for each copy."""
     train_star_flux: list[float] = field(default_factory=lambda: [1e3, 1e6])

@@ -93,7 +93,7 @@ def prepare_alert(alert: Alert, row: AlertRow, *, config: AlertsData, crop: int)
         psf = crop_psf(alert.psf, fwhm_pixels=fwhm)
         stamps, injected = inject_into_crop(stamps, rng, config=config, psf=psf, free=counts)
         sources = _joined(sources, injected)
-    image = channels_in_sigma(stamps.science, stamps.template, stamps.difference, stamps.valid)
+    image = channels_in_sigma(stamps.science, stamps.template, difference=stamps.difference, valid=stamps.valid)
     target = counts & disc_mask(sources.x, sources.y, (size, size), radius=config.target_radius_fwhm * fwhm)
     name = f"{row.number}" if crop == 0 else f"{row.number}#{crop}"
     group = None if row.patch is None else f"patch of {row.patch}"

@@ -23,7 +23,7 @@ Image = NDArray[np.float32]
 Plane = NDArray[np.bool_]
 
 
-def single_channel(row: FrameRow, science: Record, shown: Plane, config: FramesData) -> Image:
+def single_channel(row: FrameRow, science: Record, *, shown: Plane, config: FramesData) -> Image:
     """Return the science frame, (1, H, W); 0 where it isn't shown."""
     with naming("science", row.science):
         return in_sigma(_flattened(science, shown, config.background_box), shown)[None]
@@ -59,20 +59,20 @@ class Subtracted:
 
 
 def paired_channels(
-    row: FrameRow, frames: tuple[Record, Record], shown: Plane, config: FramesData
+    row: FrameRow, frames: tuple[Record, Record], *, shown: Plane, config: FramesData
 ) -> tuple[Image, float]:
     """Return science, reference, difference and, where it is asked for, score, (C, H, W), and the science seeing.
 
     Errors are those of `subtract_reference`.
     """
-    found = subtract_reference(row, frames, shown, config)
-    channels = channels_in_sigma(found.science, found.reference, found.difference, shown)
+    found = subtract_reference(row, frames, shown=shown, config=config)
+    channels = channels_in_sigma(found.science, found.reference, difference=found.difference, valid=shown)
     if found.score is not None:
         channels = np.concatenate([channels, in_sigma(found.score, shown)[None]])
     return channels, found.fwhm_pixels
 
 
-def subtract_reference(row: FrameRow, frames: tuple[Record, Record], shown: Plane, config: FramesData) -> Subtracted:
+def subtract_reference(row: FrameRow, frames: tuple[Record, Record], *, shown: Plane, config: FramesData) -> Subtracted:
     """Subtract the registered reference from the science frame, each above its sky, and note that in its steps.
 
     Seeing and the ratio of the fluxes are the row's, or measured on stars. Raises DataError, naming the column.
@@ -98,13 +98,13 @@ def subtract_reference(row: FrameRow, frames: tuple[Record, Record], shown: Plan
 
 def _matched(row: FrameRow, flat: list[Image], shown: Plane, widths: list[float]) -> Subtracted:
     new, old = flat
-    scale = row.reference_scale or flux_ratio(new, old, shown, widths)
+    scale = row.reference_scale or flux_ratio(new, old, shown=shown, widths=widths)
     scaled = old * np.float32(scale)
     residual = matched_difference(new, scaled, science_fwhm=widths[0], reference_fwhm=widths[1], valid=shown)
     return Subtracted(new, scaled, residual, None, widths[0], scale, None)
 
 
-def flux_ratio(new: Image, old: Image, shown: Plane, widths: Sequence[float]) -> float:
+def flux_ratio(new: Image, old: Image, *, shown: Plane, widths: Sequence[float]) -> float:
     """Return the factor that brings the reference to the flux scale of the science frame, both above their sky."""
     stars = find_stars(old, shown, sigma=background_sigma(old, shown).sigma)
     return measure_flux_ratio(new, old, shown, stars=stars, science_fwhm=widths[0], reference_fwhm=widths[1])

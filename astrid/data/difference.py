@@ -133,6 +133,7 @@ def in_sigma(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np
 def channels_in_sigma(
     science: NDArray[np.float32],
     reference: NDArray[np.float32],
+    *,
     difference: NDArray[np.float32],
     valid: NDArray[np.bool_],
 ) -> NDArray[np.float32]:

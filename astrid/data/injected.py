@@ -43,7 +43,14 @@ class InjectedField:
 
 
 def injections(rows: Sequence[FrameRow], config: InjectedData) -> dict[str, list[InjectedField]]:
-    """Return the fields of every split; rows without a split are of the split `all`."""
+    """Return the fields of every split; rows without a split are of the split `all`.
+
+    Raises
+    ------
+    DataError
+        For a training row with a reference where stars are to be added.
+    """
+    _refuse_stars_beside_references(rows, config)
     table = [] if config.footprints is None else read_footprints(Path(config.footprints))
     by_split: dict[str, list[InjectedField]] = {}
     for row in rows:
@@ -52,6 +59,14 @@ def injections(rows: Sequence[FrameRow], config: InjectedData) -> dict[str, list
         made = [InjectedField(row, config, copy, own) for copy in range(copies)]
         by_split.setdefault(row.split or "all", []).extend(made)
     return by_split
+
+
+def _refuse_stars_beside_references(rows: Sequence[FrameRow], config: InjectedData) -> None:
+    """Refuse stars that only the science frame would show: in the difference they'd be transients labelled negative."""
+    for row in rows:
+        if config.train_stars_per_mpix > 0 and row.split == "train" and row.reference is not None:
+            rule = "data.train_stars_per_mpix must be 0 where a row has a reference, which wouldn't show these stars"
+            raise DataError(f"row {row.number}: {rule}, got {config.train_stars_per_mpix:g}; leave it out")
 
 
 def with_psf(rows: Sequence[FrameRow], config: InjectedData) -> list[FrameRow]:

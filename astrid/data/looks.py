@@ -18,12 +18,14 @@ import numpy as np
 
 from astrid.config import DataError, FramesData
 
-from . import copies, frames, hdus, pixels, preprocess
+from . import copies, frames, hdus, keywords, pixels, preprocess, rows
 from .copies import Keys, describe_pixels
 from .frames import read_image
 from .pixels import digest_values
-from .preprocess import read_labels
-from .rows import FrameRow, ImageFile
+from .preprocess import part_of, read_labels
+from .reduction import chain
+from .reduction.chain import header_section
+from .rows import FrameRow, ImageFile, Section
 from .store import make_folder, writing
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ NO_KEYS: Keys = np.empty(0, dtype=np.uint64)
 _LABELS = ("target_bits", "ignore_bits", "unlabelled_bits", "target_codes", "ignore_codes", "unlabelled_codes")
 
 
-_DECIDING = (copies, frames, hdus, pixels, preprocess)
+_DECIDING = (chain, copies, frames, hdus, keywords, pixels, preprocess, rows)
 """Modules whose code decides a look, beside this one."""
 
 
@@ -47,6 +49,8 @@ class Look:
         Digests of the pixels of the whole frames, the same for every lossless copy.
     science_keys, reference_keys : (N,) uint64
         What describes the pixels of the part that the row uses, as `describe_pixels` gives it.
+    part : Section
+        That part of the science frame: the row's section of what the trim leaves, in pixels of the frame as it is read.
     positives : int
         Pixels that are to be found in that part.
     """
@@ -55,16 +59,18 @@ class Look:
     reference: str | None
     science_keys: Keys
     reference_keys: Keys
+    part: Section
     positives: int
 
 
 @dataclass(frozen=True)
 class Described:
-    """Digest of a whole frame, None of none, what describes the part of it that is used, and its (height, width)."""
+    """Digest of a whole frame, None of none, its (height, width), the part that is used, and what describes that."""
 
     digest: str | None
-    keys: Keys
     shape: tuple[int, int]
+    part: Section
+    keys: Keys
 
 
 def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
@@ -75,42 +81,53 @@ def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
     DataError
         For a file that can't be read, or a frame that is its own reference, naming the row.
     """
-    cache = Path(config.cache) / FOLDER
-    known = {row.number: look for row in rows if (look := _read(_place(row, cache))) is not None}
+    known = {row.number: look for row in rows if (look := _read(_place(row, config))) is not None}
     missing = [row for row in rows if row.number not in known]
     if missing:
         logger.info("looking at the pixels of %d of %d rows for the first time", len(missing), len(rows))
     workers = joblib.Parallel(n_jobs=config.prepare_workers or -1, prefer="threads", return_as="generator")
-    made: Iterable[Look] = workers(joblib.delayed(_look)(row) for row in missing)
+    made: Iterable[Look] = workers(joblib.delayed(_look)(row, config) for row in missing)
     for row, look in zip(missing, made, strict=True):
-        _write(_place(row, cache), look)
+        _write(_place(row, config), look)
         known[row.number] = look
     return known
 
 
-def _look(row: FrameRow) -> Look:
+def _look(row: FrameRow, config: FramesData) -> Look:
     try:
-        science = _describe(row.science, row)
-        reference = Described(None, NO_KEYS, science.shape) if row.reference is None else _describe(row.reference, row)
+        science, reference = _describe_frames(row, config)
         if reference.digest == science.digest:
             raise DataError("reference must be another exposure than science, got the same pixels; name another")
-        target = read_labels(row, shape=science.shape).target
+        target = read_labels(row, shape=science.shape).target[science.part.slices]
     except DataError as error:
         raise DataError(f"row {row.number}: {error}") from error
-    part = target if row.section is None else target[row.section.slices]
     assert science.digest is not None
-    return Look(science.digest, reference.digest, science.keys, reference.keys, int(part.sum()))
+    return Look(science.digest, reference.digest, science.keys, reference.keys, science.part, int(target.sum()))
 
 
-def _describe(image: ImageFile, row: FrameRow) -> Described:
-    values = read_image(image.path, hdu=image.hdu).data
-    fits = row.section is not None and row.section.fits_in(values.shape)
-    part = values[row.section.slices] if row.section is not None and fits else values
-    return Described(digest_values(values), describe_pixels(part), (values.shape[0], values.shape[1]))
+def _describe_frames(row: FrameRow, config: FramesData) -> tuple[Described, Described]:
+    """Look at the science frame and the reference, which is trimmed only where it is raw like the science frame."""
+    knobs = config.preprocess
+    science = _describe(row.science, row, trim=knobs.trim)
+    if row.reference is None:
+        return science, dataclasses.replace(science, digest=None, keys=NO_KEYS)
+    return science, _describe(row.reference, row, trim=knobs.trim if knobs.raw_reference else "none")
 
 
-def _place(row: FrameRow, cache: Path) -> Path:
-    """Return where the look of a row is kept: under what decides it, the files' contents and this code."""
+def _describe(image: ImageFile, row: FrameRow, *, trim: str) -> Described:
+    """Look at the part that is used: the section of what is left by the trim, all of that where none is of its grid."""
+    frame = read_image(image.path, hdu=image.hdu)
+    height, width = frame.data.shape
+    left = header_section(frame.meta, trim, keywords.TRIM, knob="trim") or Section(1, width, 1, height)
+    if image == row.science:
+        part_of(row, left.shape)  # refuses a section that isn't in it
+    fits = row.section is not None and row.section.fits_in(left.shape)
+    part = row.section.within(left) if row.section is not None and fits else left
+    return Described(digest_values(frame.data), (height, width), part, describe_pixels(frame.data[part.slices]))
+
+
+def _place(row: FrameRow, config: FramesData) -> Path:
+    """Return where the look of a row is kept: under what decides it, the files' contents, the trim and this code."""
     images = {
         name: [row.images[name].digest(), row.images[name].hdu]
         for name in ("science", "reference", "target")
@@ -118,8 +135,9 @@ def _place(row: FrameRow, cache: Path) -> Path:
     }
     labels = [getattr(row, name) for name in _LABELS]
     code = [Path(str(module)).read_text() for module in (__file__, *(one.__file__ for one in _DECIDING))]
-    text = json.dumps([images, labels, str(row.section or ""), code], sort_keys=True)
-    return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    trim = [config.preprocess.trim, config.preprocess.raw_reference]
+    text = json.dumps([images, labels, str(row.section or ""), trim, code], sort_keys=True)
+    return Path(config.cache) / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 def _read(path: Path) -> Look | None:
@@ -134,14 +152,14 @@ def _read(path: Path) -> Look | None:
         return None
     texts = {name: str(values[name]) for name in ("science", "reference")}
     values |= texts | {"reference": texts["reference"] or None, "positives": int(values["positives"])}
-    return Look(**values)
+    return Look(**values | {"part": Section.parse(str(values["part"]))})
 
 
 def _write(path: Path, look: Look) -> None:
     """Keep a look; processes that do so at once write the same, each under a name of its own until it is whole."""
     make_folder(path.parent)
     partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
-    values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)}
+    values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)} | {"part": str(look.part)}
     arrays = {name: np.asarray("" if value is None else value) for name, value in values.items()}
     with writing(path.parent):
         np.savez(partial, **arrays)  # type: ignore[arg-type]

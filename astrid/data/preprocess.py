@@ -126,9 +126,9 @@ def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
     """Bring the frames of a row into the network's channels, and cut out the section that is used."""
     science, reference, labels, shown = loaded.science, loaded.reference, loaded.labels, loaded.shown
     if reference is None:
-        image, fwhm = single_channel(row, science, shown, config), row.fwhm_pixels
+        image, fwhm = single_channel(row, science, shown=shown, config=config), row.fwhm_pixels
     else:
-        image, fwhm = paired_channels(row, (science, reference), shown, config)
+        image, fwhm = paired_channels(row, (science, reference), shown=shown, config=config)
         science.steps += steps_of_reference(reference)
     part = part_of(row, (shown.shape[0], shown.shape[1]))
     _warn_of_telltale_blanks(row, labels)

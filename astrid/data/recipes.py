@@ -239,7 +239,7 @@ def simulated_field(config: SimulatedData, split: str, index: int) -> Field:
         reference_fwhm=sky.reference_fwhm,
         valid=sky.valid,
     )
-    image = difference.channels_in_sigma(sky.science, sky.reference, residual, sky.valid)
+    image = difference.channels_in_sigma(sky.science, sky.reference, difference=residual, valid=sky.valid)
     sources = sky.sources if config.target == "transient" else None
     return Field(f"{split}-{index:05d}", image, sky.masks[config.target], sky.valid, sources, sky.science_fwhm)
 

@@ -147,7 +147,7 @@ def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tu
     science, reference = loaded.science, loaded.reference
     made = None
     if reference is not None and difference:
-        made = subtract_reference(row, (science, reference), loaded.shown, config)
+        made = subtract_reference(row, (science, reference), shown=loaded.shown, config=config)
     steps = [*science.steps, *([] if reference is None else steps_of_reference(reference))]
     science.steps = steps
     write_history(science)

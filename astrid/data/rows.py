@@ -54,6 +54,11 @@ class Section:
         """Tell whether a frame of `shape` (height, width) contains the section."""
         return self.y2 <= shape[0] and self.x2 <= shape[1]
 
+    def within(self, outer: Section) -> Section:
+        """Return the section, whose pixels count from the corner of an outer one, in the pixels of that one's frame."""
+        dx, dy = outer.x1 - 1, outer.y1 - 1
+        return Section(self.x1 + dx, self.x2 + dx, self.y1 + dy, self.y2 + dy)
+
     def gap_to(self, other: Section) -> int:
         """Count the pixels between two sections, along the axis that separates them best; below 0 they overlap."""
         along_x = max(self.x1, other.x1) - min(self.x2, other.x2) - 1

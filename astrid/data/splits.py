@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, cast
 
 import numpy as np
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -203,10 +204,10 @@ def refuse_leaks(
         remedy = "put them into one split, or divide the frame with data.split_unit=section"
         _refuse_shared(rows, lambda row: row.science.digest(), what="science file", remedy=remedy)
         _refuse_shared(rows, lambda row: looks[row.number].science, what="science frame", remedy=remedy)
-    _refuse_close_sections(rows, science, looks, smallest_gap=receptive_field_pixels)
+    _refuse_close_sections(rows, looks, smallest_gap=receptive_field_pixels)
     _refuse_copies(rows, looks, references=of_sky)
     if of_sky:
-        _refuse_overlaps(rows, science)
+        _refuse_overlaps(rows, science, looks)
 
 
 def _leak(one: FrameRow, two: FrameRow, broken: str, remedy: str) -> DataError:
@@ -222,19 +223,13 @@ def _refuse_shared(rows: Sequence[FrameRow], key: Callable[[FrameRow], str | Non
             raise _leak(first[shared], row, f"different splits must not share a {what}", remedy)
 
 
-def _refuse_close_sections(
-    rows: Sequence[FrameRow],
-    science: Mapping[int, ImageInfo],
-    looks: Mapping[int, Look],
-    *,
-    smallest_gap: int,
-) -> None:
+def _refuse_close_sections(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, smallest_gap: int) -> None:
     frames: dict[str, list[FrameRow]] = {}
     for row in rows:
         frames.setdefault(looks[row.number].science, []).append(row)
     for parts in frames.values():
         for one, two in itertools.combinations(parts, 2):
-            gap = _part(one, science).gap_to(_part(two, science))
+            gap = looks[one.number].part.gap_to(looks[two.number].part)
             if one.split != two.split and gap < smallest_gap:
                 rule = f"at least the network's receptive field of {smallest_gap} pixels"
                 broken = f"sections of one frame in different splits must lie apart by {rule}, got {max(gap, 0)}"
@@ -254,15 +249,10 @@ def _refuse_copies(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, refer
         raise _leak(one, two, broken, "put them into one split, or remove the copy")
 
 
-def _part(row: FrameRow, science: Mapping[int, ImageInfo]) -> Section:
-    """Return the part of the frame that a row uses."""
-    height, width = science[row.number].shape
-    return row.section or Section(1, width, 1, height)
-
-
-def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo]) -> None:
+def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo], looks: Mapping[int, Look]) -> None:
     """Refuse frames of different splits whose coordinates say that they show the same sky."""
-    seen = [(row, corners) for row in rows if (corners := _footprint(row, science)) is not None]
+    outlines = [(row, _footprint(row, science[row.number].wcs, part=looks[row.number].part)) for row in rows]
+    seen = [(row, corners) for row, corners in outlines if corners is not None]
     if len(seen) < len(rows):
         logger.warning(
             "%d of %d frames have no celestial coordinates: whether they overlap others on the sky is not checked",
@@ -279,11 +269,10 @@ def _refuse_overlaps(rows: Sequence[FrameRow], science: Mapping[int, ImageInfo])
         raise _leak(owners[one], owners[two], "frames in different splits must not overlap on the sky", remedy)
 
 
-def _footprint(row: FrameRow, science: Mapping[int, ImageInfo]) -> NDArray[np.float64] | None:
-    wcs = science[row.number].wcs
+def _footprint(row: FrameRow, wcs: WCS | None, *, part: Section) -> NDArray[np.float64] | None:
     if wcs is None:
         return None
-    corners = footprint(wcs, _part(row, science))
+    corners = footprint(wcs, part)
     if corners is None:
         logger.warning("row %d: its coordinates are not finite at the corners, overlap is not checked", row.number)
     return corners

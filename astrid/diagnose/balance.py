@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from astrid.config import DiceLoss, TverskyLoss
+from astrid.config import DiceLoss, TverskyLoss, settled
 from astrid.data.tiles import cut_tile, tile_origins
 from astrid.plots import BLUE, VERMILION, new_figure, styled
 
@@ -34,8 +34,7 @@ def _empty_batches(probe: Probe) -> Iterator[Finding]:
     if not isinstance(probe.config.loss, DiceLoss | TverskyLoss):
         return
     empty = np.concatenate([_empty_tiles(probe, number) for number in range(len(probe.splits.train))])
-    size = probe.config.data.batch_size
-    share = float(empty.mean() ** (size if isinstance(size, int) else 1))
+    share = float(empty.mean() ** settled("data.batch_size", probe.config.data.batch_size))
     if share < EMPTY_BATCHES:
         return
     name = type(probe.config.loss).__name__.removesuffix("Loss").lower()

@@ -118,7 +118,9 @@ def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surround
     with naming("science", row.science):
         gain = electrons_per_count(row, loaded.science, config)
         flat, sigma = _above_sky(loaded.science, loaded.shown, config)
-        fwhm, psf = science_psf(row, flat, loaded.shown, config) if config.needs_psf else (row.fwhm_pixels, None)
+        fwhm, psf = row.fwhm_pixels, None
+        if config.needs_psf:
+            fwhm, psf = science_psf(row, flat, valid=loaded.shown, config=config)
     noise = np.sqrt((sigma * gain) ** 2 + _light(flat, loaded.shown, sigma) * gain)
     psfs: tuple[PsfImage, ...] = () if psf is None else (psf,)
     variance, scale, other_gain = noise**2, 1.0, gain
@@ -127,7 +129,7 @@ def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surround
         with naming("reference", row.reference):
             beneath, other_sigma = _above_sky(loaded.reference, loaded.shown, config)
             other_fwhm = row.reference_fwhm_pixels or typical_fwhm(beneath, loaded.shown)
-            scale = row.reference_scale or flux_ratio(flat, beneath, loaded.shown, (fwhm, other_fwhm))
+            scale = row.reference_scale or flux_ratio(flat, beneath, shown=loaded.shown, widths=(fwhm, other_fwhm))
             other_gain = _reference_gain(loaded.reference, otherwise=scale * gain)
             photons = _light(beneath, loaded.shown, other_sigma) / other_gain
             variance = variance + (scale * gain) ** 2 * (other_sigma**2 + photons)
@@ -191,7 +193,7 @@ def _light(flat: NDArray[np.float32], shown: NDArray[np.bool_], sigma: float) ->
 
 
 def science_psf(
-    row: FrameRow, flat: NDArray[np.float32], valid: NDArray[np.bool_], config: InjectedData
+    row: FrameRow, flat: NDArray[np.float32], *, valid: NDArray[np.bool_], config: InjectedData
 ) -> tuple[float, PsfImage]:
     """Return the width of the point sources and the PSF: those of the row, or of the frame's own stars."""
     try:

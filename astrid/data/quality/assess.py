@@ -172,7 +172,7 @@ def _measure(
     with found.measuring("noise_ratio"):
         found.values["noise_ratio"] = noise_ratio(facts, level=level, noise=noise)
     with found.measuring("saturated_fraction"):
-        saturated = image >= saturation_level(image, facts, level=level, noise=noise)
+        saturated = image >= saturation_level(image, valid, facts=facts, level=level, noise=noise)
         found.values["saturated_fraction"] = float((saturated & exposure.valid).sum() / valid.size)
         valid = valid & ~saturated
     if facts.kind != "science":

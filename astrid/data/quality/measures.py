@@ -131,8 +131,10 @@ def noise_ratio(facts: Facts, *, level: float, noise: float) -> float:
     return math.sqrt(variance / (max(electrons, 0.0) + read_noise**2))
 
 
-def saturation_level(image: NDArray[np.float32], facts: Facts, *, level: float, noise: float) -> float:
-    """Return the value from which pixels are saturated: that which is known, else that at which values pile up.
+def saturation_level(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], *, facts: Facts, level: float, noise: float
+) -> float:
+    """Return the value from which pixels are saturated: that which is known, else that at which good ones pile up.
 
     Raises
     ------
@@ -141,8 +143,8 @@ def saturation_level(image: NDArray[np.float32], facts: Facts, *, level: float, 
     """
     if facts.saturation is not None:
         return facts.saturation
-    highest = float(np.nanmax(image))
-    piled = int((image == highest).sum())
+    highest = float(image.max(initial=-np.inf, where=valid))
+    piled = int((valid & (image == highest)).sum())
     if piled < max(_FEWEST_PILED, _PILED_SHARE * image.size) or highest < level + _PILED_SIGMA * noise:
         raise DataError("unknown saturation, and nothing piles up at the highest value; give data.quality.saturation")
     return highest
