@@ -26,7 +26,7 @@ from .combine import Combination, master_bias, master_dark, master_flat
 logger = logging.getLogger(__name__)
 
 SETS = ("bias", "dark", "flat")
-KNOBS = ("overscan", "trim", "gain", "read_noise", "clip_sigma")
+KNOBS = ("saturation", "overscan", "trim", "gain", "read_noise", "clip_sigma")
 """Knobs that change the masters; memory changes only how they are made."""
 
 
@@ -58,13 +58,19 @@ def _matching(patterns: Sequence[str], root: Path, *, knob: str) -> list[ImageFi
 
 
 def masters_key(config: PreprocessConfig, root: Path) -> str:
-    """Return the SHA-256 of what decides the masters: contents of the files, knobs, the code of this package."""
+    """Return the SHA-256 of what decides the masters: contents of the files, knobs, code."""
     files = {kind: [[file.digest(), file.hdu] for file in images] for kind, images in set_files(config, root).items()}
     knobs = {name: getattr(config, name) for name in KNOBS}
-    code = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [path.read_text() for path in deciding_code()]
     versions = [importlib.metadata.version(package) for package in ("ccdproc", "astropy", "numpy")]
     text = json.dumps([files, knobs, code, versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def deciding_code() -> list[Path]:
+    """Return the modules of this package, which combines frames, and of the one around it, which reads them."""
+    package = Path(__file__).parent
+    return [*sorted(package.parent.glob("*.py")), *sorted(package.glob("*.py"))]
 
 
 def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Masters:
