@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from astropy.io import fits
 
-from astrid.config import PreprocessConfig
+from astrid.config import DataError, PreprocessConfig
 from astrid.data import frames, hdus, keywords, packing, pixels, rows
 from astrid.data.reduction import chain, combine, detector, sets
 from astrid.data.reduction.sets import SETS, cached_masters, deciding_code, make_masters, masters_key
@@ -75,3 +76,11 @@ def test_another_level_of_saturation_makes_masters_anew(tmp_path: Path) -> None:
 def test_the_code_that_reads_and_combines_frames_is_in_the_key() -> None:
     modules = (chain, combine, detector, frames, hdus, keywords, packing, pixels, rows, sets)
     assert {Path(str(module.__file__)) for module in modules} <= set(deciding_code())
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_a_gain_that_cannot_be_is_refused_by_its_file(tmp_path: Path, kind: str) -> None:
+    knobs = write_sets(tmp_path)
+    write(tmp_path, f"{kind}_0", level=1000, GAIN=0)
+    with pytest.raises(DataError, match=rf"{kind}_0\.fits: GAIN of the header must be above 0, got 0"):
+        make_masters(knobs, root=tmp_path)

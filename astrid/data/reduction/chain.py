@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -30,6 +31,12 @@ from .detector import (
 )
 
 Step = Callable[[CCDData], CCDData]
+Rule = Literal["finite", "above 0", "at least 0"]
+_KEEPS: dict[Rule, Callable[[float], bool]] = {
+    "finite": math.isfinite,
+    "above 0": lambda number: 0 < number < math.inf,
+    "at least 0": lambda number: 0 <= number < math.inf,
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     """
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = header_number(image.meta, config.saturation, keywords.SATURATION, knob="data.preprocess.saturation")
+    level = _above_zero(image.meta, config, "saturation", names=keywords.SATURATION)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
@@ -143,7 +150,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    gain = header_number(image.meta, config.gain, keywords.GAIN, knob="data.preprocess.gain")
+    gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
     readout = read_out(image.meta, config)
     seconds = None if masters.dark is None else exposure_seconds(image.meta)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
@@ -180,33 +187,48 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = header_number(header, config.gain, keywords.GAIN, knob="data.preprocess.gain")
-    read_noise = header_number(header, config.read_noise, keywords.READ_NOISE, knob="data.preprocess.read_noise")
+    gain = _above_zero(header, config, "gain", names=keywords.GAIN)
+    read_noise = _above_zero(header, config, "read_noise", names=keywords.READ_NOISE)
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
+
+
+def _above_zero(
+    header: Mapping[str, Any], config: PreprocessConfig, name: str, *, names: Sequence[str]
+) -> float | None:
+    """Return the number of a knob, or of the header where the knob says so."""
+    return header_number(header, getattr(config, name), names, knob=f"data.preprocess.{name}", rule="above 0")
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark")
+    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", rule="at least 0")
     assert seconds is not None
     return seconds
 
 
 def header_number(
-    header: Mapping[str, Any], given: float | Header | None, names: Sequence[str], *, knob: str
+    header: Mapping[str, Any],
+    given: float | Header | None,
+    names: Sequence[str],
+    *,
+    knob: str,
+    rule: Rule = "finite",
 ) -> float | None:
     """Return a number that is given, or else is in the header under one of the names; None where it is None.
 
     Raises
     ------
     DataError
-        If the header should have it, and has not, or not as a number.
+        If the header should have it, and has not, or not as a number that keeps the rule.
     """
     if given != "header":
         return None if given is None else float(given)
-    found = next((header[keyword] for keyword in names if keyword in header), None)
+    keyword = next((keyword for keyword in names if keyword in header), None)
+    found = None if keyword is None else header[keyword]
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise DataError(f"the header must have a number {' or '.join(names)}, got {found!r}; add it, or change {knob}")
+    if not _KEEPS[rule](found):
+        raise DataError(f"{keyword} of the header must be {rule}, got {found:g}; mend it, or change {knob}")
     return float(found)
 
 

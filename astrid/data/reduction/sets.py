@@ -9,6 +9,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..rows import ImageFile
 from ..store import held, make_folder, writing
 from .chain import Masters, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
+from .detector import Readout
 
 logger = logging.getLogger(__name__)
 
@@ -101,29 +103,39 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     bad = [read_plane(file.path, hdu=file.hdu) != 0 for file in files["bad_pixels"]]
     bias, dark, flat = None, None, None
     if files["bias"]:
-        readout = read_out(_first_header(files["bias"]), config)
+        readout = _readout(files["bias"], config)
         bias = master_bias((frame for frame, _ in _exposures(files["bias"], config)), readout=readout, rule=rule)
     if files["dark"]:
-        readout = read_out(_first_header(files["dark"]), config)
+        readout = _readout(files["dark"], config)
         dark = master_dark(_exposures(files["dark"], config), bias=bias, readout=readout, rule=rule)
     if files["flat"]:
-        readout = read_out(_first_header(files["flat"]), config)
+        readout = _readout(files["flat"], config)
         flat = master_flat(_exposures(files["flat"], config), bias=bias, dark=dark, readout=readout, rule=rule)
     return Masters(bias, dark, flat, bad[0] if bad else None)
 
 
-def _first_header(files: Sequence[ImageFile]) -> dict[str, object]:
-    return keywords(read_image(files[0].path, hdu=files[0].hdu).header)
+@contextmanager
+def _naming(file: ImageFile) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
+    """Return what the first exposure of a set says of its readout."""
+    header = keywords(read_image(files[0].path, hdu=files[0].hdu).header)
+    with _naming(files[0]):
+        return read_out(header, config)
 
 
 def _exposures(files: Sequence[ImageFile], config: PreprocessConfig) -> Iterator[tuple[CCDData, float]]:
     """Read each exposure, with its overscan subtracted and trimmed, and its duration in seconds."""
     for file in files:
         image = read_image(file.path, hdu=file.hdu)
-        try:
-            yield start(image, config).frame, exposure_seconds(image.header)
-        except DataError as error:
-            raise DataError(f"{file}: {error}") from error
+        with _naming(file):
+            prepared = start(image, config).frame, exposure_seconds(image.header)
+        yield prepared
 
 
 def _write(path: Path, masters: Masters) -> None:
