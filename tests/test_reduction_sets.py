@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,9 @@ class Watched:
     asked: set[str] = field(default_factory=set)
 
     def __getattr__(self, name: str) -> object:
+        derived = getattr(type(self.knobs), name, None)
+        if isinstance(derived, property):
+            return derived.fget(self)  # type: ignore[misc]
         self.asked.add(name)
         return getattr(self.knobs, name)
 
@@ -84,3 +87,40 @@ def test_a_gain_that_cannot_be_is_refused_by_its_file(tmp_path: Path, kind: str)
     write(tmp_path, f"{kind}_0", level=1000, GAIN=0)
     with pytest.raises(DataError, match=rf"{kind}_0\.fits: GAIN of the header must be above 0, got 0"):
         make_masters(knobs, root=tmp_path)
+
+
+def test_darks_that_hold_the_bias_are_bound_to_their_duration(tmp_path: Path) -> None:
+    write_sets(tmp_path)
+    knobs = PreprocessConfig(dark=["dark_*.fits"], flat=["flat_*.fits"], trim="[1:12,1:12]")
+    masters = cached_masters(knobs, root=tmp_path, cache=tmp_path)
+    assert masters.only_seconds == 10 and cached_masters(knobs, root=tmp_path, cache=tmp_path).only_seconds == 10
+    stated = cached_masters(PreprocessConfig(dark=["dark_*.fits"], pedestal=1000), root=tmp_path, cache=tmp_path)
+    assert stated.only_seconds is None and stated.dark is not None
+    assert np.median(stated.dark.data[:, :12]) == pytest.approx(10, abs=0.5)
+    write(tmp_path, "flat_2", level=20_000, EXPTIME=2.0)
+    with pytest.raises(DataError, match=r"flat_2\.fits: darks that hold the bias .* got 10 s for 2 s; give"):
+        make_masters(knobs, root=tmp_path)
+    write(tmp_path, "dark_2", level=1100, EXPTIME=30.0)
+    with pytest.raises(DataError, match=r"dark_2\.fits: darks that hold the bias .* got 10 s for 30 s; give"):
+        make_masters(knobs, root=tmp_path)
+
+
+def test_durations_are_needed_only_where_a_dark_is_scaled(tmp_path: Path) -> None:
+    knobs = write_sets(tmp_path)
+    write(tmp_path, "bias_1", level=1000, missing="EXPTIME")
+    write(tmp_path, "flat_1", level=20_000, missing="EXPTIME")
+    assert make_masters(replace(knobs, dark=[]), root=tmp_path).flat is not None
+    with pytest.raises(DataError, match=r"flat_1\.fits: the header must have a number EXPTIME"):
+        make_masters(knobs, root=tmp_path)
+
+
+def test_a_pixel_is_bad_where_any_map_marks_it(tmp_path: Path) -> None:
+    for name, place in (("bad_hot", (1, 2)), ("bad_dead", (3, 4))):
+        plane = np.zeros(SHAPE, np.uint8)
+        plane[place] = 1
+        fits.writeto(tmp_path / f"{name}.fits", plane)
+    bad = make_masters(PreprocessConfig(bad_pixels="bad_*.fits"), root=tmp_path).bad_pixels
+    assert np.argwhere(bad).tolist() == [[1, 2], [3, 4]]
+    fits.writeto(tmp_path / "bad_small.fits", np.zeros((3, 3), np.uint8))
+    with pytest.raises(DataError, match=r"bad_small\.fits: maps of bad pixels must have one shape, got \(3, 3\)"):
+        make_masters(PreprocessConfig(bad_pixels="bad_*.fits"), root=tmp_path)

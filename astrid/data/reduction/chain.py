@@ -26,10 +26,13 @@ from .detector import (
     remove_bias,
     remove_dark,
     remove_overscan,
+    remove_pedestal,
     to_electrons,
     trim,
 )
 
+_SAME_DURATION = 0.01
+"""Share by which durations may differ and count as the same: cameras tell them to a thousandth or so."""
 Step = Callable[[CCDData], CCDData]
 Rule = Literal["finite", "above 0", "at least 0"]
 _KEEPS: dict[Rule, Callable[[float], bool]] = {
@@ -65,12 +68,15 @@ class Masters:
         Response, mean 1.
     bad_pixels : (H, W) bool or None
         True = bad, of the shape of the raw exposures.
+    only_seconds : float or None
+        Duration of exposures to which the dark is bound, as it holds the bias and can't be scaled; None: any.
     """
 
     bias: CCDData | None = None
     dark: CCDData | None = None
     flat: CCDData | None = None
     bad_pixels: NDArray[np.bool_] | None = None
+    only_seconds: float | None = None
 
 
 @dataclass
@@ -135,6 +141,9 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
         knob="bad_pixels",
     )
     record.take("overscan", given(remove_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
+    if config.pedestal is not None:
+        lower = functools.partial(remove_pedestal, level=config.pedestal)
+        record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
     record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
 
@@ -147,12 +156,13 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     Raises
     ------
     DataError
-        As `start`; also if there is a dark and the header doesn't say how long the exposure was.
+        As `start`; also if there is a dark and the header doesn't say how long the exposure was, or if that is longer
+        or shorter than a dark that can't be scaled.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
     gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
     readout = read_out(image.meta, config)
-    seconds = None if masters.dark is None else exposure_seconds(image.meta)
+    seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
     record.take(
         "uncertainty",
@@ -163,7 +173,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     record.take(
         "dark",
         given(remove_dark, master=masters.dark, seconds=seconds),
-        detail=f"master subtracted for {seconds} s",
+        detail=f"master subtracted for {seconds} s{'' if masters.only_seconds is None else ', which holds the bias'}",
         knob="dark",
     )
     record.take("gain", given(to_electrons, gain=gain), detail=f"{gain} electrons per ADU", knob="gain")
@@ -204,6 +214,27 @@ def exposure_seconds(header: Mapping[str, Any]) -> float:
     seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", rule="at least 0")
     assert seconds is not None
     return seconds
+
+
+def dark_seconds(header: Mapping[str, Any], *, only: float | None) -> float:
+    """Return the seconds for which a dark is subtracted from an exposure.
+
+    A dark that holds the bias can't be scaled, as the bias doesn't grow with time: its own duration is the only one.
+
+    Raises
+    ------
+    DataError
+        If the exposure lasted longer or shorter than that.
+    """
+    seconds = exposure_seconds(header)
+    if only is None:
+        return seconds
+    if not math.isclose(seconds, only, rel_tol=_SAME_DURATION):
+        raise DataError(
+            f"darks that hold the bias can't be scaled and must last as long as the exposure, got {only:g} s for "
+            f"{seconds:g} s; give data.preprocess.bias, overscan or pedestal (0 where it is subtracted already)"
+        )
+    return only
 
 
 def header_number(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
+from numpy.typing import NDArray
 
 from astrid.config import DataError, PreprocessConfig
 
@@ -21,14 +22,14 @@ from ..frames import read_image, read_plane
 from ..hdus import keywords
 from ..rows import ImageFile
 from ..store import held, make_folder, writing
-from .chain import Masters, exposure_seconds, read_out, start
+from .chain import Masters, dark_seconds, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
 from .detector import Readout
 
 logger = logging.getLogger(__name__)
 
 SETS = ("bias", "dark", "flat")
-KNOBS = ("saturation", "overscan", "trim", "gain", "read_noise", "clip_sigma")
+KNOBS = ("saturation", "overscan", "pedestal", "trim", "gain", "read_noise", "clip_sigma")
 """Knobs that change the masters; memory changes only how they are made."""
 
 
@@ -100,18 +101,20 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     """Combine the sets of frames that a configuration names."""
     files = set_files(config, root)
     rule = Combination(config.clip_sigma, config.memory_mib)
-    bad = [read_plane(file.path, hdu=file.hdu) != 0 for file in files["bad_pixels"]]
-    bias, dark, flat = None, None, None
+    bias, dark, flat, only = None, None, None, None
     if files["bias"]:
         readout = _readout(files["bias"], config)
-        bias = master_bias((frame for frame, _ in _exposures(files["bias"], config)), readout=readout, rule=rule)
+        frames = (frame for frame, _ in _exposures(files["bias"], config, timed=False))
+        bias = master_bias(frames, readout=readout, rule=rule)
     if files["dark"]:
         readout = _readout(files["dark"], config)
-        dark = master_dark(_exposures(files["dark"], config), bias=bias, readout=readout, rule=rule)
+        only = None if config.knows_pedestal else _seconds(files["dark"][0])
+        dark = master_dark(_exposures(files["dark"], config, only=only), bias=bias, readout=readout, rule=rule)
     if files["flat"]:
         readout = _readout(files["flat"], config)
-        flat = master_flat(_exposures(files["flat"], config), bias=bias, dark=dark, readout=readout, rule=rule)
-    return Masters(bias, dark, flat, bad[0] if bad else None)
+        flats = _exposures(files["flat"], config, only=only, timed=dark is not None)
+        flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
+    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only)
 
 
 @contextmanager
@@ -124,17 +127,46 @@ def _naming(file: ImageFile) -> Iterator[None]:
 
 def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
     """Return what the first exposure of a set says of its readout."""
-    header = keywords(read_image(files[0].path, hdu=files[0].hdu).header)
+    image = read_image(files[0].path, hdu=files[0].hdu)
     with _naming(files[0]):
-        return read_out(header, config)
+        return read_out(keywords(image.header), config)
 
 
-def _exposures(files: Sequence[ImageFile], config: PreprocessConfig) -> Iterator[tuple[CCDData, float]]:
-    """Read each exposure, with its overscan subtracted and trimmed, and its duration in seconds."""
+def _seconds(file: ImageFile) -> float:
+    image = read_image(file.path, hdu=file.hdu)
+    with _naming(file):
+        return exposure_seconds(image.header)
+
+
+def _bad_pixels(files: Sequence[ImageFile]) -> NDArray[np.bool_] | None:
+    """Return where any of the maps marks a pixel, (H, W); None without a map."""
+    maps = [read_plane(file.path, hdu=file.hdu) != 0 for file in files]
+    for file, one in zip(files, maps, strict=True):
+        if one.shape != maps[0].shape:
+            raise DataError(
+                f"{file}: maps of bad pixels must have one shape, got {one.shape} after {maps[0].shape}; leave it out"
+            )
+    return np.logical_or.reduce(maps) if maps else None
+
+
+def _exposures(
+    files: Sequence[ImageFile], config: PreprocessConfig, *, only: float | None = None, timed: bool = True
+) -> Iterator[tuple[CCDData, float]]:
+    """Read each exposure, its overscan subtracted and trimmed, and the seconds that a dark counts in it.
+
+    Parameters
+    ----------
+    files : sequence of ImageFile
+    config : PreprocessConfig
+    only : float or None
+        Duration in seconds that all must have, as a dark can't be scaled; None: any.
+    timed : bool
+        Whether a dark counts at all; otherwise headers need no duration, and the seconds are 0.
+    """
     for file in files:
         image = read_image(file.path, hdu=file.hdu)
         with _naming(file):
-            prepared = start(image, config).frame, exposure_seconds(image.header)
+            prepared = start(image, config).frame, dark_seconds(image.header, only=only) if timed else 0.0
         yield prepared
 
 
@@ -148,6 +180,8 @@ def _write(path: Path, masters: Masters) -> None:
                 planes[f"{kind}.sigma"] = master.uncertainty.array
     if masters.bad_pixels is not None:
         planes["bad_pixels"] = masters.bad_pixels
+    if masters.only_seconds is not None:
+        planes["only_seconds"] = np.array(masters.only_seconds)
     partial = path.with_suffix(".partial.npz")
     with writing(path.parent):
         np.savez(partial, **planes)  # type: ignore[arg-type]
@@ -158,8 +192,8 @@ def _write(path: Path, masters: Masters) -> None:
 def _read(path: Path) -> Masters:
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
         found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
-        bad = planes.get("bad_pixels")
-    return Masters(**found, bad_pixels=bad)
+        bad, only = planes.get("bad_pixels"), planes.get("only_seconds")
+    return Masters(**found, bad_pixels=bad, only_seconds=None if only is None else float(only))
 
 
 def _master(planes: np.lib.npyio.NpzFile, kind: str) -> CCDData:
