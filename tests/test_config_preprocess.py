@@ -22,6 +22,8 @@ KNOBS = [knob.name for knob in dataclasses.fields(PreprocessConfig)]
         ("data.preprocess.gain=0", r"data\.preprocess\.gain must be above 0, header or null, got 0"),
         ("data.preprocess.clip_sigma=0.5", r"data\.preprocess\.clip_sigma must be at least 1, got 0\.5"),
         ("data.preprocess.cosmic_rays=true", r"cosmic_rays must have the noise .* give both"),
+        ("data.preprocess.pedestal=-1", r"pedestal must be at least 0 or null, got -1"),
+        ("data.preprocess.flat=[f.fits]", r"flat must know the counts of no light, got neither .*pedestal=0 where"),
         ("data.preprocess.score=true", r"score must come from proper subtraction, .* add data\.preprocess\.difference"),
         ("data.preprocess.regster=wcs", r"did you mean data\.preprocess\.register"),
     ],
@@ -31,8 +33,18 @@ def test_a_mistake_is_refused_with_one_message(override: str, message: str) -> N
         load([*FRAMES, override])
 
 
+@pytest.mark.parametrize("known", ["bias=[b.fits]", "overscan=header", "pedestal=0"])
+def test_counts_of_no_light_must_be_known_where_photons_are_counted(known: str) -> None:
+    counted = [*FRAMES, "data.preprocess.gain=header", "data.preprocess.read_noise=header"]
+    assert load([*counted, f"data.preprocess.{known}"])
+    assert load([*FRAMES, "data.preprocess.gain=header", "data.preprocess.dark=[d.fits]"])
+    with pytest.raises(ConfigError, match=r"gain with read_noise must know the counts of no light"):
+        load(counted)
+
+
 def test_numbers_may_be_given_whole_or_left_to_the_header() -> None:
-    knobs = load([*FRAMES, "data.preprocess.gain=2", "data.preprocess.read_noise=header"]).data.preprocess  # type: ignore[attr-defined]
+    given = ["data.preprocess.gain=2", "data.preprocess.read_noise=header", "data.preprocess.pedestal=0"]
+    knobs = load([*FRAMES, *given]).data.preprocess  # type: ignore[attr-defined]
     assert knobs.gain == 2 and knobs.read_noise == "header"
 
 

@@ -237,13 +237,13 @@ def test_a_header_without_what_it_should_give_is_refused_by_its_file(observatory
 @pytest.mark.parametrize(
     ("keyword", "value", "rule"),
     [
-        ("GAIN", 0.0, r"GAIN or EGAIN of the header must be from 1e-06 to 1e\+06, got 0; mend it, or change .*\.gain"),
-        ("GAIN", -1.5, r"GAIN or EGAIN of the header must be .*, got -1\.5"),
-        ("GAIN", 1e300, r"GAIN or EGAIN of the header must be .*, got 1e\+300"),
-        ("RDNOISE", -5.0, r"RDNOISE or READNOIS of the header must be from 0 to 1e\+06, got -5"),
-        ("RDNOISE", 1e30, r"RDNOISE or READNOIS of the header must be .*, got 1e\+30"),
+        ("GAIN", 0.0, r"GAIN of the header must be above 0 and below 1e30, got 0; mend it, or change .*\.gain"),
+        ("GAIN", -1.5, r"GAIN of the header must be .*, got -1\.5"),
+        ("GAIN", 1e300, r"GAIN of the header must be .*, got 1e\+300"),
+        ("RDNOISE", -5.0, r"RDNOISE of the header must be .*, got -5"),
+        ("RDNOISE", 1e30, r"RDNOISE of the header must be .*, got 1e\+30"),
         ("SATURATE", -1.0, r"SATURATE of the header must be .*, got -1"),
-        ("EXPTIME", -60.0, r"EXPTIME or EXPOSURE of the header must be from 0 to 1e\+09, got -60"),
+        ("EXPTIME", -60.0, r"EXPTIME of the header must be from 0 to 1e30, got -60"),
     ],
 )
 def test_a_number_that_no_detector_has_is_refused_by_its_file(

@@ -15,7 +15,7 @@ from astrid.config import DataError
 from astrid.data.background import subtract_background
 from astrid.data.frames import read_image
 from astrid.data.psf import psf_stamp
-from astrid.data.reduction.align import Alignment, align, measure_stars
+from astrid.data.reduction.align import Alignment, align, match_stars, measure_stars
 from astrid.data.reduction.resample import resample
 
 
@@ -66,6 +66,19 @@ def test_turned_and_scaled_frames_match_to_a_tenth_of_a_pixel(factor: complex) -
 def test_a_third_of_other_stars_does_not_mislead() -> None:
     found = aligned(sky(UNMOVED) + sky(UNMOVED, stars=12, seed=5), sky(Alignment(1, 7.25 + 3j, 0, 0.0)))
     assert abs(found.shift - (7.25 + 3j)) < 0.2 and abs(found.factor - 1) < 1e-3
+
+
+def test_the_error_is_that_of_the_stars_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrid.data.reduction.align._ROUNDS", 1)  # so that the last round is one that leaves some out
+    rng = np.random.default_rng(2)
+    here = rng.uniform(0, 400, (60, 2))
+    there = here + rng.normal(0, 0.01, here.shape)
+    there[:5] += 3
+    found = match_stars(here, there, tolerance_pixels=20.0)
+    x, y = found(*here.T)
+    misses = np.hypot(x - there[:, 0], y - there[:, 1])[5:]
+    assert found.matches == 55
+    assert found.rms_pixels == pytest.approx(math.sqrt(np.mean(misses**2)), rel=1e-6)
 
 
 def test_frames_of_different_fields_are_refused() -> None:

@@ -203,7 +203,8 @@ def test_without_the_bad_exposures_the_fields_have_another_key(night: Path) -> N
 
 def test_after_the_steps_of_the_detector_counts_are_electrons_from_zero(tmp_path: Path) -> None:
     manifest(tmp_path, blurred=())
-    knobs = ["data.preprocess.gain=2", "data.preprocess.read_noise=6", "data.quality.pedestal=0"]
+    knobs = ["data.preprocess.gain=2", "data.preprocess.read_noise=6", "data.preprocess.pedestal=0"]
+    knobs += ["data.quality.pedestal=0"]
     _, found = screened(config(tmp_path, "keep", *knobs))
     for one in found:
         assert one.found.facts.unit == "electron"

@@ -26,10 +26,13 @@ class PreprocessConfig:
     """Strip without light, [x1:x2,y1:y2], whose level is subtracted; `header`: BIASSEC."""
     trim: str = "none"
     """Part that sees the sky, [x1:x2,y1:y2]; `header`: TRIMSEC, or DATASEC. The other planes are cut alike."""
+    pedestal: int | float | None = None
+    """Counts (ADU) of no light in every raw exposure, after its overscan; subtracted. 0: they are so already."""
     bias: list[str] = field(default_factory=list)
     """Bias exposures below data.root: names or patterns such as bias/*.fits; combined and subtracted."""
     dark: list[str] = field(default_factory=list)
-    """Dark exposures below data.root; combined, scaled by EXPTIME and subtracted."""
+    """Dark exposures below data.root; combined, scaled by EXPTIME and subtracted. They need bias, overscan or pedestal,
+    or must last as long as what they are subtracted from."""
     flat: list[str] = field(default_factory=list)
     """Flat exposures below data.root, of the filter of the frames; combined, normalised and divided by."""
     clip_sigma: float = 5.0
@@ -71,6 +74,8 @@ class PreprocessConfig:
         for name, lowest in (("clip_sigma", 1), ("memory_mib", 16), ("cosmic_ray_sigma", 1), ("registration_rms", 0)):
             value = getattr(self, name)
             check(value >= lowest, f"data.preprocess.{name}", value, f"at least {lowest}", "leave it at its default")
+        pedestal = self.pedestal
+        check(pedestal is None or pedestal >= 0, "data.preprocess.pedestal", pedestal, "at least 0 or null", "try 0")
         contrast = self.cosmic_ray_contrast
         check(contrast > 0, "data.preprocess.cosmic_ray_contrast", contrast, "above 0", "try 3")
         self._check_company()
@@ -78,13 +83,29 @@ class PreprocessConfig:
     @property
     def treats_exposures(self) -> bool:
         """Whether any step of the detector is asked for; without any, frames are taken as reduced."""
-        numbers = (self.saturation, self.bad_pixels, self.gain, self.read_noise)
+        numbers = (self.saturation, self.bad_pixels, self.pedestal, self.gain, self.read_noise)
         sections = (self.overscan, self.trim)
         sets = self.bias or self.dark or self.flat
         return bool(sets) or any(one is not None for one in numbers) or any(one != "none" for one in sections)
 
+    @property
+    def knows_pedestal(self) -> bool:
+        """Whether the counts of no light are taken away, or said to be."""
+        return bool(self.bias) or self.overscan != "none" or self.pedestal is not None
+
+    def _check_pedestal(self) -> None:
+        """Refuse steps that would take the counts of no light for light; darks say themselves what they need."""
+        noise = self.gain is not None and self.read_noise is not None
+        asking = "gain with read_noise" if noise else "flat" if self.flat and not self.dark else None
+        if asking is not None and not self.knows_pedestal:
+            raise ConfigError(
+                f"data.preprocess.{asking} must know the counts of no light, got neither bias nor overscan nor "
+                "pedestal; give one of them, data.preprocess.pedestal=0 where they are subtracted already"
+            )
+
     def _check_company(self) -> None:
         """Refuse steps without what they need."""
+        self._check_pedestal()
         if self.cosmic_rays and (self.gain is None or self.read_noise is None):
             raise ConfigError(
                 "data.preprocess.cosmic_rays must have the noise of each pixel, got no gain or read_noise; give both "

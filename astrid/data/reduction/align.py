@@ -210,14 +210,20 @@ def _refined(
     there = there[nearest]
     close = np.abs(predicted - there) < tolerance_pixels
     for _ in range(_ROUNDS):
-        if close.sum() < FEWEST_MATCHES:
-            raise DataError(
-                f"at least {FEWEST_MATCHES} stars must agree to align two frames, got {close.sum()}; check that they "
-                "show one field"
-            )
-        design = np.column_stack([here[close], np.ones(close.sum())])
-        (factor, shift), *_ = np.linalg.lstsq(design, there[close], rcond=None)
+        factor, shift = _fitted(here[close], there[close])
         misses = np.abs(factor * here + shift - there)
-        rms = float(np.sqrt(np.mean(misses[close] ** 2)))
         close = misses < max(_CLIP * float(np.median(misses[close])), 0.01)
-    return Alignment(complex(factor), complex(shift), int(close.sum()), rms)
+    factor, shift = _fitted(here[close], there[close])
+    misses = np.abs(factor * here[close] + shift - there[close])
+    return Alignment(factor, shift, len(misses), float(np.sqrt(np.mean(misses**2))))
+
+
+def _fitted(here: NDArray[np.complex128], there: NDArray[np.complex128]) -> tuple[complex, complex]:
+    """Return factor and shift, by least squares, from stars (N,) to the same stars elsewhere."""
+    if len(here) < FEWEST_MATCHES:
+        raise DataError(
+            f"at least {FEWEST_MATCHES} stars must agree to align two frames, got {len(here)}; check that they show "
+            "one field"
+        )
+    (factor, shift), *_ = np.linalg.lstsq(np.column_stack([here, np.ones(len(here))]), there, rcond=None)
+    return complex(factor), complex(shift)

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -26,25 +26,21 @@ from .detector import (
     remove_bias,
     remove_dark,
     remove_overscan,
+    remove_pedestal,
     to_electrons,
     trim,
 )
 
+_SAME_DURATION = 0.01
+"""Share by which durations may differ and count as the same: cameras tell them to a thousandth or so."""
 Step = Callable[[CCDData], CCDData]
-
-
-class Range(NamedTuple):
-    """What a number of a header may be, ends included."""
-
-    low: float = -1e30
-    high: float = 1e30
-
-
-_ANY = Range()
-_POSITIVE = Range(1e-30, math.inf)
-_GAIN = Range(1e-6, 1e6)
-_READ_NOISE = Range(0.0, 1e6)
-_SECONDS = Range(0.0, 1e9)
+Rule = Literal["finite", "above 0 and below 1e30", "from 0 to 1e30"]
+_LARGEST = 1e30
+_KEEPS: dict[Rule, Callable[[float], bool]] = {
+    "finite": math.isfinite,
+    "above 0 and below 1e30": lambda number: 0 < number < _LARGEST,
+    "from 0 to 1e30": lambda number: 0 <= number <= _LARGEST,
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,15 @@ class Masters:
         Response, mean 1.
     bad_pixels : (H, W) bool or None
         True = bad, of the shape of the raw exposures.
+    only_seconds : float or None
+        Duration of exposures to which the dark is bound, as it holds the bias and can't be scaled; None: any.
     """
 
     bias: CCDData | None = None
     dark: CCDData | None = None
     flat: CCDData | None = None
     bad_pixels: NDArray[np.bool_] | None = None
+    only_seconds: float | None = None
 
 
 @dataclass
@@ -134,9 +133,7 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     """
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = header_number(
-        image.meta, config.saturation, keywords.SATURATION, knob="data.preprocess.saturation", within=_POSITIVE
-    )
+    level = _above_zero(image.meta, config, "saturation", names=keywords.SATURATION)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
@@ -148,6 +145,9 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
         knob="bad_pixels",
     )
     record.take("overscan", given(remove_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
+    if config.pedestal is not None:
+        lower = functools.partial(remove_pedestal, level=config.pedestal)
+        record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
     record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
 
@@ -160,12 +160,13 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     Raises
     ------
     DataError
-        As `start`; also if there is a dark and the header doesn't say how long the exposure was.
+        As `start`; also if there is a dark and the header doesn't say how long the exposure was, or if that is longer
+        or shorter than a dark that can't be scaled.
     """
     record = start(image, config, bad_pixels=masters.bad_pixels)
-    gain = electrons_per_adu(image.meta, config)
+    gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
     readout = read_out(image.meta, config)
-    seconds = None if masters.dark is None else exposure_seconds(image.meta)
+    seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
     record.take(
         "uncertainty",
@@ -176,7 +177,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     record.take(
         "dark",
         given(remove_dark, master=masters.dark, seconds=seconds),
-        detail=f"master subtracted for {seconds} s",
+        detail=f"master subtracted for {seconds} s{'' if masters.only_seconds is None else ', which holds the bias'}",
         knob="dark",
     )
     record.take("gain", given(to_electrons, gain=gain), detail=f"{gain} electrons per ADU", knob="gain")
@@ -200,45 +201,71 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = electrons_per_adu(header, config)
-    knob = "data.preprocess.read_noise"
-    read_noise = header_number(header, config.read_noise, keywords.READ_NOISE, knob=knob, within=_READ_NOISE)
+    gain = _above_zero(header, config, "gain", names=keywords.GAIN)
+    read_noise = _above_zero(header, config, "read_noise", names=keywords.READ_NOISE)
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
 
 
-def electrons_per_adu(header: Mapping[str, Any], config: PreprocessConfig) -> float | None:
-    """Return the gain of an exposure, or None where it isn't given."""
-    return header_number(header, config.gain, keywords.GAIN, knob="data.preprocess.gain", within=_GAIN)
+def _above_zero(
+    header: Mapping[str, Any], config: PreprocessConfig, name: str, *, names: Sequence[str]
+) -> float | None:
+    """Return the number of a knob, or of the header where the knob says so."""
+    return header_number(
+        header, getattr(config, name), names, knob=f"data.preprocess.{name}", rule="above 0 and below 1e30"
+    )
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", within=_SECONDS)
+    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", rule="from 0 to 1e30")
     assert seconds is not None
     return seconds
 
 
+def dark_seconds(header: Mapping[str, Any], *, only: float | None) -> float:
+    """Return the seconds for which a dark is subtracted from an exposure.
+
+    A dark that holds the bias can't be scaled, as the bias doesn't grow with time: its own duration is the only one.
+
+    Raises
+    ------
+    DataError
+        If the exposure lasted longer or shorter than that.
+    """
+    seconds = exposure_seconds(header)
+    if only is None:
+        return seconds
+    if not math.isclose(seconds, only, rel_tol=_SAME_DURATION):
+        raise DataError(
+            f"darks that hold the bias can't be scaled and must last as long as the exposure, got {only:g} s for "
+            f"{seconds:g} s; give data.preprocess.bias, overscan or pedestal (0 where it is subtracted already)"
+        )
+    return only
+
+
 def header_number(
-    header: Mapping[str, Any], given: float | Header | None, names: Sequence[str], *, knob: str, within: Range = _ANY
+    header: Mapping[str, Any],
+    given: float | Header | None,
+    names: Sequence[str],
+    *,
+    knob: str,
+    rule: Rule = "finite",
 ) -> float | None:
     """Return a number that is given, or else is in the header under one of the names; None where it is None.
 
     Raises
     ------
     DataError
-        If the header should have it, and has not, or not as a number, or as one that can't be.
+        If the header should have it, and has not, or not as a number that keeps the rule.
     """
     if given != "header":
         return None if given is None else float(given)
-    found = next((header[keyword] for keyword in names if keyword in header), None)
+    keyword = next((keyword for keyword in names if keyword in header), None)
+    found = None if keyword is None else header[keyword]
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise DataError(f"the header must have a number {' or '.join(names)}, got {found!r}; add it, or change {knob}")
-    low, high = within
-    if not low <= found <= high:
-        names_said = " or ".join(names)
-        raise DataError(
-            f"{names_said} of the header must be from {low:g} to {high:g}, got {found:g}; mend it, or change {knob}"
-        )
+    if not _KEEPS[rule](found):
+        raise DataError(f"{keyword} of the header must be {rule}, got {found:g}; mend it, or change {knob}")
     return float(found)
 
 

@@ -99,6 +99,13 @@ def trim(exposure: CCDData, *, section: Section) -> CCDData:
     return _part(exposure, section, "trim")
 
 
+def remove_pedestal(exposure: CCDData, *, level: float) -> CCDData:
+    """Subtract the counts of no light, in the unit of the exposure."""
+    lowered: CCDData = exposure.copy()
+    lowered.data = exposure.data - np.float32(level)
+    return lowered
+
+
 def remove_bias(exposure: CCDData, master: CCDData) -> CCDData:
     """Subtract a master bias, in the unit of the exposure."""
     _check_shape("bias", master.shape, exposure.shape)

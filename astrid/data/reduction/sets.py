@@ -9,10 +9,12 @@ import json
 import logging
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
+from numpy.typing import NDArray
 
 from astrid.config import DataError, PreprocessConfig
 
@@ -20,13 +22,14 @@ from ..frames import read_image, read_plane
 from ..hdus import keywords
 from ..rows import ImageFile
 from ..store import held, make_folder, writing
-from .chain import Masters, exposure_seconds, read_out, start
+from .chain import Masters, dark_seconds, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
+from .detector import Readout
 
 logger = logging.getLogger(__name__)
 
 SETS = ("bias", "dark", "flat")
-KNOBS = ("overscan", "trim", "gain", "read_noise", "clip_sigma")
+KNOBS = ("saturation", "overscan", "pedestal", "trim", "gain", "read_noise", "clip_sigma")
 """Knobs that change the masters; memory changes only how they are made."""
 
 
@@ -58,13 +61,19 @@ def _matching(patterns: Sequence[str], root: Path, *, knob: str) -> list[ImageFi
 
 
 def masters_key(config: PreprocessConfig, root: Path) -> str:
-    """Return the SHA-256 of what decides the masters: contents of the files, knobs, the code of this package."""
+    """Return the SHA-256 of what decides the masters: contents of the files, knobs, code."""
     files = {kind: [[file.digest(), file.hdu] for file in images] for kind, images in set_files(config, root).items()}
     knobs = {name: getattr(config, name) for name in KNOBS}
-    code = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [path.read_text() for path in deciding_code()]
     versions = [importlib.metadata.version(package) for package in ("ccdproc", "astropy", "numpy")]
     text = json.dumps([files, knobs, code, versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def deciding_code() -> list[Path]:
+    """Return the modules of this package, which combines frames, and of the one around it, which reads them."""
+    package = Path(__file__).parent
+    return [*sorted(package.parent.glob("*.py")), *sorted(package.glob("*.py"))]
 
 
 def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Masters:
@@ -92,32 +101,73 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     """Combine the sets of frames that a configuration names."""
     files = set_files(config, root)
     rule = Combination(config.clip_sigma, config.memory_mib)
-    bad = [read_plane(file.path, hdu=file.hdu) != 0 for file in files["bad_pixels"]]
-    bias, dark, flat = None, None, None
+    bias, dark, flat, only = None, None, None, None
     if files["bias"]:
-        readout = read_out(_first_header(files["bias"]), config)
-        bias = master_bias((frame for frame, _ in _exposures(files["bias"], config)), readout=readout, rule=rule)
+        readout = _readout(files["bias"], config)
+        frames = (frame for frame, _ in _exposures(files["bias"], config, timed=False))
+        bias = master_bias(frames, readout=readout, rule=rule)
     if files["dark"]:
-        readout = read_out(_first_header(files["dark"]), config)
-        dark = master_dark(_exposures(files["dark"], config), bias=bias, readout=readout, rule=rule)
+        readout = _readout(files["dark"], config)
+        only = None if config.knows_pedestal else _seconds(files["dark"][0])
+        dark = master_dark(_exposures(files["dark"], config, only=only), bias=bias, readout=readout, rule=rule)
     if files["flat"]:
-        readout = read_out(_first_header(files["flat"]), config)
-        flat = master_flat(_exposures(files["flat"], config), bias=bias, dark=dark, readout=readout, rule=rule)
-    return Masters(bias, dark, flat, bad[0] if bad else None)
+        readout = _readout(files["flat"], config)
+        flats = _exposures(files["flat"], config, only=only, timed=dark is not None)
+        flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
+    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only)
 
 
-def _first_header(files: Sequence[ImageFile]) -> dict[str, object]:
-    return keywords(read_image(files[0].path, hdu=files[0].hdu).header)
+@contextmanager
+def _naming(file: ImageFile) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
 
 
-def _exposures(files: Sequence[ImageFile], config: PreprocessConfig) -> Iterator[tuple[CCDData, float]]:
-    """Read each exposure, with its overscan subtracted and trimmed, and its duration in seconds."""
+def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
+    """Return what the first exposure of a set says of its readout."""
+    image = read_image(files[0].path, hdu=files[0].hdu)
+    with _naming(files[0]):
+        return read_out(keywords(image.header), config)
+
+
+def _seconds(file: ImageFile) -> float:
+    image = read_image(file.path, hdu=file.hdu)
+    with _naming(file):
+        return exposure_seconds(image.header)
+
+
+def _bad_pixels(files: Sequence[ImageFile]) -> NDArray[np.bool_] | None:
+    """Return where any of the maps marks a pixel, (H, W); None without a map."""
+    maps = [read_plane(file.path, hdu=file.hdu) != 0 for file in files]
+    for file, one in zip(files, maps, strict=True):
+        if one.shape != maps[0].shape:
+            raise DataError(
+                f"{file}: maps of bad pixels must have one shape, got {one.shape} after {maps[0].shape}; leave it out"
+            )
+    return np.logical_or.reduce(maps) if maps else None
+
+
+def _exposures(
+    files: Sequence[ImageFile], config: PreprocessConfig, *, only: float | None = None, timed: bool = True
+) -> Iterator[tuple[CCDData, float]]:
+    """Read each exposure, its overscan subtracted and trimmed, and the seconds that a dark counts in it.
+
+    Parameters
+    ----------
+    files : sequence of ImageFile
+    config : PreprocessConfig
+    only : float or None
+        Duration in seconds that all must have, as a dark can't be scaled; None: any.
+    timed : bool
+        Whether a dark counts at all; otherwise headers need no duration, and the seconds are 0.
+    """
     for file in files:
         image = read_image(file.path, hdu=file.hdu)
-        try:
-            yield start(image, config).frame, exposure_seconds(image.header)
-        except DataError as error:
-            raise DataError(f"{file}: {error}") from error
+        with _naming(file):
+            prepared = start(image, config).frame, dark_seconds(image.header, only=only) if timed else 0.0
+        yield prepared
 
 
 def _write(path: Path, masters: Masters) -> None:
@@ -130,6 +180,8 @@ def _write(path: Path, masters: Masters) -> None:
                 planes[f"{kind}.sigma"] = master.uncertainty.array
     if masters.bad_pixels is not None:
         planes["bad_pixels"] = masters.bad_pixels
+    if masters.only_seconds is not None:
+        planes["only_seconds"] = np.array(masters.only_seconds)
     partial = path.with_suffix(".partial.npz")
     with writing(path.parent):
         np.savez(partial, **planes)  # type: ignore[arg-type]
@@ -140,8 +192,8 @@ def _write(path: Path, masters: Masters) -> None:
 def _read(path: Path) -> Masters:
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
         found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
-        bad = planes.get("bad_pixels")
-    return Masters(**found, bad_pixels=bad)
+        bad, only = planes.get("bad_pixels"), planes.get("only_seconds")
+    return Masters(**found, bad_pixels=bad, only_seconds=None if only is None else float(only))
 
 
 def _master(planes: np.lib.npyio.NpzFile, kind: str) -> CCDData:

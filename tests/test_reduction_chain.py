@@ -1,0 +1,78 @@
+"""Claims about the order of the steps: numbers of headers are checked, and a pedestal never counts as light."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+from raw_exposures import pull_width
+
+from astrid.config import DataError, PreprocessConfig
+from astrid.data.reduction.chain import Masters, calibrate
+from astrid.data.reduction.detector import as_exposure
+
+HEADER = {"GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 60_000, "EXPTIME": 10.0}
+FROM_HEADER = {"gain": "header", "read_noise": "header", "saturation": "header"}
+
+
+def exposure(counts: np.ndarray, **header: object) -> CCDData:
+    image = as_exposure(counts)
+    image.meta = fits.Header(HEADER | header)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        (
+            "GAIN",
+            0,
+            r"GAIN of the header must be above 0 and below 1e30, got 0; mend it, or change data\.preprocess\.gain",
+        ),
+        ("GAIN", -2.0, r"GAIN of the header must be above 0 and below 1e30, got -2"),
+        (
+            "RDNOISE",
+            -5.0,
+            r"RDNOISE of the header must be above 0 and below 1e30, got -5; .* data\.preprocess\.read_noise",
+        ),
+        (
+            "SATURATE",
+            0,
+            r"SATURATE of the header must be above 0 and below 1e30, got 0; .* data\.preprocess\.saturation",
+        ),
+        ("EXPTIME", -30.0, r"EXPTIME of the header must be from 0 to 1e30, got -30; .* data\.preprocess\.dark"),
+    ],
+)
+def test_a_number_of_a_header_that_cannot_be_is_refused(keyword: str, value: float, message: str) -> None:
+    dark = Masters(dark=as_exposure(np.ones((4, 4))))
+    with pytest.raises(DataError, match=message):
+        calibrate(
+            exposure(np.ones((4, 4)), **{keyword: value}), PreprocessConfig(**FROM_HEADER, overscan="[1:1,1:4]"), dark
+        )
+
+
+DARK = Masters(dark=as_exposure(np.full((64, 64), 101.0)), only_seconds=10.0)
+"""ADU per second: a pedestal of 1000 over 10 s, and a dark current of 1."""
+
+
+@pytest.mark.parametrize("seconds", [10.0, 10.004])
+def test_a_dark_that_holds_the_bias_takes_it_away_at_its_own_duration(seconds: float) -> None:
+    record = calibrate(exposure(np.full((64, 64), 1010.0), EXPTIME=seconds), PreprocessConfig(dark=["d"]), DARK)
+    assert np.abs(record.frame.data).max() < 1e-3
+    assert "dark: master subtracted for 10.0 s, which holds the bias" in map(str, record.steps)
+
+
+def test_a_dark_that_holds_the_bias_is_refused_at_another_duration() -> None:
+    image = exposure(np.full((64, 64), 1010.0), EXPTIME=100.0)
+    with pytest.raises(DataError, match=r"must last as long as the exposure, got 10 s for 100 s; give .* pedestal \(0"):
+        calibrate(image, PreprocessConfig(dark=["d"]), DARK)
+
+
+def test_a_stated_pedestal_is_no_light() -> None:
+    counts = np.random.default_rng(0).normal(1000, 2.5, (256, 256))
+    knobs = PreprocessConfig(pedestal=1000, gain="header", read_noise="header")
+    record = calibrate(exposure(counts), knobs, Masters())
+    assert abs(np.median(record.frame.data)) < 0.1
+    assert pull_width(record.frame, np.zeros(counts.shape)) == pytest.approx(1, abs=0.07)
+    assert "pedestal: 1000 ADU subtracted" in map(str, record.steps)

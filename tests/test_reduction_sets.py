@@ -1,0 +1,126 @@
+"""Claims about masters of a configuration: what decides them decides their name, and sets need no more than is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astrid.config import DataError, PreprocessConfig
+from astrid.data import frames, hdus, keywords, packing, pixels, rows
+from astrid.data.reduction import chain, combine, detector, sets
+from astrid.data.reduction.sets import SETS, cached_masters, deciding_code, make_masters, masters_key
+
+SHAPE = (12, 16)
+HEADER = {"EXPTIME": 10.0, "GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 60_000, "BIASSEC": "[13:16,1:12]"}
+SERVING = {"memory_mib"}
+
+
+def write(folder: Path, name: str, *, level: float, missing: str | None = None, **header: object) -> np.ndarray:
+    """Write an exposure of some level, 1000 in its overscan, with a noise of 5; return its counts."""
+    seed = sum(name.encode())
+    counts = np.random.default_rng(seed).normal(level, 5, SHAPE).astype(np.float32)
+    counts[:, 12:] += 1000 - level
+    cards = {key: value for key, value in (HEADER | header).items() if key != missing}
+    fits.writeto(folder / f"{name}.fits", counts, fits.Header(cards), overwrite=True)
+    return counts
+
+
+def write_sets(folder: Path) -> PreprocessConfig:
+    """Write three exposures of each set, and return knobs that use them and their headers."""
+    for number in range(3):
+        for kind, level in (("bias", 1000), ("dark", 1100), ("flat", 20_000)):
+            write(folder, f"{kind}_{number}", level=level)
+    patterns = {kind: [f"{kind}_*.fits"] for kind in SETS}
+    return PreprocessConfig(
+        **patterns, saturation="header", gain="header", read_noise="header", overscan="header", trim="[1:12,1:12]"
+    )
+
+
+@dataclass
+class Watched:
+    """Knobs that remember which of them were asked for."""
+
+    knobs: PreprocessConfig
+    asked: set[str] = field(default_factory=set)
+
+    def __getattr__(self, name: str) -> object:
+        derived = getattr(type(self.knobs), name, None)
+        if isinstance(derived, property):
+            return derived.fget(self)  # type: ignore[misc]
+        self.asked.add(name)
+        return getattr(self.knobs, name)
+
+
+def test_every_knob_that_masters_are_made_by_is_in_their_key(tmp_path: Path) -> None:
+    making, naming = (Watched(write_sets(tmp_path)) for _ in range(2))
+    make_masters(making, root=tmp_path)  # type: ignore[arg-type]
+    masters_key(naming, tmp_path)  # type: ignore[arg-type]
+    assert {"saturation", "overscan", "trim", "gain", "clip_sigma"} <= making.asked
+    assert making.asked - naming.asked == SERVING
+
+
+def test_another_level_of_saturation_makes_masters_anew(tmp_path: Path) -> None:
+    for number in range(3):
+        flat = write(tmp_path, f"flat_{number}", level=20_000)
+        flat[4, 5] = 65_535
+        fits.writeto(tmp_path / f"flat_{number}.fits", flat, fits.Header(HEADER), overwrite=True)
+    knobs = {"flat": ["flat_*.fits"], "bias": ["bias.fits"]}
+    write(tmp_path, "bias", level=0)
+    first = cached_masters(PreprocessConfig(**knobs), root=tmp_path, cache=tmp_path)
+    second = cached_masters(PreprocessConfig(**knobs, saturation=60_000), root=tmp_path, cache=tmp_path)
+    assert first.flat is not None and first.flat.data[4, 5] > 3 and not first.flat.mask[4, 5]
+    assert second.flat is not None and second.flat.mask[4, 5]
+
+
+def test_the_code_that_reads_and_combines_frames_is_in_the_key() -> None:
+    modules = (chain, combine, detector, frames, hdus, keywords, packing, pixels, rows, sets)
+    assert {Path(str(module.__file__)) for module in modules} <= set(deciding_code())
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_a_gain_that_cannot_be_is_refused_by_its_file(tmp_path: Path, kind: str) -> None:
+    knobs = write_sets(tmp_path)
+    write(tmp_path, f"{kind}_0", level=1000, GAIN=0)
+    with pytest.raises(DataError, match=rf"{kind}_0\.fits: GAIN of the header must be above 0 and below 1e30, got 0"):
+        make_masters(knobs, root=tmp_path)
+
+
+def test_darks_that_hold_the_bias_are_bound_to_their_duration(tmp_path: Path) -> None:
+    write_sets(tmp_path)
+    knobs = PreprocessConfig(dark=["dark_*.fits"], flat=["flat_*.fits"], trim="[1:12,1:12]")
+    masters = cached_masters(knobs, root=tmp_path, cache=tmp_path)
+    assert masters.only_seconds == 10 and cached_masters(knobs, root=tmp_path, cache=tmp_path).only_seconds == 10
+    stated = cached_masters(PreprocessConfig(dark=["dark_*.fits"], pedestal=1000), root=tmp_path, cache=tmp_path)
+    assert stated.only_seconds is None and stated.dark is not None
+    assert np.median(stated.dark.data[:, :12]) == pytest.approx(10, abs=0.5)
+    write(tmp_path, "flat_2", level=20_000, EXPTIME=2.0)
+    with pytest.raises(DataError, match=r"flat_2\.fits: darks that hold the bias .* got 10 s for 2 s; give"):
+        make_masters(knobs, root=tmp_path)
+    write(tmp_path, "dark_2", level=1100, EXPTIME=30.0)
+    with pytest.raises(DataError, match=r"dark_2\.fits: darks that hold the bias .* got 10 s for 30 s; give"):
+        make_masters(knobs, root=tmp_path)
+
+
+def test_durations_are_needed_only_where_a_dark_is_scaled(tmp_path: Path) -> None:
+    knobs = write_sets(tmp_path)
+    write(tmp_path, "bias_1", level=1000, missing="EXPTIME")
+    write(tmp_path, "flat_1", level=20_000, missing="EXPTIME")
+    assert make_masters(replace(knobs, dark=[]), root=tmp_path).flat is not None
+    with pytest.raises(DataError, match=r"flat_1\.fits: the header must have a number EXPTIME"):
+        make_masters(knobs, root=tmp_path)
+
+
+def test_a_pixel_is_bad_where_any_map_marks_it(tmp_path: Path) -> None:
+    for name, place in (("bad_hot", (1, 2)), ("bad_dead", (3, 4))):
+        plane = np.zeros(SHAPE, np.uint8)
+        plane[place] = 1
+        fits.writeto(tmp_path / f"{name}.fits", plane)
+    bad = make_masters(PreprocessConfig(bad_pixels="bad_*.fits"), root=tmp_path).bad_pixels
+    assert np.argwhere(bad).tolist() == [[1, 2], [3, 4]]
+    fits.writeto(tmp_path / "bad_small.fits", np.zeros((3, 3), np.uint8))
+    with pytest.raises(DataError, match=r"bad_small\.fits: maps of bad pixels must have one shape, got \(3, 3\)"):
+        make_masters(PreprocessConfig(bad_pixels="bad_*.fits"), root=tmp_path)
