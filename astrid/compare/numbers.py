@@ -31,8 +31,8 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 
     Examples
     --------
-    >>> with_interval(0.872213, 0.861342, 0.883125), with_interval(0.872213, 0.7911, 0.9304)
-    ('0.872 [0.861, 0.883]', '0.87 [0.79, 0.93]')
+    >>> with_interval(0.872213, 0.861342, 0.883125), with_interval(0.5635, 0.0674, 0.9584)
+    ('0.872 [0.861, 0.883]', '0.56 [0.07, 0.96]')
     """
     if low is None or high is None:
         return significant(value)
@@ -41,6 +41,8 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
         return f"{significant(value)} [{significant(low)}, {significant(high)}]"
     exponent = math.floor(math.log10(half_width))
     decimals = max(0, -exponent + (1 if half_width / 10**exponent < 4 else 0))
+    if max(abs(low), abs(high)) <= 1:  # or a share of at most 0.96 would read 1.0
+        decimals = max(decimals, 2)
     if decimals > 6:
         digits = max(0, decimals + math.floor(math.log10(max(abs(low), abs(high)))))
         return f"{value:.{digits}e} [{low:.{digits}e}, {high:.{digits}e}]"

@@ -119,7 +119,11 @@ def _believable(frame: CCDData) -> NDArray[np.bool_]:
     if not good.any():
         return good
     low, level, high = np.percentile(frame.data[good], _SPREAD)
-    return good & (np.abs(frame.data - level) <= _WILD * (high - low)) if high > low else good
+    wild = good & (np.abs(frame.data - level) > _WILD * (high - low)) if high > low else np.zeros_like(good)
+    if wild.any():
+        rule = f"farther than {_WILD:g} times the spread from the median, count as bad"
+        logger.warning("%d pixels, the largest %g, %s", wild.sum(), np.abs(frame.data[wild]).max(), rule)
+    return good & ~wild
 
 
 def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:

@@ -14,7 +14,7 @@ from .material import Material
 LONGEST_DIFF = 60_000
 """Characters of uncommitted changes that a page shows."""
 ASKED = {
-    "task": "to be found",
+    "task": "task",
     "data": "data",
     "model.depth": "depth of the U-Net",
     "model.filters": "filters of its first level",
