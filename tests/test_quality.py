@@ -18,7 +18,7 @@ from astrid.data.listing import headers as listing
 from astrid.data.quality import MEASURES, Assessment, explain, judge
 from astrid.data.quality.astrometry import residuals, tangent_plane
 from astrid.data.quality.header import Facts, read_facts
-from astrid.data.quality.measures import noise_ratio, saturation_level
+from astrid.data.quality.measures import noise_ratio, saturation_level, sky_shape
 from astrid.data.quality.score import grade
 from astrid.data.quality.stars import adaptive_moments
 
@@ -100,6 +100,13 @@ def test_structure_beside_the_gradient_is_told_by_flatness() -> None:
     bowl = 5 * field.noise * np.cos(2 * np.pi * x)
     found = field.assessed(image=(field.image() + bowl).astype(np.float32))
     assert found.values["flatness"] == pytest.approx(5 / np.sqrt(2), rel=0.15)
+
+
+def test_flatness_counts_the_cells_that_a_plane_leaves_free() -> None:
+    image = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    image += np.kron([[5, -5], [-5, 5]], np.ones((32, 32)))
+    _, flatness = sky_shape(image, np.ones((64, 64), dtype=bool), noise=1.0)
+    assert flatness == pytest.approx(np.sqrt(4 * 5**2 / (4 - 3)), rel=0.05)
 
 
 @pytest.mark.parametrize(("fwhm", "ellipticity"), [(2.5, 0.0), (4.0, 0.3)])

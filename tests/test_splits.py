@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrid.config import DataError, FramesData
-from astrid.data.footprints import footprint, overlapping
+from astrid.data.footprints import centre, footprint, overlapping
 from astrid.data.frames import inspect_image, read_image
 from astrid.data.manifest import read_manifest
 from astrid.data.rows import FrameRow, ImageFile, Section
@@ -244,3 +244,11 @@ def test_the_footprint_of_a_real_frame_holds_its_pixels(sample_data: Path) -> No
     inside = info.wcs.pixel_to_world(info.shape[1] / 2, info.shape[0] / 2).icrs.cartesian.xyz.value
     normals = np.cross(corners, np.roll(corners, -1, axis=0))
     assert (normals @ inside > 0).all() and (normals @ -inside < 0).all()
+
+
+def test_the_middle_of_a_footprint_is_that_of_its_pixels(tmp_path: Path) -> None:
+    write(tmp_path / "frame.fits", exposure(0), ra=150.0)
+    corners = footprint(inspect_image(tmp_path / "frame.fits").wcs, Section(1, SHAPE[1], 1, SHAPE[0]))
+    assert corners is not None
+    middle = SkyCoord(150.0, 0.0, unit="deg").cartesian.xyz.value
+    assert np.abs(centre(corners) - middle).max() < 0.01 * np.radians(PIXEL)
