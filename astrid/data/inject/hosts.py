@@ -78,7 +78,9 @@ def find_hosts(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: f
         objects, labels = sep.extract(
             clean, _DETECTION_SIGMA, err=sigma, mask=~valid, minarea=_LEAST_PIXELS, segmentation_map=True
         )
-    except Exception as error:  # SEP raises nothing narrower for what its C code refuses
+    except Exception as error:
+        if type(error) is not Exception:  # SEP raises no narrower one for what its C code refuses
+            raise
         remedy = "leave the frame out, or say data.transients_on_galaxies=0"
         raise DataError(f"galaxies must be found by SEP, got: {error}; {remedy}") from error
     reach = 6.0 * np.maximum(objects["a"], 1.0)
