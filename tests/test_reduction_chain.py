@@ -74,5 +74,12 @@ def test_a_stated_pedestal_is_no_light() -> None:
     knobs = PreprocessConfig(pedestal=1000, gain="header", read_noise="header")
     record = calibrate(exposure(counts), knobs, Masters())
     assert abs(np.median(record.frame.data)) < 0.1
-    assert pull_width(record.frame, np.zeros(counts.shape)) == pytest.approx(1, abs=0.07)
+    assert pull_width(record.frame, np.zeros(counts.shape)) == pytest.approx(1, abs=0.02)
     assert "pedestal: 1000 ADU subtracted" in map(str, record.steps)
+
+
+def test_the_noise_that_a_line_shares_is_told() -> None:
+    knobs = PreprocessConfig(overscan="[57:64,1:64]", gain="header", read_noise="header")
+    steps = calibrate(exposure(np.full((64, 64), 1000.0)), knobs, Masters()).steps
+    (told,) = (step.detail for step in steps if step.name == "uncertainty")
+    assert told.endswith("electrons; the error of the overscan's level, 2 electrons, is one for all pixels of a line")

@@ -9,6 +9,7 @@ from raw_exposures import READOUT, Camera, pull_width
 
 from astrid.config import DataError
 from astrid.data.reduction.detector import (
+    Readout,
     add_noise,
     as_exposure,
     divide_flat,
@@ -41,6 +42,41 @@ def test_the_pull_has_width_one_after_every_step(sky: float) -> None:
         pull_width(flat, light),
     ]
     assert widths == pytest.approx([1] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize("read_noise", [2.0, 5.0])
+@pytest.mark.parametrize("sky", [0.0, 2.0, 10.0, 50.0])
+def test_the_pull_has_width_one_under_a_faint_sky(sky: float, read_noise: float) -> None:
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(np.full((300, 300), sky)) + rng.normal(0, read_noise, (300, 300))
+    exposure = as_exposure(counts)
+    exposure.mask[:, 100] = True
+    exposure.data[:, 100] = 6e4
+    noisy = add_noise(exposure, Readout(1.0, read_noise))
+    assert pull_width(noisy, np.full(counts.shape, sky)) == pytest.approx(1, abs=0.02)
+    assert noisy.uncertainty.array[:, 99].max() < 2 * noisy.uncertainty.array[:, 90].max()
+
+
+def test_the_light_that_a_pixel_is_expected_to_have_keeps_stars_and_hits() -> None:
+    light = np.full((40, 40), 4.0)
+    light[20, 20], light[30, 30] = 900.0, 60.0
+    sigma = add_noise(as_exposure(light), Readout(1.0, 3.0)).uncertainty.array
+    assert sigma[20, 20] == pytest.approx(np.sqrt(909)) and sigma[30, 30] == pytest.approx(np.sqrt(69))
+    assert sigma[20, 21] == pytest.approx(np.sqrt(13)) and sigma[5, 5] == pytest.approx(np.sqrt(13))
+
+
+@pytest.mark.parametrize("columns", [4, 8, 16, 32])
+@pytest.mark.parametrize("above", [False, True])
+def test_the_noise_of_the_overscan_is_in_the_uncertainty(columns: int, above: bool) -> None:
+    """Of a frame and of its transpose, whose overscan lies above it."""
+    raw = np.random.default_rng(columns).normal(0, 5, (1000, 200 + columns))
+    strip, part = f"[201:{200 + columns},1:1000]", "[1:200,1:1000]"
+    if above:
+        raw, strip, part = raw.T, f"[1:1000,201:{200 + columns}]", "[1:1000,1:200]"
+    readout = Readout(1.0, 5.0)
+    level = remove_overscan(as_exposure(raw), section=Section.parse(strip), readout=readout)
+    noisy = add_noise(trim(level, section=Section.parse(part)), readout)
+    assert pull_width(noisy, np.zeros(noisy.shape)) == pytest.approx(1, abs=0.02)
 
 
 def test_overscan_removes_what_drifts_from_row_to_row() -> None:

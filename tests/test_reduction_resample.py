@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reproject import reproject_exact
 
+from astrid.config import DataError
 from astrid.data.psf import psf_stamp
 from astrid.data.reduction.align import Alignment
 from astrid.data.reduction.resample import noise_correlation, resample, wcs_map
@@ -108,6 +109,29 @@ def test_bad_pixels_stay_out_and_mask_what_rests_on_them(junk: float) -> None:
     assert new.mask[29:31, 30:32].all() and new.mask[10:54, 10:54].sum() < 25
     np.testing.assert_allclose(new.data[~new.mask], 7, rtol=1e-4)
     assert not new.data[new.mask].any() and np.isfinite(new.uncertainty.array).all()
+
+
+@pytest.mark.parametrize(("phase", "masked"), [(0, 1), (0.1, 3), (0.25 + 0.25j, 5), (0.5 + 0.5j, 4)])
+def test_a_bad_pixel_masks_what_rests_on_it_by_a_twentieth_of_the_kernel(phase: complex, masked: int) -> None:
+    frame = noise_frame((64, 64))
+    frame.mask[30, 31] = True
+    new = resample(frame, moved(shift=phase), shape=frame.shape)
+    assert new.mask[10:54, 10:54].sum() == masked
+
+
+def test_coordinates_that_do_not_reach_the_source_are_refused() -> None:
+    with pytest.raises(DataError, match=r"reach from every pixel .* got none for 100 % of them; check that"):
+        wcs_map(tangent(10.0), tangent(190.0), shape=(64, 64))
+    with pytest.raises(DataError, match=r"got none for [1-9]\d % of them"):
+        wcs_map(tangent(10.0), tangent(95.0), shape=(64, 64))
+
+
+def tangent(right_ascension: float) -> WCS:
+    """Return a gnomonic projection with pixels of a degree."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [right_ascension, 0.0]
+    wcs.wcs.crpix, wcs.wcs.cdelt = [32.0, 32.0], [-1.0, 1.0]
+    return wcs
 
 
 def test_the_noise_correlation_is_that_of_the_kernel() -> None:

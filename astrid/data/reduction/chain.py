@@ -23,6 +23,7 @@ from .detector import (
     divide_flat,
     flag_bad,
     flag_saturated,
+    overscan_error,
     remove_bias,
     remove_dark,
     remove_overscan,
@@ -144,7 +145,8 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
         detail=f"{0 if bad_pixels is None else bad_pixels.sum()} masked",
         knob="bad_pixels",
     )
-    record.take("overscan", given(remove_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
+    level_overscan = functools.partial(remove_overscan, readout=read_out(image.meta, config))
+    record.take("overscan", given(level_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
     if config.pedestal is not None:
         lower = functools.partial(remove_pedestal, level=config.pedestal)
         record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
@@ -166,12 +168,13 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     record = start(image, config, bad_pixels=masters.bad_pixels)
     gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
     readout = read_out(image.meta, config)
+    overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
     record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
     record.take(
         "uncertainty",
         given(add_noise, readout=readout),
-        detail=f"photons and readout, {readout}",
+        detail=f"photons and readout, {readout}" + _shared_by_lines(overscan, readout),
         knob="gain or read_noise",
     )
     record.take(
@@ -184,6 +187,14 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     record.take("flat", given(divide_flat, master=masters.flat), detail="divided by master", knob="flat")
     record.frame = in_single_precision(record.frame)
     return record
+
+
+def _shared_by_lines(overscan: Section | None, readout: Readout | None) -> str:
+    """Say how much of the noise the pixels of a line share, as the level of its overscan was subtracted."""
+    if overscan is None or readout is None:
+        return ""
+    electrons = readout.gain * overscan_error(overscan, readout)
+    return f"; the error of the overscan's level, {electrons:.2g} electrons, is one for all pixels of a line"
 
 
 def in_single_precision(frame: CCDData) -> CCDData:

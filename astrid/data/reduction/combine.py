@@ -183,7 +183,11 @@ def master_flat(
 
 
 def _noisy(exposure: CCDData, readout: Readout | None) -> CCDData:
-    return exposure if readout is None else add_noise(exposure, readout)
+    """Add the noise that the counts of each pixel alone suggest: dark current and response differ between neighbours.
+
+    The errors of the guesses average down with the exposures, as the variance of the master is a sum of theirs.
+    """
+    return exposure if readout is None else add_noise(exposure, readout, expected=exposure.data)
 
 
 def _exact(master: CCDData) -> CCDData:

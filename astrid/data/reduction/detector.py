@@ -5,13 +5,15 @@ Masks are True = bad, uncertainties standard deviations in the unit of the data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units
 from astropy.nddata import CCDData, StdDevUncertainty
-from ccdproc import create_deviation, flat_correct, gain_correct, subtract_bias, subtract_dark, subtract_overscan
+from ccdproc import flat_correct, gain_correct, subtract_bias, subtract_dark, subtract_overscan
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.config import DataError
 
@@ -37,6 +39,13 @@ class Readout:
         return f"gain {self.gain:g}, read noise {self.read_noise:g} electrons"
 
 
+_SKY_WINDOW, _WINDOWS = 5, (3, 1)
+"""Edges in pixels of the squares whose mean is the expected light, from the widest to the pixel itself."""
+_STANDS_OUT = 3.0
+"""Sigma from which the mean of a smaller square is believed over that of the wider one."""
+_LOWEST_SHARE = -0.25
+"""Expected electrons may fall so far below 0, in units of the variance of readout: cut off at 0, what noise alone makes
+of a sky without light would overstate the noise."""
 DEADEST_RESPONSE = 0.1
 """Flat below which a pixel counts as dead, in units of the detector's mean response."""
 
@@ -66,7 +75,7 @@ def flag_bad(exposure: CCDData, bad: NDArray[np.bool_]) -> CCDData:
     return _masked(exposure, bad)
 
 
-def remove_overscan(exposure: CCDData, *, section: Section) -> CCDData:
+def remove_overscan(exposure: CCDData, *, section: Section, readout: Readout | None = None) -> CCDData:
     """Subtract the median of the overscan, row by row, or column by column where the strip is wider than high.
 
     Parameters
@@ -75,6 +84,8 @@ def remove_overscan(exposure: CCDData, *, section: Section) -> CCDData:
         Not yet trimmed.
     section : Section
         The overscan strip, in FITS convention.
+    readout : Readout or None
+        With it the noise of the level, which all pixels of a line share, becomes the uncertainty.
 
     Raises
     ------
@@ -91,7 +102,22 @@ def remove_overscan(exposure: CCDData, *, section: Section) -> CCDData:
     if bool(strip.mask.all(axis=axis).any()):
         raise DataError(f"overscan {section} must have good pixels in every line, got none in some; give another strip")
     level = CCDData(np.nanmedian(_blanked(strip), axis=axis, keepdims=True), unit=strip.unit)
-    return subtract_overscan(exposure, overscan=level, overscan_axis=axis, median=True)
+    levelled = subtract_overscan(exposure, overscan=level, overscan_axis=axis, median=True)
+    return levelled if readout is None else with_added_sigma(levelled, overscan_error(section, readout))
+
+
+def overscan_error(section: Section, readout: Readout) -> float:
+    """Return the standard deviation of the level of an overscan strip, in ADU: that of the median of its width.
+
+    It is pi / 2 times the variance of the mean where the median is of many pixels, and less where it is of few.
+
+    References
+    ----------
+    Hodges and Lehmann 1967, J. Am. Stat. Assoc. 62, 926, doi:10.1080/01621459.1967.10500904
+    """
+    pixels = min(section.shape) | 1  # an even number is as good as the next odd one
+    variance = math.pi / 2 / (pixels + math.pi / 2 - 1)
+    return math.sqrt(variance) * readout.read_noise / readout.gain
 
 
 def trim(exposure: CCDData, *, section: Section) -> CCDData:
@@ -112,7 +138,7 @@ def remove_bias(exposure: CCDData, master: CCDData) -> CCDData:
     return subtract_bias(exposure, master)
 
 
-def add_noise(exposure: CCDData, readout: Readout) -> CCDData:
+def add_noise(exposure: CCDData, readout: Readout, *, expected: NDArray[np.floating] | None = None) -> CCDData:
     """Add the noise of photons and of readout to the uncertainty.
 
     After the bias, whose counts are no photons, and before the dark current, whose counts scatter like photons.
@@ -121,15 +147,39 @@ def add_noise(exposure: CCDData, readout: Readout) -> CCDData:
     ----------
     exposure : CCDData
         In ADU; what it has as uncertainty, such as that of the bias, is kept and added in squares.
+    readout : Readout
+    expected : (H, W) float, optional
+        Counts whose photons make the noise; by default `expected_counts` of the exposure.
     """
-    bare = CCDData(exposure.data, unit=exposure.unit)
-    noise = create_deviation(
-        bare,
-        gain=readout.gain * units.electron / units.adu,
-        readnoise=readout.read_noise * units.electron,
-        disregard_nan=True,
-    )
-    return with_added_sigma(exposure, noise.uncertainty.array)
+    counts = expected_counts(exposure, readout) if expected is None else expected
+    lowest = _LOWEST_SHARE * readout.read_noise**2
+    electrons = np.maximum(readout.gain * np.nan_to_num(counts), lowest)
+    return with_added_sigma(exposure, np.sqrt(electrons + readout.read_noise**2) / readout.gain)
+
+
+def expected_counts(exposure: CCDData, readout: Readout) -> NDArray[np.float32]:
+    """Return the counts to be expected of each pixel of an exposure, (H, W), ADU.
+
+    The counts of a pixel alone are a poor guess where its noise is not far below them: a pixel that came out low would
+    be given too little of it. So the guess is the mean of 5 by 5 pixels, that of 3 by 3 where this stands out of it,
+    and that of the pixel alone where that does. Where a faint star hardly stands out its noise is stated too low, by
+    less than a tenth.
+    """
+    good = np.isfinite(exposure.data) if exposure.mask is None else np.isfinite(exposure.data) & ~exposure.mask
+    expected = _local_mean(exposure.data, good, _SKY_WINDOW)
+    for edge in _WINDOWS:
+        nearer = exposure.data if edge == 1 else _local_mean(exposure.data, good, edge)
+        variance = (readout.gain * np.maximum(expected, 0) + readout.read_noise**2) / readout.gain**2
+        stands_out = np.abs(nearer - expected) * edge > _STANDS_OUT * np.sqrt(variance)
+        expected = np.where(stands_out, nearer, expected)
+    return np.asarray(expected, dtype=np.float32)
+
+
+def _local_mean(values: NDArray[np.floating], good: NDArray[np.bool_], edge: int) -> NDArray[np.floating]:
+    """Return the mean of the good pixels of a square around each, 0 where there is none."""
+    share = ndimage.uniform_filter(good.astype(np.float32), edge, mode="constant")
+    total = ndimage.uniform_filter(np.where(good, values, 0).astype(np.float32), edge, mode="constant")
+    return np.asarray(total / np.maximum(share, 0.5 / edge**2))
 
 
 def with_added_sigma(exposure: CCDData, sigma: NDArray[np.floating] | float) -> CCDData:

@@ -15,12 +15,14 @@ from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
+from astrid.config import DataError
+
 Coordinates = NDArray[np.float64]
 PixelMap = Callable[[Coordinates, Coordinates], tuple[Coordinates, Coordinates]]
 """From (x, y) on the new grid to (x, y) in the frame, pixel centres at integers from 0."""
 
-MOST_BAD_SHARE = 0.1
-"""Share of the kernel that may lie on bad pixels or beyond the edge before the new pixel is masked."""
+MOST_BAD_SHARE = 0.05
+"""Share of the kernel, by absolute weights, that may lie on bad pixels or beyond the edge; else the pixel is masked."""
 _LOBES = 3
 _BAND_PIXELS = 2**17
 _WCS_STEP = 16
@@ -31,10 +33,21 @@ def wcs_map(target: WCS, source: WCS, *, shape: tuple[int, int]) -> PixelMap:
     """Return the map from a target grid of `shape` (height, width) to a source by their celestial coordinates.
 
     Coordinates are exact every 16 pixels and splined between, as distortions are smooth.
+
+    Raises
+    ------
+    DataError
+        If a part of the target has no place in the projection of the source, or none on the sky.
     """
     height, width = shape
     y, x = (np.linspace(-0.5, size - 0.5, math.ceil(size / _WCS_STEP) + 4) for size in (height, width))
     there = pixel_to_pixel(target, source, *np.meshgrid(x, y))
+    lost = 1 - np.isfinite(there).all(axis=0).mean()
+    if lost > 0:
+        raise DataError(
+            f"celestial coordinates must reach from every pixel of the science frame to the reference, got none for "
+            f"{100 * lost:.0f} % of them; check that the frames show one part of the sky, or trim what shows none"
+        )
     splines = [RectBivariateSpline(y, x, coordinate) for coordinate in there]
 
     def apply(x_new: Coordinates, y_new: Coordinates) -> tuple[Coordinates, Coordinates]:
@@ -142,12 +155,15 @@ class _Planes:
                 variance += factor**2 * self.variances.take(index)
                 weight += factor * good
                 lost += np.abs(factor) * (1 - good)
-        bad = lost > MOST_BAD_SHARE
+        bad = lost > MOST_BAD_SHARE * np.abs(x_weights).sum(axis=0) * np.abs(y_weights).sum(axis=0)
         weight[bad] = np.inf
         return value / weight, variance / weight**2, bad
 
     def _weights(self, position: Coordinates, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the padded index of the first tap, and the taps' weights (taps, ...), whose absolute sum is near 1."""
+        """Return the padded index of the first tap, and the taps' weights (taps, ...).
+
+        Weights sum to 1, their absolute values to as much as 1.55, half-way between pixels.
+        """
         inside = np.clip(np.nan_to_num(position, nan=-self.taps), -self.taps / 2, size - 1 + self.taps / 2)
         first = np.floor(inside).astype(np.int64) - self.taps // 2 + 1
         distance = (inside - first - np.arange(self.taps).reshape(-1, *[1] * position.ndim)) / self.stretch
