@@ -1,11 +1,11 @@
 """Calibrate raw exposures and write them as FITS files: image, 1-sigma uncertainty, mask, and what a reference gives.
 
-  astrid reduce DIR 'data.preprocess.dark=[dark/*.fits]' 'data.preprocess.flat=[flat/*.fits]'
-  astrid reduce DIR data.preprocess.gain=header data.preprocess.read_noise=3.6 data.preprocess.cosmic_rays=true
+  astrid reduce DIR 'data.preprocess.bias=[bias/*.fits]' 'data.preprocess.flat=[flat/*.fits]'
+  astrid reduce DIR data.preprocess.overscan=header data.preprocess.gain=header data.preprocess.read_noise=3.6
   astrid reduce raw1.fits 'mosaic.fits[2]' data.root=DIR 'data.preprocess.bias=[bias/*.fits]' --out reduced
   astrid reduce data.root=DIR data.manifest=FILE.csv data.preprocess.register=wcs data.preprocess.difference=proper
 
-For example, `astrid reduce night1 'data.preprocess.dark=[dark/*.fits]' data.preprocess.gain=1.5
+For example, `astrid reduce night1 'data.preprocess.bias=[bias/*.fits]' data.preprocess.gain=1.5
 data.preprocess.read_noise=6` writes outputs/reduced/science.fits for night1/science.fits, with SCI in electrons, ERR,
 DQ (0 good, 1 bad), and in HISTORY which steps were taken and which were skipped for want of what.
 

@@ -11,7 +11,7 @@ from ..hdus import Header
 from ..hdus import keywords as values_of
 from .chain import Record, read_out
 
-_SCALED = {"saturation", "overscan", "bias", "dark", "gain", "flat"}
+_SCALED = {"saturation", "overscan", "pedestal", "bias", "dark", "gain", "flat"}
 """Steps after which the level of saturation is another, or is masked."""
 _PIXEL = re.compile(r"CRPIX([12])[A-Z]?|LTV([12])")
 """Places in pixels that move where a frame is trimmed: of the sky's reference, and of IRAF's physical pixels."""
@@ -33,7 +33,7 @@ def true_header(record: Record, raw: Header, config: PreprocessConfig) -> Header
     if record.section is not None:
         move_pixels(header, x=record.section.x1 - 1, y=record.section.y1 - 1)
         _drop(header, *keywords.OVERSCAN, *keywords.TRIM)
-    if {"overscan", "bias"} & done:
+    if {"overscan", "pedestal", "bias"} & done:
         _drop(header, *keywords.PEDESTAL)
     if _SCALED & done:
         _drop(header, *keywords.SATURATION)
