@@ -268,9 +268,9 @@ def test_shifted_labels_too_few_in_each_split_are_found_in_both_together(tmp_pat
 
 
 def test_the_excess_of_light_at_a_shift_is_told_in_standard_errors() -> None:
-    blocks = np.zeros((4, 2 * REACH + 1, 2 * REACH + 1))
-    blocks[:, REACH + 2, REACH - 1] = 5.0, 1.0, 3.0, 3.0
-    blocks[:, REACH, REACH] = 2.0
+    blocks = np.zeros((4, 1, 2 * REACH + 1, 2 * REACH + 1))
+    blocks[:, 0, REACH + 2, REACH - 1] = 5.0, 1.0, 3.0, 3.0
+    blocks[:, 0, REACH, REACH] = 2.0
     assert LightAround(blocks, np.ones(4)).excess(2, -1) == pytest.approx(4 / math.sqrt(9 + 1 + 1 + 1))
 
 
