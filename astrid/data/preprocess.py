@@ -123,7 +123,7 @@ def _believable(frame: CCDData) -> NDArray[np.bool_]:
     if wild.any():
         rule = f"farther than {_WILD:g} times the spread from the median, count as bad"
         logger.warning("%d pixels, the largest %g, %s", wild.sum(), np.abs(frame.data[wild]).max(), rule)
-    return good & ~wild
+    return np.asarray(good & ~wild)
 
 
 def make_field(row: FrameRow, loaded: Loaded, config: FramesData) -> Field:
