@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from drawn_fields import draw_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
 
 from astrid.config import RunError
 from astrid.metrics.detections import find_detections
@@ -203,17 +200,6 @@ def test_detections_of_another_tool_are_judged_like_our_own():
     truth = {"sources_x": SOURCE_X, "sources_y": SOURCE_Y, "snr": SNR}
     theirs.add_detections([found], made >= 0, **truth, radius_pixels=2.0)
     assert object_metrics(theirs, threshold=0.5) == object_metrics(ours, threshold=0.5)
-
-
-def test_32_noisy_fields_at_25_thresholds_take_a_few_seconds():
-    rng = np.random.default_rng(0)
-    tally = ObjectTally(detection_thresholds(25), min_pixels=1)
-    x, y = rng.uniform(0, 256, (2, 8))
-    probability = expit(rng.normal(-5, 1.5, (256, 256)))
-    start = time.process_time()
-    for _ in range(8):
-        tally.add(probability, np.ones_like(probability, bool), sources_x=x, sources_y=y, snr=x + 1, radius_pixels=3.0)
-    assert 4 * (time.process_time() - start) < 6
 
 
 def test_a_field_left_out_of_stacked_sets_is_the_field_left_out_of_its_own_set() -> None:
