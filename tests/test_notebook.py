@@ -25,13 +25,18 @@ def parsed(cell: nbformat.NotebookNode) -> ast.Module:
     return compile(python, "cell", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-def test_it_keeps_no_outputs_in_git() -> None:
-    assert [cell.source for cell in code_cells() if cell.outputs or cell.execution_count] == []
+# A test for each cell: files with many tests start first, and the long test below shall not run alone at the end.
+EVERY_CELL = pytest.mark.parametrize("cell", code_cells(), ids=lambda cell: cell.id)
 
 
-def test_it_defines_no_logic() -> None:
-    defined = [node.lineno for cell in code_cells() for node in ast.walk(parsed(cell)) if isinstance(node, DEFINITIONS)]
-    assert defined == []
+@EVERY_CELL
+def test_it_keeps_no_outputs_in_git(cell: nbformat.NotebookNode) -> None:
+    assert not cell.outputs and not cell.execution_count
+
+
+@EVERY_CELL
+def test_it_defines_no_logic(cell: nbformat.NotebookNode) -> None:
+    assert [node.lineno for node in ast.walk(parsed(cell)) if isinstance(node, DEFINITIONS)] == []
 
 
 def test_every_link_leads_somewhere() -> None:
