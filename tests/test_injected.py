@@ -528,7 +528,7 @@ def test_the_gain_is_that_of_the_row_the_knob_or_the_header(tmp_path: Path) -> N
     bench = Bench(tmp_path, injection_gain="header")
     row = bench.row({"science": sky_frame(0)})
     science = load_frames(row, bench.config).science
-    with pytest.raises(DataError, match=r"the header must have a number GAIN or EGAIN, .* data\.injection_gain"):
+    with pytest.raises(DataError, match=r"the header must have a number EGAIN or GAIN, .* data\.injection_gain"):
         electrons_per_count(row, science, bench.config)
     science.frame.meta["GAIN"] = 1.7
     assert electrons_per_count(row, science, bench.config) == 1.7

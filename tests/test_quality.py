@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starfields import Starfield
 
-from astrid.config import ConfigError, LimitsConfig, QualityConfig
+from astrid.config import ConfigError, LimitsConfig, PreprocessConfig, QualityConfig
 from astrid.config.compose import load
 from astrid.data import keywords
 from astrid.data.listing import headers as listing
@@ -21,6 +21,7 @@ from astrid.data.quality.header import Facts, read_facts
 from astrid.data.quality.measures import noise_ratio, saturation_level, sky_shape
 from astrid.data.quality.score import grade
 from astrid.data.quality.stars import adaptive_moments
+from astrid.data.reduction.chain import read_out
 
 
 @pytest.mark.parametrize("fwhm", [2.2, 3.0, 4.5, 8.0])
@@ -224,6 +225,13 @@ def test_a_header_tells_gain_noise_saturation_zero_point_and_pedestal() -> None:
     facts = read_facts(HEADER, values, QualityConfig(), path=Path("a.fits"))
     assert (facts.gain, facts.read_noise, facts.saturation, facts.zero_point) == (4.0, 6.5, 4e4, 29.9)
     assert facts.pedestal == 300 and facts.kind == "science"
+
+
+def test_electrons_per_count_come_before_a_setting_that_is_called_gain() -> None:
+    header = {"GAIN": 120, "EGAIN": 0.25}
+    assert read_facts(header, np.ones((20, 30)), QualityConfig(), path=Path("a.fits")).gain == 0.25
+    readout = read_out(header, PreprocessConfig(gain="header", read_noise=1.5, pedestal=0))
+    assert readout is not None and readout.gain == 0.25
 
 
 def test_knobs_come_before_the_header_and_null_leaves_it_unread() -> None:

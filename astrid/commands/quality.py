@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every measure there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the whole set there (PNG, PDF or SVG)")
-    parser.add_argument("--jobs", type=_jobs, default=-1, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument(
+        "--jobs", type=processes, default=-1, metavar="N", help="processes (default: one for each core)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -181,7 +183,8 @@ def stop_at_bad(judged: Sequence[Judged], config: FramesData) -> bool:
     return bool(bad)
 
 
-def _jobs(text: str) -> int:
+def processes(text: str) -> int:
+    """Read a number of processes; -1 is one for each core."""
     number = int(text)
     if number != -1 and number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, or -1 for one a core, got {text}")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ConfigError, DataError, FramesData
 from ..config.secrets import scrub
-from .quality import is_override, read_config
+from .quality import is_override, processes, read_config
 
 if TYPE_CHECKING:
     from ..data.reduced import Job, Outcome
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="folder to fill (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that it wrote with other knobs")
     parser.add_argument("--no-difference", action="store_true", help="write references registered, not subtracted")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument(
+        "--jobs", type=processes, default=-1, metavar="N", help="processes (default: one for each core)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

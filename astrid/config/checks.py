@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .secrets import scrub
 
 
@@ -27,6 +30,15 @@ class BudgetSpent(Exception):
 
 class Stopped(KeyboardInterrupt):
     """A run that a signal asked to stop, with all saved; no ordinary error, so that it ends a whole multirun."""
+
+
+@contextmanager
+def saying_of(what: str) -> Iterator[None]:
+    """Say of what an error in data is, in front of it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what}{error}") from error
 
 
 def check(holds: bool, key: str, value: object, rule: str, remedy: str) -> None:

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .checks import BudgetSpent, ConfigError, DataError, RunError, Stopped
 from .compose import CHOICES, load, register
-from .explain import explain, explain_unknown_key, known_keys
+from .explain import explain, known_keys, suggest_keys
 from .guarded_output import guard_output
 from .lost_jobs import lost_job_errors
 from .resume import LAST_STATE, may_change, must_stay
@@ -149,7 +149,7 @@ def check_command_line(arguments: Sequence[str]) -> int:
     """
     parsed, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
     if unknown:
-        remedy = explain_unknown_key(unknown[0].lstrip("-").partition("=")[0], known_keys(CHOICES)).rpartition("; ")[2]
+        remedy = suggest_keys(unknown[0].lstrip("-").partition("=")[0], known_keys(CHOICES))
         raise ConfigError(f"knobs must be given as group.knob=value, without dashes, got {unknown[0]}; {remedy}")
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         return 0

@@ -123,13 +123,17 @@ def _explain_owner(key: str, schemas: Schemas) -> str | None:
 
 def explain_unknown_key(name: str, known: Sequence[str]) -> str:
     """Say that a key doesn't exist and which ones come close, or else which ones its group has."""
+    return f"{name} must be a key of the configuration, but there is none of that name; {suggest_keys(name, known)}"
+
+
+def suggest_keys(name: str, known: Sequence[str]) -> str:
+    """Return the keys that may be meant: those that end alike, those that come close, or else those of the group."""
     same = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
-    close = same[:3] or difflib.get_close_matches(name, known, n=3)
+    if close := same[:3] or difflib.get_close_matches(name, known, n=3):
+        return f"did you mean {' or '.join(close)}?"
     group = name.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == group]
-    known_there = f"known there: {', '.join(siblings)}" if siblings else "see --help"
-    remedy = f"did you mean {' or '.join(close)}?" if close else known_there
-    return f"{name} must be a key of the configuration, but there is none of that name; {remedy}"
+    return f"known there: {', '.join(siblings)}" if siblings else "see --help"
 
 
 def known_keys(schemas: Schemas) -> list[str]:

@@ -52,7 +52,7 @@ class InjectedData(FramesData):
     """Share of the training copies that are shifted by a fraction of a pixel before anything to be found is put in, so
     that the network meets frames whose noise reprojection has correlated."""
     injection_gain: int | float | Header = "header"
-    """Electrons per count, where the manifest's column `gain` doesn't say; `header`: GAIN, or EGAIN."""
+    """Electrons per count, where the manifest's column `gain` doesn't say; `header`: EGAIN, or GAIN."""
 
     transients_per_mpix: float = 150.0
     """Mean number of transients per million pixels."""

@@ -40,7 +40,7 @@ class PreprocessConfig:
     memory_mib: int = 256
     """Memory that combining a set may take, in MiB."""
     gain: int | float | Header | None = None
-    """Electrons per ADU; `header`: GAIN, or EGAIN. With it frames are in electrons."""
+    """Electrons per ADU; `header`: EGAIN, or GAIN. With it frames are in electrons."""
     read_noise: int | float | Header | None = None
     """Electrons; `header`: RDNOISE, or READNOIS. With the gain it gives each pixel its uncertainty."""
     cosmic_rays: bool = False

@@ -61,7 +61,7 @@ class QualityConfig:
     min_score: float = 0.2
     """Score, from 0 to 1, that an exposure must have: the product of the grades of its measures."""
     gain: int | float | Header | None = "header"
-    """Electrons per unit of the image; `header`: GAIN, EGAIN, or the mean of GAINA and GAINB, where it is there."""
+    """Electrons per unit of the image; `header`: EGAIN, GAIN, or the mean of GAINA and GAINB, where it is there."""
     read_noise: int | float | Header | None = "header"
     """Electrons; `header`: RDNOISE, READNOIS, or the mean of RDNOISEA and RDNOISEB, where it is there."""
     pedestal: int | float | Header | None = "header"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from astropy.nddata import CCDData
 
 from astrid.config import DataError, FramesData
+from astrid.config.checks import saying_of
 
 from .background import subtract_background
 from .frames import read_image
@@ -21,13 +21,9 @@ from .rows import FrameRow, ImageFile
 from .stars import typical_fwhm
 
 
-@contextmanager
-def naming(column: str, file: ImageFile) -> Iterator[None]:
+def naming(column: str, file: ImageFile) -> AbstractContextManager[None]:
     """Say of which column and file an error is."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{column} {file.path.name}: {error}") from error
+    return saying_of(f"{column} {file.path.name}: ")
 
 
 def read_exposure(

@@ -28,8 +28,8 @@ EXPOSURE = ("EXPTIME", "EXPOSURE")
 SECONDS = (*EXPOSURE, "ITIME", "EXP_TIME", "TEXPTIME", "INTTIME", "EXPOSED", "ESO DET WIN1 DIT1")
 """The same and what comes near it, as the time of one of several readings: compared only."""
 
-GAIN = ("GAIN", "EGAIN")
-"""Electrons per count."""
+GAIN = ("EGAIN", "GAIN")
+"""Electrons per count; cameras that write EGAIN have their setting, a number of its own, as GAIN."""
 READ_NOISE = ("RDNOISE", "READNOIS")
 """Electrons."""
 SATURATION = ("SATURATE",)

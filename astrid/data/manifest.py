@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from astrid.config import DataError, FramesData, InjectedData
+from astrid.config.checks import saying_of
 
 from .frame_units import check_units
 from .frames import ImageInfo, inspect_image
@@ -62,13 +63,9 @@ def read_manifest(config: FramesData, *, receptive_field_pixels: int) -> list[Fr
     return with_unique_names(rows if config.folds > 1 else parted)
 
 
-@contextmanager
-def named(config: FramesData) -> Iterator[None]:
+def named(config: FramesData) -> AbstractContextManager[None]:
     """Say in which manifest something is wrong."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{Path(config.manifest).name}, {error}") from error
+    return saying_of(f"{Path(config.manifest).name}, ")
 
 
 def read_rows(config: FramesData) -> tuple[list[FrameRow], dict[int, ImageInfo], dict[int, Look]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrid.config import DataError, FramesData
+from astrid.config.checks import saying_of
 
 from .channels import paired_channels, single_channel
 from .exposures import read_exposure, read_reference
@@ -89,13 +89,9 @@ def prepare_field(row: FrameRow, config: FramesData) -> Field:
         return make_field(row, load_frames(row, config), config)
 
 
-@contextmanager
-def naming_row(row: FrameRow, config: FramesData) -> Iterator[None]:
+def naming_row(row: FrameRow, config: FramesData) -> AbstractContextManager[None]:
     """Say of which row of which manifest an error is."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{Path(config.manifest).name}, row {row.number} ({row.field}): {error}") from error
+    return saying_of(f"{Path(config.manifest).name}, row {row.number} ({row.field}): ")
 
 
 def load_frames(row: FrameRow, config: FramesData) -> Loaded:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError, Header, PreprocessConfig
 
 from .. import keywords
+from ..frames import LARGEST_VALUE
 from ..rows import Section
 from .detector import (
     Readout,
@@ -36,11 +37,10 @@ _SAME_DURATION = 0.01
 """Share by which durations may differ and count as the same: cameras tell them to a thousandth or so."""
 Step = Callable[[CCDData], CCDData]
 Rule = Literal["finite", "above 0 and below 1e30", "from 0 to 1e30"]
-_LARGEST = 1e30
 _KEEPS: dict[Rule, Callable[[float], bool]] = {
     "finite": math.isfinite,
-    "above 0 and below 1e30": lambda number: 0 < number < _LARGEST,
-    "from 0 to 1e30": lambda number: 0 <= number <= _LARGEST,
+    "above 0 and below 1e30": lambda number: 0 < number < LARGEST_VALUE,
+    "from 0 to 1e30": lambda number: 0 <= number <= LARGEST_VALUE,
 }
 
 

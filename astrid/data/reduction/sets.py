@@ -9,7 +9,6 @@ import json
 import logging
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.typing import NDArray
 
 from astrid.config import DataError, PreprocessConfig
+from astrid.config.checks import saying_of
 
 from ..frames import read_image, read_plane
 from ..hdus import keywords
@@ -117,24 +117,16 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only)
 
 
-@contextmanager
-def _naming(file: ImageFile) -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
-
-
 def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
     """Return what the first exposure of a set says of its readout."""
     image = read_image(files[0].path, hdu=files[0].hdu)
-    with _naming(files[0]):
+    with saying_of(f"{files[0]}: "):
         return read_out(keywords(image.header), config)
 
 
 def _seconds(file: ImageFile) -> float:
     image = read_image(file.path, hdu=file.hdu)
-    with _naming(file):
+    with saying_of(f"{file}: "):
         return exposure_seconds(image.header)
 
 
@@ -165,7 +157,7 @@ def _exposures(
     """
     for file in files:
         image = read_image(file.path, hdu=file.hdu)
-        with _naming(file):
+        with saying_of(f"{file}: "):
             prepared = start(image, config).frame, dark_seconds(image.header, only=only) if timed else 0.0
         yield prepared
 
