@@ -46,7 +46,7 @@ def wcs_map(target: WCS, source: WCS, *, shape: tuple[int, int]) -> PixelMap:
     if lost > 0:
         raise DataError(
             f"celestial coordinates must reach from every pixel of the science frame to the reference, got none for "
-            f"{100 * lost:.2g} % of them; check that the frames show one part of the sky, or trim what shows none"
+            f"{100 * lost:.3g} % of them; check that the frames show one part of the sky, or trim what shows none"
         )
     splines = [RectBivariateSpline(y, x, coordinate) for coordinate in there]
 
