@@ -148,6 +148,9 @@ class Workshop:
             (cwd / "outputs").mkdir()
             shutil.copy(self.database, cwd / "outputs/mlflow.db")
         cache = [] if "training.resume=" in overrides else [f"data.cache={self.folder}/cache"]
+        study = re.search(r"(?:^| )sweep=(\w+)", overrides)
+        if study and "storage=" not in overrides:  # the study of a home, not that of the project
+            cache += [f"hydra.sweeper.storage=journal://{cwd}/outputs/studies/{study[1]}.journal"]
         tiny = " ".join(f"'{override}'" for override in [*cache, *tiny_overrides(overrides)])
         return self.shell(f"python train.py {tiny} {overrides}", cwd=cwd)
 
@@ -177,10 +180,10 @@ class Workshop:
         home = self.home(name)
         words = [*tiny_overrides(overrides), *overrides.split(), f"data.cache={self.folder}/cache"]
         long = [word for word in words if not word.startswith("training.epochs=")] + ["training.epochs=30"]
-        log = (home / "log").open("w")
-        process = subprocess.Popen(
-            [sys.executable, "train.py", *long], cwd=home, env=self.environment, stdout=log, stderr=log
-        )
+        with (home / "log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "train.py", *long], cwd=home, env=self.environment, stdout=log, stderr=log
+            )
         while process.poll() is None and not list((home / "outputs").rglob("last.pt")):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
@@ -257,9 +260,9 @@ def header_of(number: int, **cards: object) -> fits.Header:
     return fits.Header(told | sky_cards(ra=150.0 + number) | cards)
 
 
-def write_manifest(folder: Path, columns: tuple[str, ...]) -> None:
+def write_manifest(folder: Path, columns: tuple[str, ...], *, name: str = "FILE.csv") -> None:
     """List the frames of a folder."""
-    with (folder / "FILE.csv").open("w", newline="") as stream:
+    with (folder / name).open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["field", *columns])
         for number in range(FIELDS):
@@ -300,6 +303,7 @@ def write_raw(folder: Path) -> None:
         reference = rng.poisson(light_of(number, fwhm=3.4)).astype(np.float32)
         fits.writeto(folder / f"reference_{number}.fits", reference, header_of(number, GAIN=1.0, BUNIT="electron"))
     write_manifest(folder, ("science", "reference", "target"))
+    write_manifest(folder, ("science", "target"), name="alone.csv")
 
 
 def write_exposure(path: Path, camera: Camera, electrons: np.ndarray | float, **cards: object) -> None:
