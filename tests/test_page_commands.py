@@ -311,9 +311,9 @@ def test_every_script_runs_as_a_task_would(
     block: Any, workshop: Workshop, servers: Callable[[str], str], request: pytest.FixtureRequest
 ) -> None:
     home = workshop.home(fresh(request))
-    tiny = "sweep=depth_filters hydra.sweeper.study_name=script training.epochs=1 data.train_fields=2 data.val_fields=2 data.test_fields=4"
+    few = "training.epochs=1 data.train_fields=2 data.val_fields=2 data.test_fields=4"
+    tiny = f"sweep=depth_filters hydra.sweeper.study_name=script {few} data.cache={home}/cache"
     script = servers(block.text).replace("n_trials=64", "n_trials=2").replace("sweep=depth_filters", tiny, 1)
-    script = script.replace("sweep=depth_filters training", f"sweep=depth_filters data.cache={home}/cache training")
     script = re.sub(r"exec \.venv/bin/python", "exec python", script)
     done = workshop.shell(script, cwd=home, env={"SLURM_SUBMIT_DIR": str(home), "SLURM_CPUS_PER_TASK": "1"})
     assert done.code == 0 and done.warnings == [], done.said[-4000:]
