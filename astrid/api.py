@@ -22,6 +22,7 @@ from astrid.config.compose import PROJECT_ROOT, load, run_folder
 from astrid.energy import EnergyAnalyzer
 from astrid.energy_runs import read_run
 from astrid.tracking.journal import FILE_NAME
+from astrid.tracking.records import read_records
 from astrid.tracking.stored_runs import read_folder
 
 __all__ = ["FinishedRun", "analyse_energy", "compute_metrics", "fresh_folder", "train", "train_async", "watch_epochs"]
@@ -183,7 +184,8 @@ async def watch_epochs(
 
 def _history(folder: Path) -> list[dict[str, float]]:
     """Return what every epoch logged so far; empty before the run has begun."""
-    if not (folder / FILE_NAME).is_file():
+    journal = folder / FILE_NAME
+    if not journal.is_file() or next(read_records(journal), None) is None:  # its first line is still to be written
         return []
     values = {name: dict(points) for name, points in read_folder(folder).histories.items()}
     return [

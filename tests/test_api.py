@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from astrid import api
 from astrid.api import CONSOLE, FinishedRun, analyse_energy, train, train_async, watch_epochs
 from astrid.config import ConfigError, RunError
+from astrid.tracking.journal import FILE_NAME
 from astrid.tracking.stored_runs import read_folder
 
 QUICK = ("tracking=off", "energy=off", "metrics=fast", "data.workers=0")
@@ -78,6 +79,18 @@ def test_epochs_are_told_as_they_end(tiny: list[str], tmp_path: Path) -> None:
 
     seen = asyncio.run(lengths())
     assert seen == sorted(set(seen)) and len(seen) > 1
+
+
+@pytest.mark.parametrize("written", [None, b"", b'{"type": "run_st'])
+def test_a_run_whose_journal_has_no_line_yet_has_no_epochs(written: bytes | None, tmp_path: Path) -> None:
+    if written is not None:
+        (tmp_path / FILE_NAME).write_bytes(written)
+
+    async def told() -> list[list[dict[str, float]]]:
+        run = asyncio.create_task(asyncio.sleep(0.05, result=FinishedRun(tmp_path, 0.0, {})))
+        return [history async for history in watch_epochs(run, tmp_path, interval_seconds=0.01)]
+
+    assert asyncio.run(told()) == []
 
 
 def test_a_mistake_is_found_before_a_process_starts(tmp_path: Path) -> None:
