@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from astrid.config import ConfigError, ModelConfig, settled
 from astrid.config.checks import check
+from astrid.orientation import ORIENTATIONS, turned, turned_back
 
 HE_GAIN = math.sqrt(2)
 """Keeps the variance from layer to layer behind a rectifier; GELU and SiLU are close enough to one at any depth."""
@@ -60,8 +61,11 @@ class UNet(nn.Module):
 
     `forward` takes an image, (B, C, H, W) float32 in background sigma, and returns logits, (B, 1, H, W) float32.
     In training with `deep_supervision` it returns (B, depth, H, W): channel 0 is the output, then come the logits
-    of ever coarser decoder levels.
+    of ever coarser decoder levels. In evaluation with `test_time_augmentation` the logits are the mean of those of the
+    eight orientations, each turned back.
     """
+
+    eightfold = False  # networks pickled by earlier versions lack it
 
     def __init__(self, config: ModelConfig, *, channels: int, stretch: Literal["arcsinh", "linear"]) -> None:
         super().__init__()
@@ -71,6 +75,7 @@ class UNet(nn.Module):
         outputs = self.depth if config.deep_supervision else 1
         self.stretch = stretch
         self.recompute = config.gradient_checkpointing
+        self.eightfold = config.test_time_augmentation
         self.encoders = nn.ModuleList(Block(config, *pair) for pair in zip([channels, *widths], widths, strict=False))
         self.decoders = nn.ModuleList(UpBlock(config, width) for width in widths[-2::-1])
         self.heads = nn.ModuleList(nn.Linear(width, 1) for width in widths[:outputs])
@@ -82,10 +87,20 @@ class UNet(nn.Module):
         # stretched in float32, whatever autocast does: a bright star's wings need more than bfloat16's 8 bits
         features = _arcsinh(image.float()) if self.stretch == "arcsinh" else image.float()
         features = _pad_to_multiple(features, 2**self.depth)
+        logits = self._mean_logits(features) if self.eightfold and not self.training else self._logits(features)
+        return logits[..., :height, :width]
+
+    def _mean_logits(self, features: Tensor) -> Tensor:
+        """Average over the orientations of what is already padded, so that the pooling grid is turned with the sky."""
+        logits = (turned_back(self._logits(turned(features, each)), each) for each in ORIENTATIONS)
+        return sum(logits, start=features.new_zeros(())) / len(ORIENTATIONS)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        """Return logits, (B, 1 or depth, H, W), of a padded image."""
         levels = self._decode(self._encode(features))
         heads = self.heads if self.training else self.heads[:1]
         logits = [_logits(head, level, features.shape[-2:]) for head, level in zip(heads, levels, strict=False)]
-        return torch.cat(logits, dim=1)[..., :height, :width]  # (B, 1 or depth, H, W)
+        return torch.cat(logits, dim=1)
 
     def _encode(self, features: Tensor) -> list[Tensor]:
         """Run the contracting path; returns one map a level, finest first, the bottleneck last."""

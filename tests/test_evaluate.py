@@ -7,7 +7,7 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,13 +168,16 @@ def test_the_gallery_holds_the_first_test_fields(tmp_path_factory: pytest.TempPa
     assert evaluate(Predictor(Brightness(), CPU, halo=0), val=several, test=several, config=config).gallery == []
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize(
+    "shape",
+    [{"norm": "batch"}, {"norm": "group"}, {"norm": "instance"}, {"norm": "none"}, {"test_time_augmentation": True}],
+)
 @pytest.mark.parametrize("size", [(140, 156), (100, 37), (64, 64)])
 def test_windows_predict_what_the_whole_frame_does(
-    size: tuple[int, int], norm: Literal["batch", "group", "instance", "none"], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictor, "CORE", 32)
-    config = ModelConfig(depth=2, filters=4, norm=norm)
+    config = ModelConfig(depth=2, filters=4, **shape)
     torch.manual_seed(0)
     network = build_unet(config, channels=1, stretch="linear", prior=0.1)
     network.heads[0].weight.data *= 100.0  # or the bias would hide what the windows do

@@ -212,6 +212,28 @@ def test_initial_weights_neither_fade_nor_blow_up_without_norm(activation, resid
 DROPPING = {"depth": 3, "filters": 8, "dropout": 0.3}
 
 
+def test_test_time_augmentation_is_the_mean_over_eight_orientations_turned_back():
+    plain = unet(depth=2, filters=4).eval()
+    network = unet(depth=2, filters=4, test_time_augmentation=True).eval()
+    network.load_state_dict(plain.state_dict())
+    pixels = image(24, 32)
+    turns = [(quarters, axes) for quarters in range(4) for axes in ((), (-1,))]
+    answers = [
+        torch.rot90(plain(torch.rot90(pixels.flip(axes), quarters, (2, 3))), -quarters, (2, 3)).flip(axes)
+        for quarters, axes in turns
+    ]
+    torch.testing.assert_close(network(pixels), torch.stack(answers).mean(0))
+    assert (network(pixels) - plain(pixels)).abs().max() > 1e-4
+    torch.testing.assert_close(network.train()(pixels), plain.train()(pixels), rtol=0, atol=0)
+
+
+def test_test_time_augmentation_turns_the_padding_with_the_sky():
+    network = unet(depth=2, filters=4, test_time_augmentation=True).eval()
+    pixels = image(37, 53)
+    padded = F.pad(pixels, (0, 3, 0, 3))
+    torch.testing.assert_close(network(pixels), network(padded)[..., :37, :53])
+
+
 @pytest.mark.parametrize("knobs", [{}, {"residual": True, "attention": True}, {"norm": "group"}])
 def test_gradient_checkpointing_changes_no_gradient_and_no_statistic(knobs):
     plain = unet(**DROPPING, **knobs).train()
@@ -280,7 +302,10 @@ def test_a_pickled_network_answers_alike():
     torch.testing.assert_close(torch.load(buffer, weights_only=False)(pixels), network(pixels), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("knobs", [{}, {"attention": True, "upsampling": "bilinear", "deep_supervision": True}])
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, {"attention": True, "upsampling": "bilinear", "deep_supervision": True}, {"test_time_augmentation": True}],
+)
 def test_an_exported_network_answers_alike_for_any_batch(knobs):
     network = unet(depth=2, filters=4, **knobs).eval()
     exported = torch.export.export(network, (image(37, 53),), dynamic_shapes={"image": {0: torch.export.Dim("batch")}})
