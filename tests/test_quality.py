@@ -163,6 +163,19 @@ def test_cosmic_rays_are_counted_and_stars_are_not() -> None:
     assert found - clean == pytest.approx(200 / image.size, rel=0.25)
 
 
+def test_without_a_gain_no_light_is_taken_for_noise_that_hides_hits() -> None:
+    field = Starfield(gain=400.0, stars=20)  # 1 electron per count would make the sky's noise three times as large
+    image = field.image()
+    for x, y in np.random.default_rng(7).integers(10, 370, (40, 2)):
+        image[y, x : x + 5] += 7 * field.noise
+    told, untold = (
+        field.assessed(image=image, facts=dataclasses.replace(field.facts, gain=gain)).values["cosmic_ray_fraction"]
+        for gain in (400.0, None)
+    )
+    assert told > 180 / image.size
+    assert untold == pytest.approx(told, rel=0.05)
+
+
 def test_sources_are_counted() -> None:
     found = Starfield(stars=25, brightest=1e5, shape=(512, 512)).assessed()
     assert 22 <= found.values["sources"] <= 28

@@ -81,6 +81,13 @@ def test_noise_and_stars_alone_have_no_hits() -> None:
     assert not flag_cosmic_rays(make_scene([], fwhm=3.0, edge=128).exposure, fwhm_pixels=3.0).mask.any()
 
 
+def test_hits_so_faint_that_noise_could_explain_them_are_not_taken_for_stars() -> None:
+    exposure = make_scene([], fwhm=3.0, edge=256, seed=3).exposure
+    x, y = np.random.default_rng(0).integers(10, 246, (2, 150))
+    exposure.data[y, x] += 8 * exposure.uncertainty.array[y, x]
+    assert flag_cosmic_rays(exposure, fwhm_pixels=3.0, rim=False).mask[y, x].mean() > 0.95
+
+
 def test_without_noise_or_with_sharper_stars_than_pixels_it_is_refused() -> None:
     scene = make_scene([], fwhm=3.0, edge=128)
     with pytest.raises(DataError, match=r"fwhm must be at least 1\.5 pixels"):

@@ -133,6 +133,23 @@ def test_values_under_the_mask_change_no_bit() -> None:
         assert not getattr(first, name)[~valid].any() and np.isfinite(getattr(first, name)).all()
 
 
+def test_what_fills_a_hole_in_a_star_is_not_trusted_beside_it() -> None:
+    psf = star_psf(3.0, 3.5)
+    star = np.zeros((EDGE, EDGE))
+    where, share = psf_stamp(star.shape, x=500.0, y=500.0, radius=60, fwhm=3.0, beta=3.5)
+    star[where] = 1e6 * share
+    noise = np.random.default_rng(0).normal(0, 10, (2, EDGE, EDGE))
+    nights = [
+        Epoch(np.float32(factor * star + each), psf, 10.0, np.float32(factor * star + 100))
+        for factor, each in zip((1.0, 1.2), noise, strict=True)
+    ]
+    valid = EVERYWHERE.copy()
+    valid[496:505, 496:505] = False
+    found = subtract_properly(*nights, valid=valid)
+    rim = np.s_[485:516, 485:516]
+    assert np.abs(found.corrected_score[rim]).max() < np.abs(found.score[rim]).max() / 5
+
+
 @pytest.mark.parametrize("scale", [0.4, 2.5])
 def test_the_flux_ratio_is_found(scale: float) -> None:
     assert fit_flux_ratio(*epochs(2, stars=100, scale=scale), valid=EVERYWHERE) == pytest.approx(scale, rel=0.01)
