@@ -240,7 +240,7 @@ def verdict(rows: Sequence[Row], metric: str) -> str:
     best, second = rows[0], rows[1]
     pair = f"{best.run.name} ({metric} {best.text}) and {second.run.name} ({second.text})"
     if not (_bounded(best) and _bounded(second)):
-        return f"How sure it is that the first of {pair} is better is unknown: not both have an interval"
+        return f"{pair}: whether the first is better can't be said, as not both have a 95 % interval"
     if not _overlap(best, second):
         return f"{pair}: the 95 % intervals don't overlap, so the first is better on these fields"
     close = sum(_overlap(best, row) for row in rows[2:])
