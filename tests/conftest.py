@@ -44,6 +44,8 @@ TINY = (
     "metrics.bins=4096",
     "metrics.latency_repeats=2",
     "metrics.throughput_repeats=2",
+    "metrics.figures=false",
+    "metrics.report=false",
 )
 """Overrides under which a whole run takes seconds; the sky is crowded so that few fields hold enough."""
 
@@ -52,6 +54,12 @@ TINY = (
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a tiny run, with one cache of prepared fields for all of them."""
     return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]
+
+
+@pytest.fixture(scope="session")
+def drawn(tiny: list[str]) -> list[str]:
+    """Overrides of a tiny run with its figures and its report, which take as long as the rest of it."""
+    return [*tiny, "metrics.figures=true", "metrics.report=true"]
 
 
 @pytest.fixture(scope="session")

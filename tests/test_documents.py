@@ -37,15 +37,21 @@ def train_commands() -> list[str]:
     return [*commands("python train.py"), *made]
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    save_config(load(), folder)
+    return folder
+
+
 @pytest.mark.parametrize("command", train_commands())
-def test_every_training_command_composes(command: str, tmp_path: Path) -> None:
+def test_every_training_command_composes(command: str, run: Path) -> None:
     if "hydra/launcher=ray" in command or "--help" in command:
         command = re.sub(r"hydra[/.]launcher\S+|--help", "", command)  # Ray is an extra
-    save_config(load(), tmp_path)
     combinations = math.prod(
         override.count(",") + 1 for override in command.split() if re.match(r"model.\w+=\d", override)
     )
-    assert check_command_line(shlex.split(filled(command, tmp_path))) == combinations
+    assert check_command_line(shlex.split(filled(command, run))) == combinations
 
 
 @pytest.mark.parametrize("command", commands("astrid"))

@@ -25,9 +25,9 @@ CONTRACT = [*(f"test/{name}" for name in (*PIXELS, *OBJECTS)), *SPEED]
 
 
 @pytest.fixture(scope="module")
-def finished(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(drawn: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "run"
-    run_experiment(load([*tiny, "tracking=off"]), run_dir=run_dir)
+    run_experiment(load([*drawn, "tracking=off"]), run_dir=run_dir)
     return run_dir
 
 
@@ -65,8 +65,8 @@ def test_unmeasured_energy_is_absent_and_labelled(finished: Path) -> None:
     assert '"energy.gpu": "unavailable"' in (finished / "journal.jsonl").read_text()
 
 
-def test_the_folder_holds_what_the_run_was(finished: Path, tiny: list[str]) -> None:
-    assert load_config(finished) == load([*tiny, "tracking=off"])
+def test_the_folder_holds_what_the_run_was(finished: Path, drawn: list[str]) -> None:
+    assert load_config(finished) == load([*drawn, "tracking=off"])
     for name in ("environment.json", "git.diff", "checkpoints/last.pt", "checkpoints/best.pt", "energy.jsonl"):
         assert (finished / name).is_file(), name
     figures = {path.stem for path in (finished / "figures").glob("*.png")}
@@ -86,11 +86,11 @@ def test_every_leaf_of_the_configuration_is_a_parameter(finished: Path) -> None:
         assert f'"{key}"' in text
 
 
-def test_a_taken_folder_is_refused_and_left_as_it_was(finished: Path, tiny: list[str]) -> None:
+def test_a_taken_folder_is_refused_and_left_as_it_was(finished: Path, drawn: list[str]) -> None:
     files = ("config.yaml", "git.diff", "environment.json", "metrics.json", "journal.jsonl")
     before = [(finished / name).read_bytes() for name in files]
     with pytest.raises(DataError, match="already holds a run"):
-        run_experiment(load([*tiny, "tracking=off", "optimizer.lr=0.1"]), run_dir=finished)
+        run_experiment(load([*drawn, "tracking=off", "optimizer.lr=0.1"]), run_dir=finished)
     assert [(finished / name).read_bytes() for name in files] == before
 
 

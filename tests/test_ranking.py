@@ -267,7 +267,7 @@ def test_areas_equal_torchmetrics(pixels: int, positives: int):
     cuts=st.lists(st.integers(0, 50), max_size=4),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_order_batches_and_ranks_leave_every_number_alone(pixels, cuts: list[int], seed: int):
     logits, target = np.array([score for score, _ in pixels], np.float32), np.array([truth for _, truth in pixels])
     whole = pixel_scores(fill(logits, target), logit_threshold=0.5, calibrator=None, families=PIXEL_FAMILIES)

@@ -341,7 +341,7 @@ def test_members_that_began_without_mlflow_are_put_under_the_groups_run_later(
 
 
 @pytest.fixture(scope="module")
-def folded(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folded(drawn: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished cross-validation of three tiny runs, the second of which was cut short and taken up again."""
     from astrid.experiment import run_experiment
 
@@ -356,7 +356,7 @@ def folded(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_group(cut_short, load([*tiny, "tracking=off", "data.folds=3"]), run_dir=run_dir)
+        run_group(cut_short, load([*drawn, "tracking=off", "data.folds=3"]), run_dir=run_dir)
     run_group(run_experiment, load([f"training.resume={run_dir}"]), run_dir=run_dir)
     return run_dir
 

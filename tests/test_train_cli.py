@@ -69,8 +69,8 @@ def test_a_folder_that_was_there_stays_when_its_run_is_refused(tmp_path: Path) -
     assert (tmp_path / "kept" / "train.log").is_file()
 
 
-def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(tiny: list[str], tmp_path: Path) -> None:
-    done = run(*tiny, cwd=tmp_path)
+def test_a_run_prints_its_table_and_ends_with_the_command_for_the_pages(drawn: list[str], tmp_path: Path) -> None:
+    done = run(*drawn, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "completeness" in done.stdout
     assert "mlflow" in done.stdout.strip().splitlines()[-1]

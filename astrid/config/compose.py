@@ -77,16 +77,21 @@ CHOICES: dict[str, dict[str, type]] = {
 """The dataclass behind each named choice; `conf/<group>/<choice>.yaml` starts from `schema/<group>/<choice>`."""
 
 
+_SCHEMA = "schema"
+
+
 def register() -> None:
-    """Tell Hydra the schema, and OmegaConf the resolvers that `conf/` uses."""
+    """Tell Hydra the schema, and OmegaConf the resolvers that `conf/` uses; a second time does nothing."""
     store = ConfigStore.instance()
+    if f"{_SCHEMA}.yaml" in store.repo:
+        return
     schema = OmegaConf.structured(Config)
     for group in CHOICES:
         schema[group] = MISSING  # or a group's default dataclass would refuse to be replaced by its siblings
-    store.store(name="schema", node=schema, replace=True)
+    store.store(name=_SCHEMA, node=schema)
     for group, choices in CHOICES.items():
         for name, schema in choices.items():
-            store.store(group=f"schema/{group}", name=name, node=schema, replace=True)
+            store.store(group=f"{_SCHEMA}/{group}", name=name, node=schema)
     OmegaConf.register_resolver("astrid.project", project_path, replace=True)
     OmegaConf.register_resolver("astrid.data", sample_path, replace=True)
     OmegaConf.register_resolver("astrid.unique", _unique_suffix, use_cache=True, replace=True)
