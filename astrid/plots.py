@@ -23,6 +23,7 @@ BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00
 """Distinct for every kind of colour vision (Okabe and Ito 2008)."""
 
 WIDTH_INCHES, DPI = 8.0, 125
+_FLATTEST, _TALLEST = 0.5, 3.0
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
@@ -229,9 +230,11 @@ MARKERS = {"hit": ("o", GREEN), "miss": ("s", VERMILION), "false alarm": ("D", O
 @styled
 def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
     """Draw each field in a row: the science image with hits, misses and false alarms; truth; probability."""
-    rows = max(len(panels), 1)
-    figure = new_figure(height=0.5 + 2.55 * rows)
-    grid = figure.subplots(rows, 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+    tall = [_tallness(panel.science) for panel in panels] or [1.0]
+    figure = new_figure(height=0.5 + 2.55 * sum(tall))
+    grid = figure.subplots(
+        len(tall), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []}, gridspec_kw={"height_ratios": tall}
+    )
     for axes, title in zip(grid[0], ("Science", "Truth", "Probability"), strict=True):
         axes.set_title(title)
     for row, panel in zip(grid, panels, strict=False):
@@ -241,6 +244,12 @@ def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
     if named:
         figure.legend(named.values(), named, loc="outside lower center", ncols=4)
     return figure
+
+
+def _tallness(image: NDArray[np.floating]) -> float:
+    """Return the height of a row over its width: that of its image, within bounds."""
+    height, width = image.shape
+    return min(max(_FLATTEST, height / width), _TALLEST)
 
 
 def new_figure(*, height: float) -> Figure:
@@ -269,11 +278,13 @@ def _draw_panel(row: Sequence[Axes], panel: GalleryPanel) -> None:
     science, truth, probability = row
     science.set_ylabel(panel.name)
     greys, colours = colormaps["gray"].resampled(12), colormaps["viridis"].resampled(64)
+    tall = _tallness(panel.science)
     # noise fills the file: few pixels and few greys
-    show_image(science, panel.science, np.mean, longest=128, cmap=greys, norm=AsinhNorm(3, vmin=-3, vmax=60))
-    show_image(truth, panel.target, np.max, longest=384, cmap=greys, vmin=0, vmax=1)
+    coarse, fine = (round(pixels * max(1.0, tall)) for pixels in (128, 384))
+    show_image(science, panel.science, np.mean, longest=coarse, cmap=greys, norm=AsinhNorm(3, vmin=-3, vmax=60))
+    show_image(truth, panel.target, np.max, longest=fine, cmap=greys, vmin=0, vmax=1)
     norm = _centred(panel.threshold)
-    show_image(probability, panel.probability, np.max, longest=384, cmap=colours, norm=norm)
+    show_image(probability, panel.probability, np.max, longest=fine, cmap=colours, norm=norm)
     _outline(probability, panel)
     positions = zip(MARKERS.items(), (panel.hits, panel.misses, panel.false_alarms), strict=True)
     for (kind, (marker, color)), where in positions:

@@ -160,6 +160,17 @@ def test_gallery_bins_large_fields_without_losing_a_positive_pixel_or_their_coor
     assert truth.images[0].get_array().sum() == 1
 
 
+@pytest.mark.parametrize("shape", [(300, 100), (100, 100), (100, 200)])
+def test_gallery_gives_a_field_of_any_shape_the_width_of_a_column(shape: tuple[int, int]):
+    blank = np.zeros(shape, np.float32)
+    shown = dataclasses.replace(panel(), science=blank, target=blank > 0, probability=blank)
+    figure = gallery_figure([panel(), shown])
+    figure.draw_without_rendering()
+    square, odd = (figure.axes[number].get_window_extent() for number in (0, 3))
+    assert odd.width == pytest.approx(square.width, rel=0.03)
+    assert odd.height / odd.width == pytest.approx(shape[0] / shape[1], rel=0.01)
+
+
 NO_PIXELS = np.zeros((2, 2), dtype=np.int64)
 DEGENERATE = {
     "no epoch": lambda: training_curves([]),
