@@ -249,7 +249,7 @@ def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
 def _tallness(image: NDArray[np.floating]) -> float:
     """Return the height of a row over its width: that of its image, within bounds."""
     height, width = image.shape
-    return min(max(_FLATTEST, height / width), _TALLEST)
+    return float(np.clip(height / width, _FLATTEST, _TALLEST))
 
 
 def new_figure(*, height: float) -> Figure:

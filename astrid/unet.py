@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from astrid.config import ConfigError, ModelConfig, settled
 from astrid.config.checks import check
-from astrid.orientation import ORIENTATIONS, turned, turned_back
 
 HE_GAIN = math.sqrt(2)
 """Keeps the variance from layer to layer behind a rectifier; GELU and SiLU are close enough to one at any depth."""
@@ -92,8 +91,12 @@ class UNet(nn.Module):
 
     def _mean_logits(self, features: Tensor) -> Tensor:
         """Average over the orientations of what is already padded, so that the pooling grid is turned with the sky."""
-        logits = (turned_back(self._logits(turned(features, each)), each) for each in ORIENTATIONS)
-        return sum(logits, start=features.new_zeros(())) / len(ORIENTATIONS)
+        return (self._mean_of_turns(features) + self._mean_of_turns(features.flip(-1)).flip(-1)) / 2
+
+    def _mean_of_turns(self, features: Tensor) -> Tensor:
+        plane = (-2, -1)
+        turns = (torch.rot90(self._logits(torch.rot90(features, k, plane)), -k, plane) for k in range(4))
+        return torch.stack(list(turns)).mean(dim=0)
 
     def _logits(self, features: Tensor) -> Tensor:
         """Return logits, (B, 1 or depth, H, W), of a padded image."""

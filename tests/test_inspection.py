@@ -279,7 +279,7 @@ def in_this_process() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "run"
-    run_experiment(load([*tiny, "tracking=off", "metrics.figures=false", "metrics.baselines=false"]), run_dir=run_dir)
+    run_experiment(load([*tiny, "tracking=off", "metrics.report=true", "metrics.baselines=false"]), run_dir=run_dir)
     return run_dir
 
 

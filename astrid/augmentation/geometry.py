@@ -8,7 +8,6 @@ from torch import Tensor
 
 from astrid.config import AugmentConfig
 from astrid.data.dataset import Batch
-from astrid.orientation import ORIENTATIONS, turned
 
 from .draws import Draws
 
@@ -20,24 +19,25 @@ def orient(batch: Batch, codes: Tensor) -> Batch:
     ----------
     batch : dict of (B, C, T, T) tensors
     codes : (B,) int64, on the CPU
-        One of `ORIENTATIONS` each.
+        0 to 7: quarter turns in the lower two bits, a mirror in the third.
 
     Returns
     -------
     dict of new tensors, all turned alike.
     """
-    oriented = {name: planes.clone() for name, planes in batch.items()}
+    turned = {name: planes.clone() for name, planes in batch.items()}
     for code in torch.unique(codes).tolist():
         chosen = torch.nonzero(codes == code).flatten()
         for name, planes in batch.items():
             index = chosen.to(planes.device, non_blocking=True)
-            oriented[name][index] = turned(planes[index], code)
-    return oriented
+            picked = torch.rot90(planes[index], code % 4, dims=(-2, -1))
+            turned[name][index] = picked.flip(-1) if code >= 4 else picked
+    return turned
 
 
 def orient_at_random(batch: Batch, draws: Draws, config: AugmentConfig) -> Batch:
     """Give each sample any orientation, its own included."""
-    return orient(batch, torch.from_numpy(draws.host.integers(0, len(ORIENTATIONS), size=batch["image"].shape[0])))
+    return orient(batch, torch.from_numpy(draws.host.integers(0, 8, size=batch["image"].shape[0])))
 
 
 def shift(batch: Batch, steps: Tensor) -> Batch:
