@@ -27,7 +27,7 @@ from astrid.data.inject.electrons import expected_light, with_electrons
 from astrid.data.inject.frame import add_to_frames, generators, inject, prepare_injected
 from astrid.data.inject.frame_psf import measure_epsf
 from astrid.data.inject.resampling import resampled
-from astrid.data.inject.stars import _draw_shape
+from astrid.data.inject.stars import Spikes, _draw_shape
 from astrid.data.inject.surroundings import electrons_per_count, look_around
 from astrid.data.inject.transients import select
 from astrid.data.injected import injections, with_psf, write_catalogue
@@ -617,6 +617,33 @@ def test_an_elliptical_source_keeps_its_light_and_is_longer_along_its_angle() ->
     np.testing.assert_allclose(along, up.T, atol=1e-12)
     bright = along > along.max() / 2
     assert bright.any(axis=0).sum() / bright.any(axis=1).sum() == pytest.approx(2, rel=0.3)
+
+
+@pytest.mark.parametrize("lines", [2, 3])
+def test_spikes_hold_their_share_of_the_light_in_evenly_turned_arms(lines: int) -> None:
+    offsets = np.arange(-1000.0, 1001.0)
+    light = Spikes(1.0, lines=lines, angle=0.3).light(offsets[None, :], offsets[:, None], 2.0)
+    assert light.sum() == pytest.approx(1, rel=0.01)
+    ring = np.linspace(0, 2 * np.pi, 3601)[:-1]
+    row, column = (np.rint(1000 + 60 * turn(ring)).astype(int) for turn in (np.sin, np.cos))
+    arms, count = ndimage.label(light[row, column] > 0.3 * light[row, column].max())
+    assert count == 2 * lines
+    middles = np.array([ring[arms == number + 1].mean() for number in range(count)])
+    np.testing.assert_allclose(middles, 0.3 + np.pi / lines * np.arange(count), atol=0.02)
+
+
+def test_bright_stars_of_training_copies_have_spikes(tmp_path: Path, footprints: Path) -> None:
+    knobs = COSMIC | {"cosmic_rays_per_mpix": 1e-6, "train_stars_per_mpix": 200, "train_star_flux": [1e7, 1e7]}
+    knobs |= {"train_star_fwhm": [2.0, 2.0], "footprints": str(footprints)}
+    frame = {"science": sky_frame(0, stars=0)}
+
+    def lit(spikes: float) -> float:
+        bench = Bench(
+            tmp_path, footprints=str(footprints), train_star_fwhm=[2.0, 2.0], train_star_spikes=spikes, **knobs
+        )
+        return float(np.mean([(bench.field(bench.row(frame), copy=copy).image[0] > 5).mean() for copy in range(4)]))
+
+    assert lit(0.2) > 1.5 * lit(0.0) > 0
 
 
 def test_resampling_correlates_noise_and_carries_its_variance(tmp_path: Path) -> None:

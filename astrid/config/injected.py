@@ -46,6 +46,9 @@ class InjectedData(FramesData):
     train_star_ellipticity: float = 0.0
     """Most by which the minor axis of these stars is shorter than the major one, as a share of it; each copy has its
     own, uniform from 0 on, and its own direction."""
+    train_star_spikes: float = 0.0
+    """Most of a star's light that lies in the diffraction spikes of a telescope's spider, as a share; each copy has its
+    own, uniform from 0 on, in four or six arms of its own direction."""
     train_star_crowding: float = 1.0
     """Most by which a copy has more or fewer of these stars than the mean, as a factor; log-uniform, each its own."""
     train_resampled: float = 0.0
@@ -117,9 +120,10 @@ class InjectedData(FramesData):
         check_range("data.train_star_fwhm", self.train_star_fwhm, 0.5)
         check_range("data.train_star_beta", self.train_star_beta, 1.5)
         check_range("data.train_star_flux", self.train_star_flux, 1.0)
-        round_by, crowding = self.train_star_ellipticity, self.train_star_crowding
-        rule, remedy = "at least 0 and below 1", "try data.train_star_ellipticity=0.2"
-        check(0 <= round_by < 1, "data.train_star_ellipticity", round_by, rule, remedy)
+        for name, example in (("train_star_ellipticity", 0.2), ("train_star_spikes", 0.02)):
+            share = getattr(self, name)
+            check(0 <= share < 1, f"data.{name}", share, "at least 0 and below 1", f"try data.{name}={example}")
+        crowding = self.train_star_crowding
         check(crowding >= 1, "data.train_star_crowding", crowding, "at least 1", "try data.train_star_crowding=3")
 
     def _check_brightness(self) -> None:

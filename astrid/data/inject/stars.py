@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from astrid.config import InjectedData
 
@@ -16,6 +18,9 @@ from .electrons import draw_photons, with_electrons
 
 PIXELS_PER_MPIX = 1e6
 _RADIUS_FWHM = 8.0  # where a Moffat of a million electrons has faded into the noise
+_SPIKED_RADIUS_FWHM = 25.0
+_SPIKE_CORE_FWHM = 4.0
+"""Half of a spike's length at half its brightness: beyond, as behind a slit, light falls as the distance squared."""
 
 
 def add_stars(loaded: Loaded, config: InjectedData, rng: Generator, *, gain: float) -> None:
@@ -26,14 +31,43 @@ def add_stars(loaded: Loaded, config: InjectedData, rng: Generator, *, gain: flo
     """
     height, width = loaded.shown.shape
     shape = _draw_shape(config, rng)
+    spikes = _draw_spikes(config, rng) if config.train_star_spikes > 0 else None
+    radius = (_RADIUS_FWHM if spikes is None else _SPIKED_RADIUS_FWHM) * shape["fwhm"]
     light = np.zeros((height, width))
     number = rng.poisson(_draw_density(config, rng) * light.size / PIXELS_PER_MPIX)
     for electrons in log_uniform(rng, config.train_star_flux, number):
         y, x = rng.uniform(-0.5, np.array(light.shape) - 0.5)
-        where, share = psf_stamp((height, width), x=x, y=y, radius=_RADIUS_FWHM * shape["fwhm"], **shape)
+        where, share = psf_stamp((height, width), x=x, y=y, radius=radius, **shape)
+        if spikes is not None:
+            dy, dx = (np.arange(span.start, span.stop) - centre for span, centre in zip(where, (y, x), strict=True))
+            share = (1 - spikes.share) * share + spikes.share * spikes.light(dx[None, :], dy[:, None], shape["fwhm"])
         light[where] += electrons * share
     photons = draw_photons(light, rng, valid=loaded.shown)
     loaded.science.frame = with_electrons(loaded.science.frame, photons, gain=gain)
+
+
+class Spikes(NamedTuple):
+    """Diffraction spikes: their share of a star's light, and lines through it, turned by an angle in radians."""
+
+    share: float
+    lines: int
+    angle: float
+
+    def light(self, dx: NDArray[np.float64], dy: NDArray[np.float64], fwhm: float) -> NDArray[np.float64]:
+        """Return the spikes' light per pixel at offsets from the star, of sum 1 over the plane."""
+        core = _SPIKE_CORE_FWHM * fwhm
+        turns = self.angle + np.pi / self.lines * np.arange(self.lines)
+        lines = []
+        for cosine, sine in zip(np.cos(turns), np.sin(turns), strict=True):
+            along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+            lines.append(np.exp(-4 * math.log(2) * (across / fwhm) ** 2) / (1 + (along / core) ** 2))
+        whole = math.pi * core * fwhm * math.sqrt(math.pi / (4 * math.log(2)))  # of one line
+        return np.asarray(np.mean(lines, axis=0) / whole)
+
+
+def _draw_spikes(config: InjectedData, rng: Generator) -> Spikes:
+    share = rng.uniform(0.0, config.train_star_spikes)
+    return Spikes(share, lines=int(rng.integers(2, 4)), angle=rng.uniform(0.0, math.pi))
 
 
 def _draw_shape(config: InjectedData, rng: Generator) -> dict[str, float]:
