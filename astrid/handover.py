@@ -44,6 +44,7 @@ def model_facts(
     runtime = predictor.runtime
     depth, filters = settled("model.depth", config.model.depth), settled("model.filters", config.model.filters)
     size = {"depth": depth, "filters": filters, "channels": channels, "parameters": parameter_count(predictor.model)}
+    size["orientations"] = 8 if config.model.test_time_augmentation else 1
     hardware = hardware_facts(runtime)
     return ModelFacts(
         network=size | {"halo": predictor.halo},

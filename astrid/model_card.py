@@ -29,7 +29,8 @@ class ModelFacts:
     Attributes
     ----------
     network : dict
-        depth, filters, channels, parameters, halo (pixels at a window's edge to throw away).
+        depth, filters, channels, parameters, orientations (over which it averages), halo (pixels at a window's edge
+        to throw away).
     precision, channels_last, whole
         How the run computed; `whole` frames are predicted in one piece.
     chosen : Chosen
@@ -76,6 +77,11 @@ class ModelFacts:
     judged_by: dict[str, float] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
     asked: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def orientations(self) -> int:
+        """Over how many flips and turns of an image the network averages; 1 for models that don't tell."""
+        return self.network.get("orientations", 1)
 
     def save(self, path: Path) -> Path:
         """Write the facts as JSON and return where."""
@@ -133,7 +139,8 @@ def model_card(
     parts = [
         f"# U-Net of depth {size['depth']} with {size['filters']} filters",
         f"Run `{run}`, weights of epoch {facts.best_epoch}. {size['parameters']} trainable parameters. Takes images of "
-        f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel.",
+        f"{size['channels']} channels in units of {facts.unit}, of any size, and gives the logit of each pixel"
+        f"{f', averaged over {facts.orientations} flips and turns' if facts.orientations > 1 else ''}.",
         f"## Data\n\n{data or _own_data(facts)}",
         "## Results\n\n" + results_table(facts.metrics, where=where),
         *([] if (rivals := baselines_table(facts.metrics)) is None else [f"## Without training\n\n{rivals}"]),

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from astrid.checkpoint import CHECKPOINTS, LAST
 from astrid.config import PIXEL_FAMILIES, Config, ConfigError, FramesData, SGDConfig, SimulatedData
@@ -262,6 +263,18 @@ def test_a_knob_of_another_choice_must_stay_too(tmp_path: Path) -> None:
     run = saved_run(tmp_path, "data=frames", "data.root=a", "data.manifest=b.csv")
     with pytest.raises(ConfigError, match=r"data\.root must stay as it was when a run is resumed"):
         check_command_line([f"training.resume={run}", "data.root=c"])
+
+
+def test_a_configuration_composes_again_after_all_resolvers_were_cleared() -> None:
+    OmegaConf.clear_resolver("astrid.run")
+    assert load(["experiment=hrc_cosmic_rays"]).data.split_unit == "section"
+
+
+def test_averaging_over_orientations_needs_training_on_them() -> None:
+    assert load(["model.test_time_augmentation=true"]).model.test_time_augmentation
+    for override in ("data.augment.flips=false", "data.augment.flip_probability=0"):
+        with pytest.raises(ConfigError, match=r"model\.test_time_augmentation must be false where"):
+            load(["model.test_time_augmentation=true", override])
 
 
 def test_hydras_own_settings_are_no_change_of_a_resumed_run(tmp_path: Path) -> None:

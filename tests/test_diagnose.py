@@ -17,28 +17,32 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learners import make_learner
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from astrid.config import BCELoss, ConfigError, RunError
+from astrid.config import BCELoss, ConfigError, DataError, ModelConfig, RunError, TrainingConfig
 from astrid.config.compose import PROJECT_ROOT, load
+from astrid.config.resume import save_config
 from astrid.data.fields import Splits
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
 from astrid.diagnose import Diagnosis, Finding, as_text, steps, write_diagnosis
 from astrid.diagnose.balance import imbalance
 from astrid.diagnose.curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
-from astrid.diagnose.evidence import Evidence, blind_loss
+from astrid.diagnose.evidence import Evidence, blind_loss, read_evidence
 from astrid.diagnose.examine import with_patience
 from astrid.diagnose.finding import causes
 from astrid.diagnose.gradients import exploding, frozen, vanishing
 from astrid.diagnose.labels import REACH, LightAround, shifted_labels
 from astrid.diagnose.leaks import fingerprints, leaks
 from astrid.diagnose.loading import starving
+from astrid.diagnose.memory import layer_memory
 from astrid.diagnose.noise import agree, auroc, contradictory, speckle, speckled, turned_over
 from astrid.diagnose.probe import Probe, Seen
 from astrid.diagnose.units import dead_units, not_finite
 from astrid.layer_norms import EpochNorms
+from astrid.tracking.journal import Journal
 
 LAYERS = ("encoders.0.first.weight", "encoders.1.first.weight", "decoders.0.block.first.weight", "heads.0.weight")
 
@@ -357,6 +361,29 @@ def test_a_field_whose_labels_are_turned_over_is_found() -> None:
     seen[2] = sure_of(dataclasses.replace(fields[2], target=~fields[2].target), fields[2].target)
     (found,) = turned_over(seen)
     assert "field 2" in found.text
+    mild = sure_of(fields[0], fields[0].target ^ (np.random.default_rng(1).random(fields[0].target.shape) < 0.1))
+    seen[0] = dataclasses.replace(mild, logits=-mild.logits)  # below chance, though less so
+    (found,) = turned_over(seen)
+    worst = auroc(seen[2])
+    assert worst is not None and worst < (auroc(seen[0]) or 0)
+    assert "in 2 of 5 fields" in found.text
+    assert f"field 2 first: AUROC {worst:.2f}" in found.text
+
+
+def test_what_works_in_place_holds_no_memory_of_its_own() -> None:
+    learner = make_learner(TrainingConfig(device="cpu"), steps_per_epoch=1, model=ModelConfig(depth=1, filters=4))
+    rows = {row.name: row.output_bytes for row in layer_memory(learner, torch.zeros(2, 1, 16, 16))}
+    assert rows["encoders.0.first_norm"] == rows["encoders.0.first"] > 0
+    assert [name for name in rows if name.endswith(("activation", "dropout"))] == []
+
+
+def test_a_group_of_runs_is_no_run_and_names_its_members(tmp_path: Path) -> None:
+    save_config(load(["training.repeats=2"]), tmp_path)
+    for folder in (tmp_path, tmp_path / "r0", tmp_path / "r1"):
+        folder.mkdir(exist_ok=True)
+        Journal.create(folder, name="run", experiment="astrid")
+    with pytest.raises(DataError, match=r"is a group of several; give one of its members \(r0, r1\)"):
+        read_evidence(tmp_path)
 
 
 def test_objects_that_lost_their_labels_are_found_as_suspects() -> None:

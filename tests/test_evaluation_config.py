@@ -31,6 +31,12 @@ def test_without_overrides_all_is_the_models_own() -> None:
     )
 
 
+def test_an_evaluation_says_that_its_model_averages() -> None:
+    averaging = dataclasses.replace(SKY, test_time_augmentation=True)
+    assert evaluation_config(averaging, []).model.test_time_augmentation
+    assert not evaluation_config(SKY, []).model.test_time_augmentation
+
+
 def test_another_sky_keeps_what_the_user_leaves_out() -> None:
     data = evaluation_config(SKY, ["data.sky_seed=7", "data.science_seeing=[3,5]"]).data
     assert isinstance(data, SimulatedData)

@@ -638,9 +638,7 @@ def test_bright_stars_of_training_copies_have_spikes(tmp_path: Path, footprints:
     frame = {"science": sky_frame(0, stars=0)}
 
     def lit(spikes: float) -> float:
-        bench = Bench(
-            tmp_path, footprints=str(footprints), train_star_fwhm=[2.0, 2.0], train_star_spikes=spikes, **knobs
-        )
+        bench = Bench(tmp_path, train_star_spikes=spikes, **knobs)
         return float(np.mean([(bench.field(bench.row(frame), copy=copy).image[0] > 5).mean() for copy in range(4)]))
 
     assert lit(0.2) > 1.5 * lit(0.0) > 0

@@ -103,6 +103,10 @@ class Config:
         warmup = self.schedule.warmup_epochs
         rule = f"at most training.epochs = {self.training.epochs}"
         check(warmup <= self.training.epochs, "schedule.warmup_epochs", warmup, rule, "try schedule.warmup_epochs=0")
+        augment = self.data.augment
+        fits = not self.model.test_time_augmentation or (augment.flips and augment.flip_probability > 0)
+        rule = "false where training knows no orientation but one (data.augment.flips)"
+        check(fits, "model.test_time_augmentation", True, rule, "leave data.augment.flips at true")
         if self.sweep.trial is not None:
             self.check_single("in a sweep, where a trial is one run")
 

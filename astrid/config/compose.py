@@ -83,19 +83,19 @@ _SCHEMA = "schema"
 def register() -> None:
     """Tell Hydra the schema, and OmegaConf the resolvers that `conf/` uses; a second time does nothing."""
     store = ConfigStore.instance()
-    if f"{_SCHEMA}.yaml" in store.repo:
+    if f"{_SCHEMA}.yaml" in store.repo and OmegaConf.has_resolver("astrid.run"):
         return
-    schema = OmegaConf.structured(Config)
-    for group in CHOICES:
-        schema[group] = MISSING  # or a group's default dataclass would refuse to be replaced by its siblings
-    store.store(name=_SCHEMA, node=schema)
-    for group, choices in CHOICES.items():
-        for name, schema in choices.items():
-            store.store(group=f"{_SCHEMA}/{group}", name=name, node=schema)
     OmegaConf.register_resolver("astrid.project", project_path, replace=True)
     OmegaConf.register_resolver("astrid.data", sample_path, replace=True)
     OmegaConf.register_resolver("astrid.unique", _unique_suffix, use_cache=True, replace=True)
     OmegaConf.register_resolver("astrid.run", run_folder, replace=True)
+    for group, choices in CHOICES.items():
+        for name, schema in choices.items():
+            store.store(group=f"{_SCHEMA}/{group}", name=name, node=schema, replace=True)
+    whole = OmegaConf.structured(Config)
+    for group in CHOICES:
+        whole[group] = MISSING  # or a group's default dataclass would refuse to be replaced by its siblings
+    store.store(name=_SCHEMA, node=whole, replace=True)  # last: where it is, all of it is
 
 
 def project_path(relative: str) -> str:

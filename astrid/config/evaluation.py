@@ -51,13 +51,14 @@ class OwnSettings:
         Its data configuration, with `choice`, the name of the class.
     metrics : mapping
         Knobs of `metrics` that its run had, and what validation chose by them: no more than the model tells.
-    depth, filters : int
+    depth, filters, test_time_augmentation
     """
 
     data: Mapping[str, Any]
     metrics: Mapping[str, Any]
     depth: int
     filters: int
+    test_time_augmentation: bool = False
 
 
 def settings_to_load(overrides: Sequence[str]) -> Config:
@@ -87,6 +88,7 @@ def evaluation_config(own: OwnSettings, overrides: Sequence[str]) -> Config:
     judged = [f"metrics.{key}={written(value)}" for key, value in _metrics(own, given).items()]
     described = [f"data.{key}={written(value)}" for key, value in data.items() if value != "???"]
     network = [f"model.depth={own.depth}", f"model.filters={own.filters}"]
+    network.append(f"model.test_time_augmentation={str(own.test_time_augmentation).lower()}")
     return load([*kept, *judged, *network, f"data={choice}", *described])
 
 

@@ -61,7 +61,8 @@ def plateau(evidence: Evidence) -> Iterator[Finding]:
     better = (sign * score[half:]).max() > (sign * score[:half]).max()
     if gain > PLATEAU_GAIN or better:
         return
-    text = f"plateau: from epoch {half + 1} on neither train/loss (lower by {gain:.1%}) nor the monitor improved"
+    change = f"lower by {gain:.1%}" if gain >= 0 else f"higher by {-gain:.1%}"
+    text = f"plateau: from epoch {half + 1} on neither train/loss ({change}) nor the monitor improved"
     knob = "schedule=cosine or a smaller optimizer.lr; training.patience=3 ends such a run"
     yield Finding("plateau", text, {"since_epoch": half + 1.0, "train_loss_gain": gain}, knob, curves(evidence))
 
@@ -96,7 +97,9 @@ def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
 def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     """Find steps so small that little was learned."""
     blind, update, train = evidence.blind_loss, typical_update(evidence), evidence.curve("train/loss")
-    if blind is None or update is None or not 0 < update < LOW_UPDATE or train.min() < LITTLE_LEARNED * blind:
+    if blind is None or update is None or len(train) == 0:
+        return
+    if not 0 < update < LOW_UPDATE or train.min() < LITTLE_LEARNED * blind:
         return
     text = (
         f"learning rate too low: a typical step changes weights by {update:.1e} of them, and train/loss, "

@@ -80,6 +80,10 @@ def read_evidence(run_dir: Path) -> Evidence:
     if (run_dir / EVALUATION_FILE).is_file():
         raise DataError(f"{run_dir} must be a training run, but is an evaluation; give the run of its model")
     Journal.open(run_dir)  # refuses what is no run
+    config = load_config(run_dir)
+    if config.is_several:
+        members = ", ".join(sorted(path.parent.name for path in run_dir.glob(f"*/{FILE_NAME}"))) or "none yet"
+        raise DataError(f"{run_dir} must be one run, but is a group of several; give one of its members ({members})")
     state, tags, gpu = RunState(), dict[str, str](), list[float]()
     for record, _ in read_records(run_dir / FILE_NAME):
         state.take(record)
@@ -89,7 +93,7 @@ def read_evidence(run_dir: Path) -> Evidence:
             gpu.append(record.values["system/gpu_percent"])
     return Evidence(
         run_dir,
-        config=load_config(run_dir),
+        config=config,
         status=state.status,
         reason=state.reason,
         history=[{"epoch": float(epoch)} | record.values for epoch, record in sorted(state.epochs.items())],

@@ -65,7 +65,8 @@ def exploding(evidence: Evidence) -> Iterator[Finding]:
     if growth < EXPLODED:
         return
     worst = int(np.argmax(np.where(np.isfinite(totals), totals, np.inf)))
-    text = f"exploding gradients: their norm is {totals[worst]:.3g} in epoch {worst + 1}, {totals[0]:.3g} in the first"
+    epoch, first = evidence.norms[worst].epoch, evidence.norms[0].epoch
+    text = f"exploding gradients: their norm is {totals[worst]:.3g} in epoch {epoch}, {totals[0]:.3g} in epoch {first}"
     knob = "training.clip_norm=1, a smaller optimizer.lr, or training.precision=fp32"
     yield Finding("exploding_gradients", text, {"growth": growth}, knob, layers_figure(evidence, "gradient", marked=[]))
 

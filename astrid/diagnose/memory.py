@@ -1,4 +1,4 @@
-"""What each layer holds in a training step: its output, kept for the backward pass; its weights with their state."""
+"""What each layer holds in a training step: its output, which the backward pass needs; its weights with their state."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ def layer_memory(learner: Learner, image: Tensor) -> list[LayerMemory]:
     """
     leaves = {name: module for name, module in learner.model.named_modules() if not list(module.children())}
     outputs = dict.fromkeys(leaves, 0)
+    kept: dict[int, Tensor] = {}  # by their place in memory, which none gives up before all have been counted
 
     def note(name: str, output: Tensor) -> None:
-        outputs[name] += output.nbytes
+        place = output.untyped_storage().data_ptr()
+        if place not in kept:  # what works in place holds nothing of its own
+            outputs[name] += output.nbytes
+        kept[place] = output
 
     handles = [
         module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))
@@ -48,7 +52,8 @@ def layer_memory(learner: Learner, image: Tensor) -> list[LayerMemory]:
         for handle in handles:
             handle.remove()
     rows = [LayerMemory(name, outputs[name], _held(learner, module)) for name, module in leaves.items()]
-    return sorted(rows, key=lambda row: -(row.output_bytes + row.weight_bytes))
+    held = (row for row in rows if row.output_bytes or row.weight_bytes)
+    return sorted(held, key=lambda row: -(row.output_bytes + row.weight_bytes))
 
 
 def memory_table(rows: Sequence[LayerMemory]) -> list[str]:

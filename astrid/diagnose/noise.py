@@ -98,11 +98,11 @@ def speckled(seen: Sequence[Seen]) -> list[Finding]:
 
 def turned_over(seen: Sequence[Seen]) -> list[Finding]:
     """Find fields in which the network ranks pixels the wrong way round."""
-    areas = [auroc(one) for one in seen]
-    wrong = [one for one, area in zip(seen, areas, strict=True) if area is not None and area < TURNED_AUROC]
-    if not wrong or len(wrong) > len(seen) / 2:
+    areas = [(area, number) for number, one in enumerate(seen) if (area := auroc(one)) is not None]
+    ranked = sorted(pair for pair in areas if pair[0] < TURNED_AUROC)
+    if not ranked or len(ranked) > len(seen) / 2:
         return []
-    lowest = min(area for area in areas if area is not None)
+    wrong, lowest = [seen[number] for _, number in ranked], ranked[0][0]
     text = (
         f"label noise: in {len(wrong)} of {len(seen)} fields the labels seem turned over, {wrong[0].split} field "
         f"{wrong[0].field.name} first: AUROC {lowest:.2f}, below chance"

@@ -1,4 +1,4 @@
-"""Units that say nothing, the same in every pixel of every validation field, and networks that answer no number."""
+"""Units that say nothing, the same in every pixel that was looked at, and networks that answer no number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def dead_units(probe: Probe) -> Iterator[Finding]:
     dead = [layer for layer, share in shares.items() if share >= DEAD_SHARE]
     if not dead:
         return
-    text = f"dead units: {shares[dead[0]]:.0%} of the channels of {dead[0]} are constant on all validation fields"
+    share = f"{shares[dead[0]]:.0%} of the channels of {dead[0]}"
+    text = f"dead units: {share} are constant on the validation fields looked at"
     text += f"; so are those behind it, {', '.join(dead[1:])}" if dead[1:] else ""
     knob = "model.activation=leaky_relu, a smaller optimizer.lr, schedule.warmup_epochs=1"
     yield Finding("dead_units", text, {f"{layer}.dead_share": shares[layer] for layer in dead}, knob, _figure(shares))

@@ -173,6 +173,6 @@ def open_run(subject: Subject, config: Config, run_dir: Path) -> Tracker:
 
 def params_of(config: Config) -> dict[str, str]:
     """Return the leaves of the configuration that have a part in an evaluation."""
-    kept = (*OPEN, "model.depth", "model.filters")
+    kept = (*OPEN, "model.depth", "model.filters", "model.test_time_augmentation")
     flat = {key: value for key, value in leaves(dataclasses.asdict(config)).items() if key.startswith(kept)}
     return flat | {"choice.data": type(config.data).__name__}

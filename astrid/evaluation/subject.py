@@ -108,6 +108,7 @@ def configure(facts: ModelFacts, overrides: Sequence[str]) -> Config:
         metrics=facts.asked | facts.judged_by | {"min_pixels": facts.min_pixels} | facts.chosen.knobs(),
         depth=facts.network["depth"],
         filters=facts.network["filters"],
+        test_time_augmentation=facts.orientations > 1,
     )
     return evaluation_config(own, overrides)
 

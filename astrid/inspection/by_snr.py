@@ -93,6 +93,7 @@ class SnrTally:
     _snr: list[Floats] = field(default_factory=list)
     _probability: list[Floats] = field(default_factory=list)
     _real: list[Flags] = field(default_factory=list)
+    _lowest: float = CANDIDATE
 
     def add_pixels(self, source: Field, probability: Probability) -> None:
         """Count the valid pixels of a field by their own light, which is in background sigma."""
@@ -109,6 +110,7 @@ class SnrTally:
         sources, radius = source.sources, rules.radius_pixels(source)
         assert sources is not None
         threshold = min(CANDIDATE, rules.threshold(source))
+        self._lowest = min(self._lowest, threshold)
         found = find_detections(probability, source.valid, threshold=threshold, min_pixels=rules.min_pixels)
         where = {"sources_x": sources.x, "sources_y": sources.y}
         verdict = judge(found, source.valid, **where, radius_pixels=radius)
@@ -130,7 +132,7 @@ class SnrTally:
             counted = count.astype(np.int64)
             tables.append(_summed(counted, predicted, observed, edges=PIXEL_EDGES, what=what, sure=False))
         if self._snr:
-            what = f"detections from probability {CANDIDATE:g} on, by the matched filter's signal-to-noise"
+            what = f"detections from probability {self._lowest:.2g} on, by the matched filter's signal-to-noise"
             snr, probability = (np.concatenate(parts) for parts in (self._snr, self._probability))
             real = np.concatenate(self._real)
             tables.append(bin_by_snr(snr, probability, real=real, edges=DETECTION_EDGES, what=what, sure=True))

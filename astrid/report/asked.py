@@ -28,6 +28,7 @@ ASKED = {
     "training.monitor": "best epoch by",
     "training.seed": "seed",
     "evaluation.model": "model that is judged",
+    "evaluation.split": "split that is judged",
     "evaluation.seen": "fields that it had seen",
 }
 """Parameters and tags that say in a few lines what a run is."""

@@ -36,7 +36,8 @@ def energy(material: Material) -> Html:
     """Return energy and time by phase and over time, or that nobody could measure the energy."""
     run = material.energy
     if run is None or not run.spans:
-        return section("Energy", paragraph("No phase was metered."))
+        unmetered = "Each member's page has its energy." if "members" in material.tables else "No phase was metered."
+        return section("Energy", paragraph(unmetered))
     analyzer = EnergyAnalyzer([run])
     facts = [(part.upper(), _component(run, part)) for part in ("gpu", "cpu")]
     if run.total_kwh is not None:

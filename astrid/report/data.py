@@ -5,7 +5,7 @@ from __future__ import annotations
 from astrid.tracking.tables import Table
 
 from .markup import Html, folded, pairs, paragraph, section, table
-from .material import Material
+from .material import Material, judged_split
 from .pictures import picture, read_png
 
 QUALITY = "quality"
@@ -27,7 +27,7 @@ def data_and_quality(material: Material) -> Html:
     facts = [(title, tags[name]) for name, title in FACTS.items() if name in tags]
     fields = material.tables.get("test_fields")
     if fields is not None:
-        facts.append(("test fields", str(len(fields.rows))))
+        facts.append((f"{judged_split(material)} fields", str(len(fields.rows))))
         facts += [(f"their {what}", f"{int(total):,}") for what, total in _totals(fields).items()]
     return section("Data and quality", pairs(facts), *_quality(material), _by_field(fields))
 

@@ -117,14 +117,19 @@ def _tables(folder: Path, notes: list[str]) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for path in sorted((folder / TABLES).glob("*.json")):
         saved = _json(path, notes)
-        if _is_table(saved):
+        if is_table(saved):
             found[path.stem] = Table(saved["columns"], saved["data"])
         elif saved is not None:
             notes.append(f"{path.name} is damaged: it must hold columns, and rows of texts and numbers as long")
     return found
 
 
-def _is_table(saved: Any) -> bool:
+def judged_split(material: Material) -> str:
+    """Return the split that was judged: test, unless an evaluation chose another."""
+    return material.run.tags.get("evaluation.split", "test")
+
+
+def is_table(saved: Any) -> bool:
     """Tell whether what was read has the shape that `write_table` gives."""
     if not (
         isinstance(saved, dict) and _is_list_of(saved.get("columns"), str) and _is_list_of(saved.get("data"), list)

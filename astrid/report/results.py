@@ -11,7 +11,7 @@ from astrid.units import unit_of
 
 from .data import QUALITY, shown
 from .markup import Html, element, folded, paragraph, section, table
-from .material import Material
+from .material import Material, judged_split
 from .pictures import picture, read_png
 from .training import CURVES
 
@@ -63,10 +63,12 @@ def results(material: Material) -> Html:
     if not any(name.startswith("test/") for name in metrics):
         return section("Results", paragraph("The test fields were not judged, so there are no results."))
     members = material.tables.get("members")
+    judged = f"{judged_split(material)} fields"
+    sure = material.run.tags.get("statistics", f"In brackets: 95 % intervals over the {judged}")
     return section(
         "Results",
-        paragraph("In brackets: 95 % intervals over the test fields. What is undefined is absent.", kind="soft"),
-        _headlines(metrics),
+        paragraph(f"{sure[0].upper()}{sure[1:]}. What is undefined is absent.", kind="soft"),
+        _headlines(metrics, judged),
         _rivals(metrics),
         None if members is None else shown(members, caption="Members of the group"),
         _all_metrics(metrics),
@@ -80,14 +82,16 @@ def cell(metrics: Mapping[str, float], name: str) -> str:
     return with_interval(metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
 
 
-def _headlines(metrics: Mapping[str, float]) -> Html:
+def _headlines(metrics: Mapping[str, float], judged: str) -> Html | None:
     rows = [
         [name, cell(metrics, f"test/{name}"), unit_of(name) or "", kind, meaning]
         for kind, meanings in (("pixels", PIXELS), ("detections", DETECTIONS))
         for name, meaning in meanings.items()
         if f"test/{name}" in metrics
     ]
-    return table(["metric", "test fields", "unit", "of", "meaning"], rows, caption="The network on the test fields")
+    if not rows:
+        return None
+    return table(["metric", judged, "unit", "of", "meaning"], rows, caption=f"The network on the {judged}")
 
 
 def _rivals(metrics: Mapping[str, float]) -> Html | None:

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from astrid.compare import Comparison, compare
+from astrid.compare.ranking import Row
 from astrid.compare.tables import cells, summary, titles
 from astrid.config import ConfigError, DataError
 from astrid.config.command import train_command
@@ -20,6 +20,7 @@ from astrid.tracking.tables import Table
 
 from .data import shown
 from .markup import Html, code, element, folded, paragraph, section, table
+from .material import is_table
 from .page import cards, notes, render, stack
 from .pictures import picture, read_png
 from .sweep_curves import monitored_curves
@@ -90,11 +91,14 @@ def _trials(folder: Path, problems: list[str]) -> Table | None:
     if not path.is_file():
         return None
     try:
-        saved: dict[str, Any] = json.loads(path.read_text())
-        return Table(saved["columns"], saved["data"])
-    except (ValueError, KeyError) as error:
+        saved = json.loads(path.read_text())
+    except ValueError as error:
         problems.append(f"{path} is damaged: {error}")
         return None
+    if not is_table(saved):
+        problems.append(f"{path} is damaged: it must hold a table")
+        return None
+    return Table(saved["columns"], saved["data"])
 
 
 def _compared(runs: Sequence[StoredRun]) -> Comparison | None:
@@ -119,8 +123,8 @@ def _counted(states: Sequence[str]) -> str:
 
 def _facts(comparison: Comparison | None, runs: Sequence[StoredRun]) -> list[tuple[str, str, str]]:
     facts = []
-    if comparison is not None and comparison.rows:
-        _, best = comparison.rows[0]
+    best = None if comparison is None else _best(comparison)
+    if comparison is not None and best is not None:
         facts.append((f"best {comparison.metric}", best.text, best.run.name))
     known = [kwh for run in runs if (kwh := run.metrics.get("energy/total_kwh")) is not None]
     measured = f"{sum(known):.3g} kWh" if known else "unavailable"
@@ -173,10 +177,15 @@ def _differences(comparison: Comparison) -> Html | None:
     return section("What differs", table(["knob", "values"], rows, caption="Knobs that differ between the runs"))
 
 
+def _best(comparison: Comparison) -> Row | None:
+    """Return the best run; None where there is none, or where runs on other data can't be compared with it."""
+    return comparison.groups[0].rows[0] if len(comparison.groups) == 1 else None
+
+
 def _again(comparison: Comparison) -> Html | None:
-    if not comparison.rows:
+    best = _best(comparison)
+    if best is None:
         return None
-    _, best = comparison.rows[0]
     try:
         command = train_command(load_config(Path(best.run.tags[FOLDER_TAG])))
     except (ConfigError, DataError) as error:
