@@ -192,10 +192,28 @@ MISSHAPEN = {
 }
 
 
-@pytest.mark.parametrize("number", range(max(map(len, MISSHAPEN.values()))))
+PARTS = {
+    "test_fields.json": "What each test field showed",
+    "objects.json": "What became of each object",
+    "environment.json": "Versions",
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
 def test_json_of_another_shape_costs_its_part_of_the_page_and_no_more(
-    finished: Path, number: int, tmp_path: Path
+    finished: Path, name: str, tmp_path: Path
 ) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
+    (path,) = run.rglob(name)
+    path.write_text(json.dumps(MISSHAPEN[name][0]))
+    page = write_report(run).read_text()
+    assert [other for other in MISSHAPEN if f"{other} is damaged: it must hold" in page] == [name]
+    assert [other for other, part in PARTS.items() if part not in page] == [name]
+
+
+@pytest.mark.parametrize("number", range(1, max(map(len, MISSHAPEN.values()))))
+def test_json_of_any_shape_is_named_on_the_page(finished: Path, number: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.pt", "model-*", "*.png"))
     for name, shapes in MISSHAPEN.items():
@@ -226,6 +244,27 @@ def test_a_field_called_like_an_outcome_is_not_counted_as_one(finished: Path, tm
     path.write_text(json.dumps(rows))
     assert f" of {kinds.count('hit')}" in write_report(run).read_text()
     assert kinds.count("hit") < len(kinds)
+
+
+def judged_page(folder: Path, metrics: dict[str, float], tags: dict[str, str]) -> str:
+    folder.mkdir()
+    journal = Journal.create(folder, name="run", experiment="astrid")
+    journal.write_tags(tags)
+    journal.write_metrics(metrics, step=1)
+    journal.write_end("FINISHED")
+    return write_report(folder).read_text()
+
+
+def test_results_name_the_split_that_was_judged_and_what_their_intervals_are_over(tmp_path: Path) -> None:
+    metrics = {"test/auprc": 0.7, "test/auprc_low": 0.6, "test/auprc_high": 0.8}
+    own = judged_page(tmp_path / "own", metrics, {})
+    assert "The network on the test fields" in own and "95 % intervals over the test fields" in own
+    val = judged_page(tmp_path / "val", metrics, {"evaluation.split": "val"})
+    assert "The network on the val fields" in val and "test fields" not in val
+    group = judged_page(tmp_path / "group", metrics, {"statistics": "mean over 3 seeds"})
+    assert "Mean over 3 seeds. What is undefined" in group and "intervals over" not in group
+    without = judged_page(tmp_path / "without", {"test/loss": 0.1}, {})
+    assert "The network on" not in without
 
 
 def test_what_a_run_is_called_breaks_no_page(tmp_path: Path) -> None:
@@ -345,6 +384,25 @@ def test_runs_beside_each_other_are_a_sweep(sweep: Path) -> None:
     assert "/secret/place" not in page
     assert sections(page)[0] == "Ranked runs" and sections(page)[-1] == "The best again"
     assert "python train.py model.depth=2" in page
+
+
+def test_runs_on_other_data_have_no_best_among_them(tmp_path: Path) -> None:
+    for number, value in enumerate((0.2, 0.9)):
+        judged_page(tmp_path / str(number), {"test/auprc": value}, {"data.fingerprint": str(number) * 64})
+    page = write_report(tmp_path).read_text()
+    assert "NOT COMPARABLE" in page
+    assert "best test/auprc" not in page and "The best again" not in sections(page)
+
+
+@pytest.mark.parametrize("saved", [[], 3, {"columns": 3, "data": []}, {"columns": ["a"], "data": [[{}]]}])
+def test_trials_of_another_shape_cost_their_part_of_the_page_and_no_more(saved: object, tmp_path: Path) -> None:
+    for number in range(2):
+        judged_page(tmp_path / str(number), {"test/auprc": 0.5}, {})
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "trials.json").write_text(json.dumps(saved))
+    page = write_report(tmp_path).read_text()
+    assert "trials.json is damaged: it must hold" in page
+    assert "Ranked runs" in sections(page)
 
 
 @pytest.mark.parametrize("look", LOOKS)
