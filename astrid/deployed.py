@@ -21,6 +21,7 @@ from astrid.model_card import FACTS_FILE, FIELDS_FILE, ModelFacts
 from astrid.predictor import Predictor
 from astrid.runtime import Runtime, choose_device
 from astrid.tracking import Journal, known_run_id
+from astrid.tracking.journal import FILE_NAME
 from astrid.tracking.versions import ModelVersion, fetch_model
 from astrid.unet import build_unet
 
@@ -182,7 +183,10 @@ def _from_run(run_dir: Path) -> tuple[nn.Module, ModelFacts]:
         raise DataError(f"{run_dir} must be a training run, but is an evaluation of {evaluated}; give that")
     _refuse_group(run_dir)
     facts, config = ModelFacts.load(run_dir / FACTS_FILE), load_config(run_dir)
-    saved = load_checkpoint(run_dir / CHECKPOINTS / BEST)
+    weights = run_dir / CHECKPOINTS / BEST
+    if not weights.is_file():
+        raise DataError(f"{run_dir} has no {CHECKPOINTS}/{BEST}, its weights; load the model from the registry")
+    saved = load_checkpoint(weights)
     if saved["epoch"] != facts.best_epoch:
         found = f"its best weights are of epoch {saved['epoch']}, but {FACTS_FILE} tells of epoch {facts.best_epoch}"
         remedy = f"finish it with training.resume={run_dir}"
@@ -196,7 +200,7 @@ def _refuse_group(run_dir: Path) -> None:
     """Refuse the folder of repeats or folds, which have a model each, and name them."""
     if (run_dir / FACTS_FILE).is_file():
         return
-    members = sorted(path.parent for path in run_dir.glob(f"*/{FACTS_FILE}"))
+    members = sorted(path.parent for path in run_dir.glob(f"*/{FACTS_FILE}") if (path.parent / FILE_NAME).is_file())
     if not members:
         return
     named = ", ".join(path.name for path in members)

@@ -162,7 +162,7 @@ class LossLog:
             if not math.isfinite(value):
                 raise LossNotFinite(
                     f"the loss must be finite, got {value} in epoch {self.progress.epoch + 1}, step {number}; "
-                    "try a smaller optimizer.lr, training.clip_norm=1 or training.precision=fp32"
+                    "try a smaller optimizer.lr or training.clip_norm, or training.precision=fp32"
                 )
             self.progress.loss_sum += value * pixels.item()
             self.progress.pixels += pixels.item()

@@ -96,11 +96,14 @@ class ModelFacts:
         Raises
         ------
         DataError
-            Where the file is missing or of another format.
+            Where the file is missing, damaged or of another format.
         """
         if not path.is_file():
             raise DataError(f"{path.parent} holds no model of AstrID: {FACTS_FILE} is missing; give a finished run")
-        saved = json.loads(path.read_text())
+        try:
+            saved = json.loads(path.read_text())
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}; load the model from the registry") from error
         found = saved.pop("format", None)
         if found != FORMAT:
             raise DataError(f"{path} must have format {FORMAT}, got {found!r}; use the version that wrote it")

@@ -231,7 +231,7 @@ MARKERS = {"hit": ("o", GREEN), "miss": ("s", VERMILION), "false alarm": ("D", O
 def gallery_figure(panels: Sequence[GalleryPanel]) -> Figure:
     """Draw each field in a row: the science image with hits, misses and false alarms; truth; probability."""
     tall = [_tallness(panel.science) for panel in panels] or [1.0]
-    figure = new_figure(height=0.5 + 2.55 * sum(tall))
+    figure = new_figure(height=0.8 + 2.55 * sum(tall))  # titles above, the legend below
     grid = figure.subplots(
         len(tall), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []}, gridspec_kw={"height_ratios": tall}
     )

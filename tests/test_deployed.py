@@ -21,6 +21,7 @@ from registered_runs import (
 from astrid.config import DataError, ModelConfig, TrackingConfig
 from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
+from astrid.config.resume import save_config
 from astrid.deployed import AsRun, load
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
@@ -101,6 +102,17 @@ def test_what_is_no_model_is_refused_by_name(config: TrackingConfig, tmp_path: P
         model.probabilities(np.zeros((2, 8, 8), np.float32))
     (tmp_path / "run/model.json").write_text('{"format": "astrid-model-9"}')
     with pytest.raises(DataError, match="must have format astrid-model-1, got 'astrid-model-9'"):
+        load(tmp_path / "run")
+    (tmp_path / "run/model.json").write_text("{")
+    with pytest.raises(DataError, match=r"model\.json is damaged: .*; load the model from the registry"):
+        load(tmp_path / "run")
+    facts().save(tmp_path / "run/model.json")
+    save_config(load_config([]), tmp_path / "run")
+    with pytest.raises(DataError, match=r"has no checkpoints/best\.pt, its weights"):
+        load(tmp_path / "run")
+    (tmp_path / "run/model-1").mkdir(exist_ok=True)
+    (tmp_path / "run/model.json").rename(tmp_path / "run/model-1/model.json")  # the model's own folder is no member
+    with pytest.raises(DataError, match=r"holds no model of AstrID: model\.json is missing"):
         load(tmp_path / "run")
 
 

@@ -160,6 +160,14 @@ def test_gallery_bins_large_fields_without_losing_a_positive_pixel_or_their_coor
     assert truth.images[0].get_array().sum() == 1
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_gallery_cuts_no_title(count: int):
+    figure = gallery_figure([panel(sources=np.array([[5.0, 7.0]]))] * count)
+    figure.draw_without_rendering()
+    tops = [axes.title.get_window_extent().y1 for axes in figure.axes[:3]]
+    assert max(tops) <= figure.bbox.y1
+
+
 @pytest.mark.parametrize("shape", [(300, 100), (100, 100), (100, 200)])
 def test_gallery_gives_a_field_of_any_shape_the_width_of_a_column(shape: tuple[int, int]):
     blank = np.zeros(shape, np.float32)

@@ -263,6 +263,10 @@ def test_results_name_the_split_that_was_judged_and_what_their_intervals_are_ove
     assert "The network on the val fields" in val and "test fields" not in val
     group = judged_page(tmp_path / "group", metrics, {"statistics": "mean over 3 seeds"})
     assert "Mean over 3 seeds. What is undefined" in group and "intervals over" not in group
+    counted = judged_page(tmp_path / "counted", {"test/auprc": 0.7, "test/recall_negative": 0.99972}, {})
+    assert "0.99972" in counted
+    counts = judged_page(tmp_path / "counts", {"test/valid_pixels": 4193952.0, "test/auprc": 0.7}, {})
+    assert "4,193,952" in counts
     without = judged_page(tmp_path / "without", {"test/loss": 0.1}, {})
     assert "The network on" not in without
 

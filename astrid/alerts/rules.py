@@ -88,7 +88,7 @@ class EpochRules:
         bad = [name for name in ("train/loss", "val/loss") if not math.isfinite(values.get(name, 0.0))]
         if self._not_finite.crossed(len(bad)):
             what = f"{bad[0]} is {values[bad[0]]} in epoch {values['epoch']:.0f}, and must be finite"
-            remedy = "try a smaller optimizer.lr, training.clip_norm=1 or training.precision=fp32"
+            remedy = "try a smaller optimizer.lr or training.clip_norm, or training.precision=fp32"
             yield Alert("loss_not_finite", f"{what}; {remedy}", values[bad[0]], None)
 
     def _judge_divergence(self, values: Values) -> Iterator[Alert]:

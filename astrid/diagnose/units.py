@@ -24,7 +24,7 @@ def not_finite(probe: Probe) -> Iterator[Finding]:
     if len(probe.seen) == len(probe.answers):
         return
     text = f"the network answers no number, or infinity, in {share:.0%} of the fields looked at"
-    knob = "a smaller optimizer.lr, training.clip_norm=1 or training.precision=fp32; check the frames for huge values"
+    knob = "a smaller optimizer.lr or training.clip_norm, or training.precision=fp32; check the frames for huge values"
     yield Finding("not_finite", text, {"fields": share}, knob, _figure({"fields without an answer": share}))
 
 

@@ -116,8 +116,15 @@ def _masks(metrics: Mapping[str, float]) -> Html | None:
 def _all_metrics(metrics: Mapping[str, float]) -> Html:
     names = [name for name in metrics if not name.startswith(("system/", "train/", "val/"))]
     names = [name for name in names if name.rpartition("_")[0] not in metrics or not name.endswith(("_low", "_high"))]
-    rows = [[name, cell(metrics, name), unit_of(name) or ""] for name in names]
+    rows = [[name, _in_full(metrics, name), unit_of(name) or ""] for name in names]
     return folded(f"all {len(rows)} numbers", table(["metric", "value", "unit"], rows, caption="Every final number"))
+
+
+def _in_full(metrics: Mapping[str, float], name: str) -> str:
+    """Return a metric with its interval, or else with all digits that tell something: a count is whole."""
+    if f"{name}_low" in metrics:
+        return cell(metrics, name)
+    return f"{metrics[name]:,.0f}" if metrics[name].is_integer() else f"{metrics[name]:.6g}"
 
 
 def figures_of_results(material: Material) -> Html | None:

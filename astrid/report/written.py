@@ -79,9 +79,13 @@ class EndReport:
         end = ending_of(error)
         ending = Ending(end.status, None if end.reason is None else scrub(end.reason))
         try:
-            self._tracker.artifact(write_report(self._run_dir, ending=ending))
+            page = write_report(self._run_dir, ending=ending)
+            self._tracker.artifact(page)
         except TROUBLES as trouble:
             self._say(trouble)
+        else:
+            if end.status == "FAILED":
+                log.info("%s tells what was done; astrid diagnose %s looks for the cause", page, self._run_dir)
 
     def _say(self, trouble: Exception) -> None:
         why = f"{type(trouble).__name__}: {trouble}"
