@@ -203,6 +203,19 @@ def test_a_network_that_still_learned_is_offered_more_epochs_first() -> None:
     assert with_patience(dataclasses.replace(imbalanced, kind="leak"), learning).knob == "loss=focal"
 
 
+@pytest.mark.parametrize(
+    ("lr", "said"),
+    [("0.003", "fits\n"), ("0.9", "is too high, try optimizer.lr=0.05\n"), ("1e-5", "is low, try optimizer.lr=0.05\n")],
+)
+def test_a_range_test_proposes_a_rate_only_where_the_runs_own_does_not_fit(
+    lr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = steps.RangeTest(np.array([1e-3, 0.5, 1.0]), np.array([1.0, 0.2, 0.4]))
+    monkeypatch.setattr(steps, "range_test", lambda config: found)
+    save_config(load([f"optimizer.lr={lr}"]), tmp_path)
+    assert f"the run's peak, {float(lr):g}, {said}" in steps.range_tested(tmp_path, tmp_path)
+
+
 def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Linear(1, 1)
     made = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), runtime=None)

@@ -167,7 +167,7 @@ def test_the_range_test_proposes_a_rate_that_learns(copied: Path, capsys: pytest
     found = json.loads((copied / "diagnose" / "range_test.json").read_text())
     assert 1e-4 < found["proposed"] < 0.1  # 0.01 is known to train this network
     assert min(found["losses"]) < 0.8 * found["losses"][0]
-    assert "The run's peak, 0.01, fits" in capsys.readouterr().out
+    assert "the run's peak, 0.01, fits" in capsys.readouterr().out
 
 
 def test_the_profile_names_the_convolutions_and_writes_a_trace(

@@ -103,13 +103,13 @@ def range_tested(run_dir: Path, folder: Path) -> str:
     numbers = {"rates": test.rates.tolist(), "losses": test.losses.tolist(), "proposed": test.proposed, "rate": lr}
     (folder / "range_test.json").write_text(json.dumps(numbers, indent=2))
     range_figure(test.rates, test.losses, rate=lr, proposed=test.proposed).savefig(folder / "range_test.png")
-    verdict = "fits"
-    if lr > test.steepest:
-        verdict = "is too high"
-    elif lr < test.proposed / TOO_LOW:
-        verdict = "is low"
-    told = f"range test: the loss falls until {test.steepest:.2g}; try optimizer.lr={test.proposed:.1g}"
-    return f"{told}. The run's peak, {lr:g}, {verdict}\n  see: {folder / 'range_test.png'}"
+    told = f"range test: the loss falls until {test.steepest:.2g}"
+    if test.proposed / TOO_LOW <= lr <= test.steepest:
+        told += f"; the run's peak, {lr:g}, fits"
+    else:
+        verdict = "too high" if lr > test.steepest else "low"
+        told += f"; the run's peak, {lr:g}, is {verdict}, try optimizer.lr={test.proposed:.1g}"
+    return f"{told}\n  see: {folder / 'range_test.png'}"
 
 
 @dataclass(frozen=True)
