@@ -215,6 +215,20 @@ def test_a_calibrator_and_a_point_go_with_the_model_from_the_run_to_its_use(
     assert f"operating point: the aim was {said}" in capsys.readouterr().out
 
 
+def test_a_model_that_averages_over_orientations_does_so_in_use_and_says_so(tiny: list[str], tmp_path: Path) -> None:
+    from astrid.experiment import run_experiment
+
+    knobs = ["model.test_time_augmentation=true", "tracking=off", "training.epochs=1", "metrics.baselines=false"]
+    run_experiment(load_config([*tiny, *knobs]), run_dir=tmp_path / "run")
+    model = load(tmp_path / "run", device="cpu")
+    image = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    found, turned = model.probabilities(image), model.probabilities(np.rot90(image, axes=(1, 2)).copy())
+    np.testing.assert_allclose(turned, np.rot90(found), atol=1e-5)
+    assert np.abs(found - np.rot90(found)).max() > 1e-3
+    assert model.facts.orientations == 8
+    assert "averaged over 8 flips and turns" in (tmp_path / "run/model_card.md").read_text()
+
+
 def test_a_target_of_detections_without_a_catalogue_stops_before_the_first_step(
     tiny: list[str], tmp_path: Path
 ) -> None:

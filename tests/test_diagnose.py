@@ -90,7 +90,10 @@ def test_a_second_half_that_brings_nothing_is_a_plateau() -> None:
     flat = [0.05, 0.03, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02]
     (found,) = plateau(told(flat, score=[0.1, 0.3, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]))
     assert found.evidence["since_epoch"] == 5
+    assert "train/loss (lower by 0.0%)" in found.text
     assert list(plateau(told(flat, score=[0.1, 0.3, 0.5, 0.6, 0.6, 0.6, 0.7, 0.7]))) == []
+    (worse,) = plateau(told([0.05, 0.03, 0.02, 0.02, 0.022, 0.022, 0.022, 0.022], score=[0.6] * 8))
+    assert "train/loss (higher by 10.0%)" in worse.text
 
 
 def test_guessing_costs_the_entropy_of_the_prior() -> None:
@@ -110,6 +113,7 @@ def test_large_steps_that_teach_nothing_tell_of_it_too_and_small_ones_of_the_con
     assert [found.kind for found in rate_too_low(told(idle, norms=norms(update=1e-5)))] == ["learning_rate_low"]
     for check in (rate_too_high, rate_too_low):
         assert list(check(told(idle, norms=norms(update=1e-2)))) == []
+        assert list(check(told([], norms=norms(update=1e-5)))) == []  # norms of an epoch that didn't end
     settling = [norms(update=0.1)[0], norms(update=1e-5)[1]]  # the epoch of the largest steps counts
     assert len(list(rate_too_high(told(idle, norms=settling)))) == 1
     assert list(rate_too_low(told(idle, norms=settling))) == []
@@ -147,7 +151,8 @@ def test_a_layer_with_next_to_no_gradient_vanishes() -> None:
 
 def test_gradients_that_grow_without_bound_explode() -> None:
     first, second = norms()[0], norms(gradient=1e3)[1]
-    assert [found.kind for found in exploding(told(HEALTHY, norms=[first, second]))] == ["exploding_gradients"]
+    (found,) = exploding(told(HEALTHY, norms=[first, dataclasses.replace(second, epoch=5)]))  # a kill lost 2 to 4
+    assert found.kind == "exploding_gradients" and re.search(r"in epoch 5, \S+ in epoch 1$", found.text)
     assert list(exploding(told(HEALTHY, norms=norms()))) == []
 
 

@@ -691,6 +691,7 @@ def test_training_stars_are_refused_where_a_reference_would_lack_them(tmp_path: 
         ({"train_binning": []}, "data.train_binning must be at least one whole number"),
         ({"train_star_beta": [1.0, 4.0]}, r"data.train_star_beta must be \[low, high\]"),
         ({"train_star_ellipticity": 1.0}, "data.train_star_ellipticity must be at least 0 and below 1"),
+        ({"train_star_spikes": -0.1}, "data.train_star_spikes must be at least 0 and below 1"),
         ({"train_star_crowding": 0.5}, "data.train_star_crowding must be at least 1"),
         ({"train_resampled": 1.5}, "data.train_resampled must be at most 1"),
         ({"folds": 3}, "data.folds must be 1 with data=injected"),

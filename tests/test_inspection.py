@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -212,6 +213,10 @@ def test_a_candidate_at_a_source_that_is_not_counted_is_left_out_of_the_bins() -
     tally.add_detections(field, seen, RULES, score=np.full(field.valid.shape, 100.0))
     (bins,) = tally.bins()
     assert (bins.count[-1], bins.observed[-1], bins.predicted[-1]) == (2, 0.5, pytest.approx(0.65))
+    assert bins.what.startswith("detections from probability 0.05 on")
+    bold = dataclasses.replace(RULES, chosen=dataclasses.replace(RULES.chosen, detection_threshold=0.01))
+    tally.add_detections(field, seen, bold, score=np.full(field.valid.shape, 100.0))
+    assert tally.bins()[0].what.startswith("detections from probability 0.01 on")
 
 
 def test_pixels_of_calibrated_probability_are_as_often_real_as_they_say() -> None:

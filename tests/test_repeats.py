@@ -379,6 +379,8 @@ def test_a_browser_shows_the_report_of_a_group_whole(look: str, folded: Path, br
     opened = browser.open(folded / "report.html", **LOOKS[look])
     assert opened.complaints == []
     assert "Members of the group" in opened.dom
+    assert "Each member's page has its energy." in opened.dom
+    assert "All fields, each tested once by the network of the one in 3 folds" in opened.dom
 
 
 def test_a_fold_is_the_run_that_its_number_alone_gives(folded: Path, tiny: list[str], tmp_path: Path) -> None:

@@ -122,10 +122,13 @@ def test_a_failure_while_running_ends_with_exit_code_1_on_every_launcher(
         "tracking=off",
         "optimizer.lr=1e30",
         "training.clip_norm=null",
+        "metrics.report=true",
     ]
     done = run(*arguments, "training.seed=1,2", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "the loss must be finite" in done.stderr
+    logs = [log.read_text() for log in (tmp_path / "outputs/sweeps").rglob("train.log")]
+    assert any("report.html tells what was done; astrid diagnose " in log for log in logs)
 
 
 def test_tracking_off_imports_no_mlflow(tiny: list[str], tmp_path: Path) -> None:

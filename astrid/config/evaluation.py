@@ -51,7 +51,8 @@ class OwnSettings:
         Its data configuration, with `choice`, the name of the class.
     metrics : mapping
         Knobs of `metrics` that its run had, and what validation chose by them: no more than the model tells.
-    depth, filters, test_time_augmentation
+    depth, filters : int
+    test_time_augmentation : bool
     """
 
     data: Mapping[str, Any]
@@ -87,8 +88,8 @@ def evaluation_config(own: OwnSettings, overrides: Sequence[str]) -> Config:
     kept = [text for key, text in given.items() if key != "data" and not key.startswith("data.")]
     judged = [f"metrics.{key}={written(value)}" for key, value in _metrics(own, given).items()]
     described = [f"data.{key}={written(value)}" for key, value in data.items() if value != "???"]
-    network = [f"model.depth={own.depth}", f"model.filters={own.filters}"]
-    network.append(f"model.test_time_augmentation={str(own.test_time_augmentation).lower()}")
+    names = ("depth", "filters", "test_time_augmentation")
+    network = [f"model.{name}={written(getattr(own, name))}" for name in names]
     return load([*kept, *judged, *network, f"data={choice}", *described])
 
 

@@ -116,12 +116,20 @@ def _asked(folder: Path, notes: list[str]) -> tuple[list[str] | None, str | None
 def _tables(folder: Path, notes: list[str]) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for path in sorted((folder / TABLES).glob("*.json")):
-        saved = _json(path, notes)
-        if is_table(saved):
-            found[path.stem] = Table(saved["columns"], saved["data"])
-        elif saved is not None:
-            notes.append(f"{path.name} is damaged: it must hold columns, and rows of texts and numbers as long")
+        read = read_table(path, notes)
+        if read is not None:
+            found[path.stem] = read
     return found
+
+
+def read_table(path: Path, notes: list[str]) -> Table | None:
+    """Return what `write_table` wrote; None for another shape, which is added to the notes."""
+    saved = _json(path, notes)
+    if _is_table(saved):
+        return Table(saved["columns"], saved["data"])
+    if saved is not None:
+        notes.append(f"{path.name} is damaged: it must hold columns, and rows of texts and numbers as long")
+    return None
 
 
 def judged_split(material: Material) -> str:
@@ -129,7 +137,7 @@ def judged_split(material: Material) -> str:
     return material.run.tags.get("evaluation.split", "test")
 
 
-def is_table(saved: Any) -> bool:
+def _is_table(saved: Any) -> bool:
     """Tell whether what was read has the shape that `write_table` gives."""
     if not (
         isinstance(saved, dict) and _is_list_of(saved.get("columns"), str) and _is_list_of(saved.get("data"), list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from astrid.tracking.tables import Table
 
 from .data import shown
 from .markup import Html, code, element, folded, paragraph, section, table
-from .material import is_table
+from .material import read_table
 from .page import cards, notes, render, stack
 from .pictures import picture, read_png
 from .sweep_curves import monitored_curves
@@ -88,17 +87,7 @@ def sweep_page(folder: Path) -> str:
 
 def _trials(folder: Path, problems: list[str]) -> Table | None:
     path = folder / STUDY / TRIALS
-    if not path.is_file():
-        return None
-    try:
-        saved = json.loads(path.read_text())
-    except ValueError as error:
-        problems.append(f"{path} is damaged: {error}")
-        return None
-    if not is_table(saved):
-        problems.append(f"{path} is damaged: it must hold a table")
-        return None
-    return Table(saved["columns"], saved["data"])
+    return read_table(path, problems) if path.is_file() else None
 
 
 def _compared(runs: Sequence[StoredRun]) -> Comparison | None:

@@ -18,9 +18,9 @@ from .electrons import draw_photons, with_electrons
 
 PIXELS_PER_MPIX = 1e6
 _RADIUS_FWHM = 8.0  # where a Moffat of a million electrons has faded into the noise
-_SPIKED_RADIUS_FWHM = 25.0
+_SPIKED_RADIUS_FWHM = 25.0  # where a spike has a fortieth of its brightness
 _SPIKE_CORE_FWHM = 4.0
-"""Half of a spike's length at half its brightness: beyond, as behind a slit, light falls as the distance squared."""
+"""How far from its star a spike has half its brightness."""
 
 
 def add_stars(loaded: Loaded, config: InjectedData, rng: Generator, *, gain: float) -> None:
@@ -54,7 +54,18 @@ class Spikes(NamedTuple):
     angle: float
 
     def light(self, dx: NDArray[np.float64], dy: NDArray[np.float64], fwhm: float) -> NDArray[np.float64]:
-        """Return the spikes' light per pixel at offsets from the star, of sum 1 over the plane."""
+        """Return the spikes' share of light per pixel, of sum 1 over the plane.
+
+        Along a spike light falls as the inverse square of the distance, which is the envelope of Fraunhofer diffraction
+        at a straight vane far from the star; across it is a Gaussian of the seeing.
+
+        Parameters
+        ----------
+        dx, dy : (1, W), (H, 1) float64
+            Offsets from the star in pixels.
+        fwhm : float
+            Of the stars, in pixels.
+        """
         core = _SPIKE_CORE_FWHM * fwhm
         turns = self.angle + np.pi / self.lines * np.arange(self.lines)
         lines = []
