@@ -266,7 +266,9 @@ def test_a_knob_of_another_choice_must_stay_too(tmp_path: Path) -> None:
 
 
 def test_a_configuration_composes_again_after_all_resolvers_were_cleared() -> None:
-    OmegaConf.clear_resolver("astrid.run")
+    load()
+    for name in ("project", "data", "unique", "run"):
+        OmegaConf.clear_resolver(f"astrid.{name}")
     assert load(["experiment=hrc_cosmic_rays"]).data.split_unit == "section"
 
 

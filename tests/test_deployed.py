@@ -23,6 +23,7 @@ from astrid.config.compose import load as load_config
 from astrid.config.gate import GateConfig
 from astrid.config.resume import save_config
 from astrid.deployed import AsRun, load
+from astrid.evaluation.subject import configure
 from astrid.metrics.calibrators import Calibrator
 from astrid.metrics.chosen import Aim, Chosen, OperatingPoint
 from astrid.model_card import model_card
@@ -226,6 +227,7 @@ def test_a_model_that_averages_over_orientations_does_so_in_use_and_says_so(tiny
     np.testing.assert_allclose(turned, np.rot90(found), atol=1e-5)
     assert np.abs(found - np.rot90(found)).max() > 1e-3
     assert model.facts.orientations == 8
+    assert configure(model.facts, []).model.test_time_augmentation
     assert "averaged over 8 flips and turns" in (tmp_path / "run/model_card.md").read_text()
 
 
