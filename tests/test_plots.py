@@ -10,6 +10,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import image as plot_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -163,9 +164,8 @@ def test_gallery_bins_large_fields_without_losing_a_positive_pixel_or_their_coor
 @pytest.mark.parametrize("count", [1, 3])
 def test_gallery_cuts_no_title(count: int):
     figure = gallery_figure([panel(sources=np.array([[5.0, 7.0]]))] * count)
-    figure.draw_without_rendering()
-    tops = [axes.title.get_window_extent().y1 for axes in figure.axes[:3]]
-    assert max(tops) <= figure.bbox.y1
+    drawn = plot_image.imread(io.BytesIO(png(figure)))
+    assert (drawn[0] == 1).all(), "the row at the edge is white"
 
 
 @pytest.mark.parametrize("shape", [(300, 100), (100, 100), (100, 200)])
