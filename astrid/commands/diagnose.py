@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look, print and write."""
     from ..diagnose import as_text, diagnose, write_diagnosis
-    from ..diagnose.steps import profiled, range_tested
+    from ..diagnose.rates import range_tested
+    from ..diagnose.steps import profiled
 
     diagnosis = diagnose(arguments.run)
     folder = write_diagnosis(diagnosis)
