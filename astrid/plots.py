@@ -67,6 +67,8 @@ def training_curves(
     for axes, title in zip((losses, scores, rates), ("Loss", score, "Learning rate"), strict=True):
         axes.set(title=title, xlabel="epoch", xlim=(0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if not history:
+            axes.text(0.5, 0.5, "no epoch was finished", transform=axes.transAxes, ha="center", color=GREY)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREEN, linestyle=":", label=f"best, epoch {best_epoch}")
     figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # within it hid curves

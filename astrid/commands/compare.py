@@ -84,7 +84,7 @@ def check_choice(arguments: argparse.Namespace) -> None:
 
 
 def check_folder(path: Path | None) -> None:
-    """Refuse, before the work, a file that can't be written for want of its folder.
+    """Refuse, before the work, a file that can't be written for want of its folder, or because it is one.
 
     Raises
     ------
@@ -93,6 +93,8 @@ def check_folder(path: Path | None) -> None:
     """
     if path is not None and not path.parent.is_dir():
         raise ConfigError(f"the folder of a file to write must exist, got {path}; make {path.parent} first")
+    if path is not None and path.is_dir():
+        raise ConfigError(f"what is written must be a file, got the folder {path}; name a file in it")
 
 
 def write(path: Path, text: str) -> None:

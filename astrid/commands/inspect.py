@@ -14,6 +14,7 @@ page of all of them.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..inspection.objects import JudgedObject
 
 FOLDER, ELSEWHERE = "inspect", Path("outputs/inspections")
+UNUSABLE = "must be a folder that can be written, but: {}; give another by --folder"
 ROWS = 40
 """Objects that the terminal shows."""
 COLUMNS = ("object", "x", "y", "flux", "S/N", "measured S/N", "probability", "outcome", "cause")
@@ -37,7 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for astrid evaluate")
     parser.add_argument("--field", action="append", default=[], metavar="NAME", help="look at this field only; repeat")
     parser.add_argument("--worst", type=int, default=3, metavar="N", help="show so many fields (default: %(default)s)")
-    parser.add_argument("--object", metavar="ID", help="cover the surroundings of this object piece by piece")
+    parser.add_argument(
+        "--object",
+        action="append",
+        default=[],
+        metavar="FIELD:NUMBER",
+        help="cover what surrounds it bit by bit; repeat",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="fields to look at (default: %(default)s)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: RUN/inspect)")
 
@@ -48,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"RUN must come before the overrides, got {arguments.model}; give a run folder or models:/")
     if arguments.worst < 0:
         raise ConfigError(f"--worst must be at least 0, got {arguments.worst}; try 3")
+    if arguments.folder is not None:
+        _refuse_unusable(arguments.folder)
     from ..inspection.look import Wanted, look
     from ..inspection.page import leave
 
@@ -59,9 +69,17 @@ def run(arguments: argparse.Namespace) -> int:
         for path in leave(findings, folder):
             print(path)
     except OSError as error:
-        rule, remedy = "be a folder that can be written", "give another by --folder"
-        raise ConfigError(f"{folder} must {rule}, but: {error.strerror}; {remedy}") from error
+        raise ConfigError(f"{folder} {UNUSABLE.format(error.strerror)}") from error
     return 0
+
+
+def _refuse_unusable(folder: Path) -> None:
+    """Refuse, before the work, a folder that is none or can't be written."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is a file')}")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is read-only')}")
 
 
 def default_folder(model: str) -> Path:
@@ -90,6 +108,8 @@ def show(findings: Findings) -> None:
     causes = [(cause, str(count)) for cause, count in count_causes(findings.objects)]
     if causes:
         print_table("false alarms of all fields", causes, columns=("cause", "count"))
+    for found in findings.saliency:
+        print_plain(f"{found.judged.id}: logit {found.logit:.2f}, at most {found.falls.max():.2g} lower where covered")
     for bins in findings.calibration:
         print_table(bins.what, [tuple(row) for row in calibration_rows(bins)], columns=tuple(HEADS))
     total = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(findings.objects).items())
@@ -105,7 +125,7 @@ def table_rows(objects: Sequence[JudgedObject]) -> list[tuple[str, ...]]:
             one.id,
             f"{one.x:.1f}",
             f"{one.y:.1f}",
-            _number(one.flux, ".4g"),
+            "" if one.flux is None else f"{one.flux:.4g} {one.flux_unit}",
             _number(one.snr, ".1f"),
             _number(one.measured_snr, ".1f"),
             f"{one.probability:.3f}",

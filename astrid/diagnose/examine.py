@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from astrid.checkpoint import CHECKPOINTS
 from astrid.config import ConfigError, DataError
+from astrid.layer_norms import NORMS_FILE
 
 from .balance import imbalance
 from .curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low, still_falls
@@ -61,7 +63,7 @@ def diagnose(run_dir: Path) -> Diagnosis:
         found = _recorded(dataclasses.replace(evidence, prior=known))
         found += [with_patience(finding, evidence) for check in PROBED for finding in check(probe)]
         if probe.predictor is None:
-            skipped.append("units and label noise: the run has no checkpoint yet")
+            skipped.append(f"units and label noise: {_without_checkpoint(evidence)}")
     return Diagnosis(run_dir, evidence.status, causes(found), skipped)
 
 
@@ -80,5 +82,16 @@ def _recorded(evidence: Evidence) -> list[Finding]:
 def _unrecorded(evidence: Evidence) -> Iterator[str]:
     if not evidence.history:
         yield "curves and loader: no epoch is finished"
-    elif not evidence.norms:
+    elif not evidence.norms and evidence.config.training.log_gradients == 0:
         yield "gradients: the run kept no norms; training.log_gradients=4 does"
+    elif not evidence.norms:
+        yield f"gradients: {NORMS_FILE} is gone or empty, though the run kept norms"
+
+
+def _without_checkpoint(evidence: Evidence) -> str:
+    """Say why there is no checkpoint: not yet, not any more, or because the run ended too early."""
+    if evidence.status == "RUNNING":
+        return "the run has no checkpoint yet"
+    if evidence.history:
+        return f"the run's checkpoints are gone from {evidence.run_dir / CHECKPOINTS}"
+    return "the run ended before its first checkpoint"

@@ -56,7 +56,7 @@ class RangeTest:
 
     def fits(self, rate: float) -> bool:
         """Tell whether a rate that was tried is about as good as the best."""
-        return self.trials[rate] <= WORSE * self.trials[self.proposed]
+        return self.trials[rate] < np.inf and self.trials[rate] <= WORSE * self.trials[self.proposed]
 
 
 def range_test(config: Config) -> RangeTest:
@@ -121,9 +121,8 @@ def range_tested(run_dir: Path, folder: Path) -> str:
     (folder / "range_test.json").write_text(json.dumps(numbers | told, indent=2, allow_nan=False))
     range_figure(test.rates, test.losses, test.trials, rate=lr).savefig(folder / "range_test.png")
     lines = [f"range test: after {TRIAL_STEPS} steps each, the loss at a learning rate of"]
-    lines += [
-        f"  {rate:.2g} is {loss:.3g}{", the run's peak" if rate == lr else ''}" for rate, loss in test.trials.items()
-    ]
+    whose = {lr: ", the run's own"}
+    lines += [f"  {rate:.2g} is {loss:.3g}{whose.get(rate, '')}" for rate, loss in test.trials.items()]
     if test.fits(lr):
         lines.append(f"the run's peak, {lr:g}, fits")
     else:

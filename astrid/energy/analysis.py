@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from astrid.config import LOWER_IS_BETTER
+from astrid.config import LOWER_IS_BETTER, ConfigError
 
 from .advice import recommend
 from .carbon import JOULES_PER_KWH, per_image, phase_joules
@@ -133,12 +133,21 @@ class EnergyAnalyzer:
         self._by_name = {run.name: run for run in self.runs}
 
     def run(self, name: str) -> RunEnergy:
-        """Return a run by its name."""
+        """Return a run by its name.
+
+        Raises
+        ------
+        ConfigError
+            For a name that none of the runs has.
+        """
+        if name not in self._by_name:
+            known = ", ".join(self._by_name) or "none"
+            raise ConfigError(f"the name must be that of an analysed run ({known}), got {name!r}")
         return self._by_name[name]
 
     def shares(self, name: str) -> dict[str, float]:
         """Give the share of each phase in the total of a run; empty where that is unknown."""
-        run = self._by_name[name]
+        run = self.run(name)
         total = run.total_joules
         return {} if not total else {phase: joules / total for phase, joules in phase_joules(run.summary).items()}
 
@@ -153,7 +162,7 @@ class EnergyAnalyzer:
         """Give watts over time: seconds since the run began, pauses before a resume left out, watts and phase."""
         points: list[tuple[float, float, str]] = []
         offset, begin, session = 0.0, 0.0, 0
-        for sample in self._by_name[name].ledger.samples:
+        for sample in self.run(name).ledger.samples:
             if sample.session != session:
                 offset = points[-1][0] if points else 0.0
                 begin, session = sample.time, sample.session
@@ -189,7 +198,7 @@ class EnergyAnalyzer:
 
     def advice(self, name: str) -> list[str]:
         """Recommend what the samples of a run support; empty where they support nothing."""
-        run = self._by_name[name]
+        run = self.run(name)
         return recommend(run.ledger.samples, self.shares(name), params=run.params, device=run.tags.get("device"))
 
 

@@ -81,7 +81,7 @@ def saliency_figure(found: Saliency) -> Figure:
             _ring(top[number], found)
         image = bottom[number].imshow(found.falls[number], cmap="RdBu_r", origin="lower", vmin=-limit, vmax=limit)
         _ring(bottom[number], found)
-        top[number].set_title(name)
+        (top[number] if number < channels else bottom[number]).set_title(name)
     top[channels].axis("off")
     bottom[0].set_ylabel("covered here")
     figure.colorbar(image, ax=bottom.tolist(), label=f"fall of the logit, {found.logit:.2f} uncovered", shrink=0.8)

@@ -63,8 +63,8 @@ class Findings:
     calibration : list of SnrBins
     views : list of FieldView
         The fields to show.
-    saliency : Saliency or None
-        Of the object that was asked for.
+    saliency : list of Saliency
+        Of the objects that were asked for.
     """
 
     subject: Subject
@@ -73,7 +73,7 @@ class Findings:
     false_alarms: list[Cutout] = field(default_factory=list)
     calibration: list[SnrBins] = field(default_factory=list)
     views: list[FieldView] = field(default_factory=list)
-    saliency: Saliency | None = None
+    saliency: list[Saliency] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class Wanted:
         Names of fields; without any the whole split is looked at, and the worst fields are shown.
     worst : int
         How many of them: those with the most misses and false alarms.
-    object_id : str or None
-        Object whose surroundings are covered piece by piece.
+    objects : sequence of str
+        Objects whose surroundings are covered piece by piece; their fields are looked at and shown, too.
     """
 
     split: JudgedSplit = "test"
     fields: Sequence[str] = ()
     worst: int = 3
-    object_id: str | None = None
+    objects: Sequence[str] = ()
 
 
 def look(source: str, overrides: Sequence[str], wanted: Wanted) -> Findings:
@@ -119,28 +119,25 @@ def look(source: str, overrides: Sequence[str], wanted: Wanted) -> Findings:
     model = load(source, uri=asked.tracking.uri, device=asked.training.device)
     config = configure(model.facts, overrides)
     subject = prepare_subject(model, config, split=wanted.split)
-    numbers = choose_fields(subject.fields.store, _named(wanted))
-    watcher = Watcher(subject, config)
-    shown = show_progress(numbers, "fields", len(numbers), doing="looking at")
-    counts = {number: watcher.see(number) for number in shown}
+    store = subject.fields.store
+    numbers = choose_fields(store, wanted.fields) if wanted.fields else list(range(len(store)))
+    around = choose_fields(store, [one.rpartition(":")[0] for one in wanted.objects], option="--object FIELD:NUMBER")
+    order = list(dict.fromkeys([*around, *numbers]))
+    watcher, counts = Watcher(subject, config), dict[int, int]()
+    for seen, number in enumerate(show_progress(order, "fields", len(order), doing="looking at"), start=1):
+        counts[number] = watcher.see(number)
+        if seen == len(set(around)):  # before the long rest
+            watcher.refuse_unknown(wanted.objects)
     findings = watcher.findings()
     worst = sorted(counts, key=lambda number: (-counts[number], number))[: wanted.worst]
-    findings.views = [watcher.view(number) for number in (numbers if wanted.fields else worst)]
-    if wanted.object_id is not None:
-        findings.saliency = watcher.cover(wanted.object_id, findings.objects)
+    shown = numbers if wanted.fields else worst
+    findings.views = [watcher.view(number) for number in dict.fromkeys([*around, *shown])]
+    findings.saliency = [watcher.cover(one) for one in dict.fromkeys(wanted.objects)]
     return findings
 
 
-def _named(wanted: Wanted) -> list[str]:
-    """Return the fields that are named; where an object is asked for its field is looked at, too."""
-    names = list(wanted.fields)
-    if names and wanted.object_id is not None:
-        names.append(wanted.object_id.rpartition(":")[0])
-    return list(dict.fromkeys(names))
-
-
-def choose_fields(store: FieldStore, names: Sequence[str]) -> list[int]:
-    """Return the numbers of the named fields, all of them without a name.
+def choose_fields(store: FieldStore, names: Sequence[str], *, option: str = "--field") -> list[int]:
+    """Return the numbers of the named fields.
 
     Raises
     ------
@@ -151,8 +148,10 @@ def choose_fields(store: FieldStore, names: Sequence[str]) -> list[int]:
     unknown = [name for name in names if name not in known]
     if unknown:
         some = ", ".join([*list(known)[:NAMED], *(["..."] if len(known) > NAMED else [])])
-        raise DataError(f"--field must be one of the fields of the split ({some}), got {unknown[0]!r}; try --split all")
-    return [known[name] for name in names] or list(range(len(store)))
+        raise DataError(
+            f"{option} must name one of the fields of the split ({some}), got {unknown[0]!r}; try --split all"
+        )
+    return [known[name] for name in names]
 
 
 class Watcher:
@@ -202,18 +201,27 @@ class Watcher:
         source, probability = self._predicted(number)
         return FieldView(source, probability, self._objects[number], self.rules.threshold(source))
 
-    def cover(self, object_id: str, objects: Sequence[JudgedObject]) -> Saliency:
-        """Cover the surroundings of an object piece by piece.
+    def refuse_unknown(self, wanted: Sequence[str]) -> None:
+        """Refuse what is no object of the fields that were seen.
 
         Raises
         ------
         DataError
-            Where no object has this id.
+            Naming it and some that there are.
         """
-        judged = next((one for one in objects if one.id == object_id), None)
-        if judged is None:
-            some = ", ".join(one.id for one in list(objects)[:NAMED]) or "none here"
-            raise DataError(f"--object must be the number of an object, as {some}, got {object_id!r}; see objects.csv")
+        known = self._by_id()
+        unknown = [one for one in wanted if one not in known]
+        if unknown:
+            some = ", ".join(list(known)[:NAMED]) or "none here"
+            rule, remedy = f"the number of an object, as {some}", "objects.csv of a look without it has all"
+            raise DataError(f"--object must be {rule}, got {unknown[0]!r}; {remedy}")
+
+    def _by_id(self) -> dict[str, JudgedObject]:
+        return {one.id: one for objects in self._objects.values() for one in objects}
+
+    def cover(self, object_id: str) -> Saliency:
+        """Cover the surroundings of an object that was seen piece by piece."""
+        judged = self._by_id()[object_id]
         store, facts = self.subject.fields.store, self.subject.model.facts
         number = next(number for number, entry in enumerate(store.entries) if entry.name == judged.field)
         source = store.field(number)

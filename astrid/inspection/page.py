@@ -20,8 +20,10 @@ from .causes import count_causes
 from .figures import calibration_figure, field_figure, saliency_figure
 from .look import FieldView, Findings
 from .objects import count_outcomes, objects_table
+from .saliency import Saliency
 
 PAGE, OBJECTS = "inspect.html", "objects.csv"
+PICTURES = ("field_*.png", "saliency_*.png", "calibration_by_snr.png")
 ALARMS_OF_CAUSE = 12
 """False alarms of each cause that are shown."""
 NO_SNR = (
@@ -31,8 +33,9 @@ NO_SNR = (
 
 
 def leave(findings: Findings, folder: Path) -> list[Path]:
-    """Write table, pictures and page into a folder, and return where."""
+    """Write table, pictures and page into a folder, in place of those of an earlier look, and return where."""
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(folder)
     whole = objects_table(findings.objects)
     (folder / OBJECTS).write_text(to_csv(whole.columns, whole.rows))
     sections = [
@@ -40,12 +43,21 @@ def leave(findings: Findings, folder: Path) -> list[Path]:
         *(_view(view, folder) for view in findings.views),
         _alarms(findings),
         _calibration(findings, folder),
-        _saliency(findings, folder),
+        *(_saliency(found, folder) for found in findings.saliency),
     ]
     facts = [(outcome, str(count), "") for outcome, count in count_outcomes(findings.objects).items()]
     title = f"Objects of {Path(findings.subject.model.source.address).name}, split {findings.subject.split}"
     (folder / PAGE).write_text(render(title, cards(facts), [one for one in sections if one is not None]))
-    return [folder / PAGE, folder / OBJECTS]
+    covered = [_saliency_path(found, folder) for found in findings.saliency]
+    return [folder / PAGE, folder / OBJECTS, *covered]
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the pictures of an earlier look; a folder without its page may hold what is somebody else's."""
+    if (folder / PAGE).is_file():
+        for pattern in PICTURES:
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def _saved(figure: Figure, path: Path, *, alt: str) -> Html:
@@ -117,10 +129,11 @@ def calibration_rows(bins: SnrBins) -> list[list[str]]:
     ]
 
 
-def _saliency(findings: Findings, folder: Path) -> Html | None:
-    found = findings.saliency
-    if found is None:
-        return None
+def _saliency_path(found: Saliency, folder: Path) -> Path:
+    return folder / f"saliency_{_plain(found.judged.id)}.png"
+
+
+def _saliency(found: Saliency, folder: Path) -> Html:
     judged = found.judged
     alt = f"Light around {judged.id}, and by how much its logit of {found.logit:.2f} falls when a piece is covered."
     return section(
@@ -130,5 +143,5 @@ def _saliency(findings: Findings, folder: Path) -> Html | None:
             "logit, so the network takes it for evidence of an object; blue: for evidence against one.",
             kind="soft",
         ),
-        _saved(saliency_figure(found), folder / f"saliency_{_plain(judged.id)}.png", alt=alt),
+        _saved(saliency_figure(found), _saliency_path(found, folder), alt=alt),
     )

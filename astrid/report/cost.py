@@ -9,7 +9,7 @@ from astrid.units import unit_of
 
 from .markup import Html, element, pairs, paragraph, section, table
 from .material import Material
-from .pictures import drawn, picture, read_png
+from .pictures import drawn, picture
 
 SPEED = ("latency/", "throughput/", "memory/")
 FIGURES = {
@@ -58,12 +58,11 @@ def _component(run: RunEnergy, part: str) -> str:
 def _figures(material: Material, analyzer: EnergyAnalyzer) -> Html | None:
     if analyzer.runs[0].total_joules is None:
         return None
-    stored = {name: material.figures.get(f"energy_{name}") for name in FIGURES}
-    pngs = {name: read_png(path) for name, path in stored.items() if path is not None}
-    if any(pngs.get(name) is None for name in FIGURES):
+    pngs = {name: png for name in FIGURES if (png := material.figures.get(f"energy_{name}")) is not None}
+    if len(pngs) < len(FIGURES):
         made = energy_figures(analyzer, "test/auprc", lower=False)
-        pngs |= {name: drawn(made[name]) for name in FIGURES if name in made and pngs.get(name) is None}
-    return element("div", *(picture(png, alt=FIGURES[name]) for name, png in pngs.items() if png), class_="figures")
+        pngs |= {name: drawn(made[name]) for name in FIGURES if name in made and name not in pngs}
+    return element("div", *(picture(png, alt=FIGURES[name]) for name, png in pngs.items()), class_="figures")
 
 
 def _phases(run: RunEnergy, analyzer: EnergyAnalyzer) -> Html:

@@ -6,7 +6,7 @@ from astrid.tracking.tables import Table
 
 from .markup import Html, folded, pairs, paragraph, section, table
 from .material import Material, judged_split
-from .pictures import picture, read_png
+from .pictures import picture
 
 QUALITY = "quality"
 """How the names begin of the table and the figures that an assessment of the frames leaves in the folder."""
@@ -43,8 +43,8 @@ def _totals(fields: Table) -> dict[str, float]:
 
 def _quality(material: Material) -> list[Html]:
     tables = [shown(own, caption=f"Table {name}") for name, own in material.tables.items() if name.startswith(QUALITY)]
-    pngs = {name: read_png(path) for name, path in material.figures.items() if name.startswith(QUALITY)}
-    drawn = [picture(png, alt=f"Figure {name}: quality of the frames") for name, png in pngs.items() if png is not None]
+    pngs = {name: png for name, png in material.figures.items() if name.startswith(QUALITY)}
+    drawn = [picture(png, alt=f"Figure {name}: quality of the frames") for name, png in pngs.items()]
     if tables or drawn:
         return [*drawn, *(folded("quality of each frame", one) for one in tables)]
     return [paragraph("The quality of the frames was not assessed by this run.", kind="soft")]

@@ -20,6 +20,8 @@ from astrid.tracking.stored_runs import StoredRun, read_folder
 from astrid.tracking.tables import Table
 from astrid.watch.state import Reader
 
+from .pictures import read_pictures
+
 FIGURES, TABLES = "figures", "tables"
 
 
@@ -52,8 +54,8 @@ class Material:
     diff : str
         Changes to the code that were in no commit.
     energy : RunEnergy or None
-    figures : dict of Path
-        PNG files by name.
+    figures : dict of bytes
+        PNGs by name.
     cutouts : list of Cutout
         Of hits, misses and false alarms.
     notes : list of str
@@ -70,7 +72,7 @@ class Material:
     environment: dict[str, dict[str, str]] = field(default_factory=dict)
     diff: str = ""
     energy: RunEnergy | None = None
-    figures: dict[str, Path] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
     cutouts: list[Cutout] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -96,7 +98,7 @@ def gather(folder: Path, *, ending: Ending | None = None) -> Material:
         environment=_environment(folder, notes),
         diff=_text(folder / DIFF_FILE),
         energy=_energy(run, folder, notes),
-        figures={path.stem: path for path in sorted((folder / FIGURES).glob("*.png"))},
+        figures=read_pictures(folder / FIGURES, notes),
         cutouts=_cutouts(folder, notes),
         notes=notes,
     )

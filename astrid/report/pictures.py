@@ -42,6 +42,13 @@ def drawn(figure: Figure) -> bytes:
     return written.getvalue()
 
 
+def read_pictures(folder: Path, damaged: list[str]) -> dict[str, bytes]:
+    """Return the PNGs of a folder by name, as far as they are whole; of each that isn't, a note is added."""
+    found = {path: read_png(path) for path in sorted(folder.glob("*.png"))}
+    damaged.extend(f"{path.name} is damaged: it must be a whole PNG" for path, png in found.items() if png is None)
+    return {path.stem: png for path, png in found.items() if png is not None}
+
+
 def read_png(path: Path) -> bytes | None:
     """Return a PNG from disk; None where it is none, as when its run was killed while it wrote."""
     content = path.read_bytes()

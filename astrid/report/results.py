@@ -12,7 +12,7 @@ from astrid.units import unit_of
 from .data import QUALITY, shown
 from .markup import Html, element, folded, paragraph, section, table
 from .material import Material, judged_split
-from .pictures import picture, read_png
+from .pictures import picture
 from .training import CURVES
 
 PIXELS = {
@@ -131,12 +131,11 @@ def figures_of_results(material: Material) -> Html | None:
     """Return the figures that the run drew; nothing where there are none."""
     names = [name for name in FIGURES if name in material.figures]
     others = [name for name in material.figures if name not in {*names, *WIDE} and not name.startswith(ELSEWHERE)]
-    pngs = {name: read_png(material.figures[name]) for name in (*names, *others)}
-    drawn = [picture(png, alt=in_words(name, material.run.metrics)) for name, png in pngs.items() if png is not None]
-    whole = [png for name in WIDE if name in material.figures and (png := read_png(material.figures[name]))]
-    if not drawn and not whole:
+    metrics, figures = material.run.metrics, material.figures
+    drawn = [picture(figures[name], alt=in_words(name, metrics)) for name in (*names, *others)]
+    wide = [picture(figures[name], alt=text) for name, text in WIDE.items() if name in figures]
+    if not drawn and not wide:
         return None
-    wide = [picture(png, alt=text) for png, text in zip(whole, WIDE.values(), strict=False)]
     return section("Curves and fields", element("div", *drawn, class_="figures"), *wide)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -37,7 +38,7 @@ HEADLINES = {
 }
 LOST = (
     "Lost: its process is gone and wrote no end, as when it is killed or the machine goes down. What it had reported "
-    "is below. Go on from its last checkpoint with: python train.py training.resume=RUN"
+    "is below. Go on from its last checkpoint with: python train.py training.resume="
 )
 
 
@@ -76,7 +77,11 @@ def head(material: Material) -> Html:
     ending = material.ending
     state = element("span", STATES[ending.status], class_=f"status {ending.status.lower()}")
     reason = None if ending.reason is None else paragraph(f"Why: {ending.reason}", kind="warn")
-    lost = paragraph(LOST, kind="warn") if ending.status == "GONE" and not material.is_evaluation else None
+    lost = (
+        paragraph(LOST + shlex.quote(str(material.folder)), kind="warn")
+        if ending.status == "GONE" and not material.is_evaluation
+        else None
+    )
     alerts = [
         f"alert {alert}" for alert in material.alerts if ending.reason is None or not _repeats(alert, ending.reason)
     ]
@@ -121,7 +126,8 @@ def when(material: Material) -> str:
     run = material.run
     began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started_ms / 1000))
     seconds = ((run.ended_ms or now_ms()) - run.started_ms) / 1000
+    prepared = "" if "members" in material.tables else ", once its data were prepared"
     took = timedelta(seconds=round(seconds))
     if material.ending.status in ("RUNNING", "GONE"):
-        return f"begun {began}; this page was made {took} later"
-    return f"begun {began}, {took} from beginning to end"
+        return f"begun {began}{prepared}; this page was made {took} later"
+    return f"begun {began}{prepared}; {took} from then to the end"

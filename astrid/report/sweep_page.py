@@ -21,7 +21,7 @@ from .data import shown
 from .markup import Html, code, element, folded, paragraph, section, table
 from .material import read_table
 from .page import cards, notes, render, stack
-from .pictures import picture, read_png
+from .pictures import picture, read_pictures
 from .sweep_curves import monitored_curves
 
 STUDY, TRIALS, FIGURES = "study", "trials.json", "figures"
@@ -75,7 +75,7 @@ def sweep_page(folder: Path) -> str:
     comparison = _compared(runs)
     sections = [
         _ranked(comparison, runs),
-        _searched(folder),
+        _searched(folder, problems),
         None if trials is None else _table_of_trials(trials),
         None if comparison is None else _differences(comparison),
         None if comparison is None else _again(comparison),
@@ -142,9 +142,8 @@ def _curves(runs: Sequence[StoredRun]) -> Html | None:
     return None if drawn is None else picture(drawn.png, alt=drawn.words)
 
 
-def _searched(folder: Path) -> Html | None:
-    paths = sorted((folder / STUDY / FIGURES).glob("*.png"))
-    pngs = {path.stem: png for path in paths if (png := read_png(path)) is not None}
+def _searched(folder: Path, problems: list[str]) -> Html | None:
+    pngs = read_pictures(folder / STUDY / FIGURES, problems)
     if not pngs:
         return None
     drawn = [picture(png, alt=f"{FIGURE_WORDS.get(name, name)}.") for name, png in pngs.items()]

@@ -10,10 +10,14 @@ from astrid.units import counted
 from .data import cell_text
 from .markup import Html, folded, paragraph, section, table
 from .material import Material
-from .pictures import drawn, picture, read_png
+from .pictures import drawn, picture
 
 CURVES = "training_curves"
 SHOWN = ("train/", "val/")
+AVERAGED = (
+    "val/loss is that of the mean over eight orientations of each field, train/loss that of one orientation: the gap "
+    "between them is not over-fitting or its absence alone."
+)
 
 
 def training(material: Material) -> Html | None:
@@ -25,13 +29,15 @@ def training(material: Material) -> Html | None:
         return section("Training", paragraph("No epoch was finished."))
     monitor = material.run.params.get("training.monitor", "val/auprc")
     best = material.run.tags.get("best_epoch")
-    png = read_png(material.figures[CURVES]) if CURVES in material.figures else None
+    png = material.figures.get(CURVES)
     if png is None:
         from astrid.plots import training_curves
 
         best_epoch = int(best) if best is not None and best.isdecimal() else None
         png = drawn(training_curves(history, score=monitor, best_epoch=best_epoch))
-    return section("Training", picture(png, alt=in_words(history, monitor)), folded("each epoch", _table(history)))
+    averaged = material.run.params.get("model.test_time_augmentation") == "True"
+    curves = picture(png, alt=in_words(history, monitor), caption=AVERAGED if averaged else None)
+    return section("Training", curves, folded("each epoch", _table(history)))
 
 
 def epochs(run: StoredRun) -> list[dict[str, float]]:
