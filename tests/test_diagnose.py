@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import itertools
 import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,13 +21,13 @@ from learners import make_learner
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from astrid.config import BCELoss, ConfigError, DataError, ModelConfig, RunError, TrainingConfig
+from astrid.config import BCELoss, Config, ConfigError, DataError, ModelConfig, RunError, TrainingConfig
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.config.resume import save_config
 from astrid.data.fields import Splits
 from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
-from astrid.diagnose import Diagnosis, Finding, as_text, steps, write_diagnosis
+from astrid.diagnose import Diagnosis, Finding, as_text, rates, write_diagnosis
 from astrid.diagnose.balance import imbalance
 from astrid.diagnose.curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
 from astrid.diagnose.evidence import Evidence, blind_loss, read_evidence
@@ -210,25 +210,66 @@ def test_a_network_that_still_learned_is_offered_more_epochs_first() -> None:
 
 @pytest.mark.parametrize(
     ("lr", "said"),
-    [("0.003", "fits\n"), ("0.9", "is too high, try optimizer.lr=0.05\n"), ("1e-5", "is low, try optimizer.lr=0.05\n")],
+    [
+        ("0.03", "0.03, fits\n"),
+        ("0.3", "0.3, is too high, try optimizer.lr=0.02\n"),
+        ("1e-5", "1e-05, is low, try optimizer.lr=0.02\n"),
+    ],
 )
-def test_a_range_test_proposes_a_rate_only_where_the_runs_own_does_not_fit(
+def test_a_range_test_proposes_a_rate_only_where_the_runs_own_learns_less_than_another(
     lr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = steps.RangeTest(np.array([1e-3, 0.5, 1.0]), np.array([1.0, 0.2, 0.4]))
-    monkeypatch.setattr(steps, "range_test", lambda config: found)
+    trials = {1e-5: 1.0, 2e-3: 0.4, 0.02: 0.2, 0.03: 0.29, 0.3: math.inf}
+    found = rates.RangeTest(np.array([1e-3, 0.5, 1.0]), np.array([1.0, 0.2, 0.4]), trials)
+    monkeypatch.setattr(rates, "range_test", lambda config: found)
     save_config(load([f"optimizer.lr={lr}"]), tmp_path)
-    assert f"the run's peak, {float(lr):g}, {said}" in steps.range_tested(tmp_path, tmp_path)
+    told = rates.range_tested(tmp_path, tmp_path)
+    assert f"the run's peak, {said}" in told and "0.002 is 0.4\n" in told
+    assert {"rate": 0.3, "loss": None} in json.loads((tmp_path / "range_test.json").read_text())["trials"]
+
+
+class Slope:
+    """A bench whose one weight w costs |w - 1| and moves by the rate: it arrives, or overshoots for ever."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def learner(self) -> tuple[object, Iterator[dict[str, float]]]:
+        return SimpleNamespace(weight=0.0, optimizer=SimpleNamespace(param_groups=[{}]), runtime=None), repeat({})
+
+
+def test_a_range_test_tries_rates_below_the_one_of_the_lowest_loss_and_the_runs_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def down(learner: SimpleNamespace, window: object, *, clip_norm: float | None) -> tuple[float, None]:
+        rate, loss = learner.optimizer.param_groups[0]["lr"], abs(learner.weight - 1)
+        learner.weight += rate * math.copysign(1.0, 1 - learner.weight)
+        return loss, None
+
+    monkeypatch.setattr(rates, "Bench", Slope)
+    monkeypatch.setattr(rates, "prepare", lambda batch, runtime: batch)
+    monkeypatch.setattr(rates, "step", down)
+    found = rates.range_test(load(["optimizer.lr=1.7"]))
+    lowest = found.rates[found.losses.argmin()]
+    assert list(found.trials) == sorted([lowest / 100, lowest / 30, lowest / 10, lowest / 3, 1.7])
+    arrives = [rate for rate in found.trials if rate * (rates.TRIAL_STEPS - rates.JUDGED_STEPS) >= 1]
+    assert found.proposed == min(arrives), "the smallest step that arrives swings least around the end"
+    assert found.trials[1.7] == pytest.approx(np.mean([abs(k % 2 * 1.7 - 1) for k in range(90)][-30:]))
+    assert not found.fits(1.7) and found.fits(found.proposed)
 
 
 def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = torch.nn.Linear(1, 1)
-    made = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), runtime=None)
-    monkeypatch.setattr(steps, "_learner", lambda config: (made, itertools.repeat({})))
-    monkeypatch.setattr(steps, "prepare", lambda batch, runtime: batch)
-    monkeypatch.setattr(steps, "step", lambda *given, **named: (torch.tensor(math.nan), None))
+    monkeypatch.setattr(rates, "Bench", Slope)
+    monkeypatch.setattr(rates, "prepare", lambda batch, runtime: batch)
+    monkeypatch.setattr(rates, "step", lambda *given, **named: (math.nan, None))
     with pytest.raises(RunError, match=r"the loss must be finite at a learning rate of 1e-06, got nan"):
-        steps.range_test(load())
+        rates.range_test(load())
+
+
+def test_a_run_that_ended_in_its_first_epoch_has_a_figure_that_says_so() -> None:
+    ended = dataclasses.replace(told([]), status="FAILED", reason="the loss must be finite, got nan")
+    (finding,) = loss_not_finite(ended)
+    assert all([text.get_text() for text in axes.texts] == ["no epoch was finished"] for axes in finding.figure.axes)
 
 
 def test_waiting_for_batches_is_starving_unless_the_gpu_is_busy_meanwhile() -> None:

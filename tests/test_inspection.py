@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from astrid.inspection.by_snr import DETECTION_EDGES, SnrTally, bin_by_snr
 from astrid.inspection.causes import EDGE, MASKED, NOISE, UNKNOWN, Suspects, suspects_of, with_causes
 from astrid.inspection.cutouts import EDGE as CUT
 from astrid.inspection.cutouts import ObjectLog, cut_out, read_cutouts, write_cutouts
+from astrid.inspection.look import Watcher
 from astrid.inspection.objects import JudgedObject, Rules, count_outcomes, disc, judge_objects, objects_table
 from astrid.inspection.saliency import find_saliency
 from astrid.metrics.chosen import Chosen
@@ -291,10 +293,13 @@ def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["inspect", str(trained), "--object", "test-00001:0", "--worst", "1"]) == 0
+    asked = ["--object", "test-00001:0", "--object", "test-00001:1"]
+    assert main(["inspect", str(trained), *asked, "--worst", "0"]) == 0
     out = capsys.readouterr().out
     folder = trained / "inspect"
-    assert out.strip().endswith(f"{folder}/inspect.html\n{folder}/objects.csv")
+    covered = [f"{folder}/saliency_test-00001_{number}.png" for number in (0, 1)]
+    assert out.split()[-4:] == [f"{folder}/inspect.html", f"{folder}/objects.csv", *covered]
+    assert re.search(r"\ntest-00001:1: logit -?[\d.]+, at most", out)
     rows = read_csv(folder)
     table = json.loads((trained / "tables" / "objects.json").read_text())
     stored = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -306,8 +311,7 @@ def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
     ratio = [float(row["measured_snr"]) / float(row["snr"]) for row in true if row["outcome"] == "hit"]
     assert np.median(ratio) == pytest.approx(1.0, abs=0.15), "the matched filter measures what the catalogue says"
     pictures = {path.name for path in folder.glob("*.png")}
-    assert {"calibration_by_snr.png", "saliency_test-00001_0.png"} <= pictures
-    assert len([name for name in pictures if name.startswith("field_")]) == 1
+    assert pictures == {"calibration_by_snr.png", "field_test-00001.png", *(Path(path).name for path in covered)}
     page = (folder / "inspect.html").read_text()
     assert "False alarms by cause" in page and "default-src" in page
 
@@ -315,7 +319,9 @@ def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["--field", "nothing"], "--field must be one of"),
+        (["--field", "nothing"], "--field must name one of"),
+        (["--object", "nothing:3"], "--object FIELD:NUMBER must name one of the fields"),
+        (["--folder", __file__], f"{__file__} is a file; give another by --folder"),
         (["--object", "test-00000:999"], "--object must be the number"),
         (["--worst", "-1"], "--worst must be at least 0"),
         (["model.depth=3"], "model.depth must be left out"),
@@ -327,6 +333,25 @@ def test_what_can_not_be_looked_at_is_refused(
     assert main(["inspect", str(trained), *given]) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
+
+
+def test_a_second_look_leaves_nothing_of_the_first_in_sight(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "field_of_mine.png").write_text("mine")
+    for field in ("test-00000", "test-00001"):
+        assert main(["inspect", str(trained), "--field", field, "--folder", str(tmp_path)]) == 0
+        if field == "test-00000":
+            assert (tmp_path / "field_of_mine.png").is_file(), "there was no look yet, so it was somebody's own"
+    assert {path.name for path in tmp_path.glob("field_*.png")} == {"field_test-00001.png"}
+
+
+def test_an_object_that_is_not_there_is_refused_before_other_fields_are_looked_at(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    see = Watcher.see
+    monkeypatch.setattr(Watcher, "see", lambda self, number: seen.append(number) or see(self, number))
+    assert main(["inspect", str(trained), "--object", "test-00001:999"]) == 2
+    assert seen == [1]
 
 
 def test_named_fields_only_are_looked_at(trained: Path, tmp_path: Path) -> None:

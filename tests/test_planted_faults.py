@@ -147,7 +147,16 @@ def test_a_run_without_epochs_or_checkpoints_is_looked_at_as_far_as_it_goes(
     assert main(["diagnose", str(copied)]) == 0
     told = capsys.readouterr().out
     assert "not examined: curves and loader: no epoch is finished" in told
-    assert "not examined: units and label noise: the run has no checkpoint yet" in told
+    assert "not examined: units and label noise: the run ended before its first checkpoint" in told
+
+
+def test_what_a_finished_run_has_lost_is_called_lost(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copied / "checkpoints")
+    (copied / "norms.jsonl").unlink()
+    assert main(["diagnose", str(copied)]) == 0
+    told = capsys.readouterr().out
+    assert f"the run's checkpoints are gone from {copied / 'checkpoints'}" in told
+    assert "norms.jsonl is gone or empty, though the run kept norms" in told
 
 
 def test_a_run_whose_data_are_gone_is_looked_at_without_them(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +174,7 @@ def test_what_is_no_run_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_range_test_proposes_a_rate_that_learns(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(copied), "--range-test"]) == 0
     found = json.loads((copied / "diagnose" / "range_test.json").read_text())
-    assert 1e-4 < found["proposed"] < 0.1  # 0.01 is known to train this network
+    assert 1e-3 < found["proposed"] < 0.1  # 0.01 is known to train this network
     assert min(found["losses"]) < 0.8 * found["losses"][0]
     assert "the run's peak, 0.01, fits" in capsys.readouterr().out
 
