@@ -168,7 +168,7 @@ def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(going: Path, lo
     head = head_of(page)
     assert "<b>1</b><span>of 2</span>" in head and "best val/auprc" in head and "training.resume=" not in head
     page = (lost / REPORT_FILE).read_text()
-    assert 'class="status gone">lost' in page and "training.resume=RUN" in head_of(page)
+    assert 'class="status gone">lost' in page and f"training.resume={lost}</p>" in head_of(page)
 
 
 DAMAGED = ("metrics.json", "objects.json", "cutouts.npz", "config.yaml", "energy.jsonl", "roc.png")
@@ -183,7 +183,7 @@ def test_a_damaged_file_costs_its_part_of_the_page_and_no_more(finished: Path, n
     page = write_report(run).read_text()
     check_page(page)
     assert {"What was asked", "Results", "How to reproduce"} <= set(sections(page))
-    assert (f"{name} is damaged" in head_of(page)) == name.endswith("png")
+    assert name in head_of(page) or name == "energy.jsonl", "whose last line may be cut"
 
 
 MISSHAPEN = {

@@ -2,7 +2,7 @@
 
   astrid diagnose outputs/runs/<run>                look at curves, gradients, loader, labels, leaks and units
   astrid diagnose outputs/runs/<run> --strict       exit with 1 where something was found, for scripts
-  astrid diagnose outputs/runs/<run> --range-test   also try learning rates on the run's own data, a minute or so
+  astrid diagnose outputs/runs/<run> --range-test   also try learning rates on the run's own data, a few minutes
   astrid diagnose outputs/runs/<run> --profile      also time a few steps: slowest operations, memory by layer, a trace
 
 Works for a run that failed or is still going, with what there is, and says what could not be looked at. Text goes to
