@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from astrid.augmentation import augment
 from astrid.config import AugmentConfig, MetricsConfig, RunError, Stopped, TrainingConfig
+from astrid.config.command import resume_command
 from astrid.data.dataset import Batch, TileLoader
 from astrid.energy import Meter, PhaseEnergy
 from astrid.layer_norms import EpochNorms, NormLog
@@ -240,5 +241,5 @@ def stop_if_asked(stop: StopSignals, progress: Progress, *, run_dir: Path) -> No
     """Raise `Stopped` where a signal has come; the state must have been saved before."""
     if stop.received:
         where = f"epoch {progress.epoch + 1}, batch {progress.batch}" if progress.batch else f"epoch {progress.epoch}"
-        resume = f"python train.py training.resume={run_dir}"
+        resume = resume_command(run_dir)
         raise Stopped(f"stopped by {stop.received} after {where}; all is saved, go on with: {resume}")

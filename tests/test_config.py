@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+import shlex
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 from astrid.checkpoint import CHECKPOINTS, LAST
 from astrid.config import PIXEL_FAMILIES, Config, ConfigError, FramesData, SGDConfig, SimulatedData
 from astrid.config.checks import Stopped
+from astrid.config.command import resume_command
 from astrid.config.command_line import check_command_line, one_message
 from astrid.config.compose import CHOICES, PROJECT_ROOT, load, run_folder
 from astrid.config.explain import explain
@@ -386,3 +388,13 @@ def test_what_is_cut_off_says_how_to_go_on_and_leaves_no_stub(tmp_path: Path) ->
 def test_a_knob_with_dashes_says_how_it_is_written(option: str, remedy: str) -> None:
     with pytest.raises(ConfigError, match=f"without dashes, got {option}; did you mean {remedy}"):
         check_command_line([option, "3"])
+
+
+@pytest.mark.parametrize("name", ["run", "lr=0.1,seed=3", "of (me) {all} [1]", "it's # mine"])
+def test_the_command_that_goes_on_with_a_run_survives_shell_and_hydra(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    saved_run(folder)
+    words = shlex.split(resume_command(folder))
+    assert words[:2] == ["python", "train.py"]
+    assert load(words[2:]).training.resume == str(folder)

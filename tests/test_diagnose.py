@@ -21,6 +21,7 @@ from learners import make_learner
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
+from astrid.augmentation import augment
 from astrid.config import BCELoss, Config, ConfigError, DataError, ModelConfig, RunError, TrainingConfig
 from astrid.config.compose import PROJECT_ROOT, load
 from astrid.config.resume import save_config
@@ -29,6 +30,7 @@ from astrid.data.frames import Field
 from astrid.data.store import FieldStore, write_fields
 from astrid.diagnose import Diagnosis, Finding, as_text, rates, write_diagnosis
 from astrid.diagnose.balance import imbalance
+from astrid.diagnose.bench import Bench
 from astrid.diagnose.curves import loss_not_finite, overfitting, plateau, rate_too_high, rate_too_low
 from astrid.diagnose.evidence import Evidence, blind_loss, read_evidence
 from astrid.diagnose.examine import with_patience
@@ -43,6 +45,7 @@ from astrid.diagnose.probe import Probe, Seen
 from astrid.diagnose.units import dead_units, not_finite
 from astrid.layer_norms import EpochNorms
 from astrid.tracking.journal import Journal
+from astrid.training import prepare
 
 LAYERS = ("encoders.0.first.weight", "encoders.1.first.weight", "decoders.0.block.first.weight", "heads.0.weight")
 
@@ -211,20 +214,20 @@ def test_a_network_that_still_learned_is_offered_more_epochs_first() -> None:
 @pytest.mark.parametrize(
     ("lr", "said"),
     [
-        ("0.03", "0.03, fits\n"),
-        ("0.3", "0.3, is too high, try optimizer.lr=0.02\n"),
-        ("1e-5", "1e-05, is low, try optimizer.lr=0.02\n"),
+        ("0.03", "the run's peak, 0.03, fits\n"),
+        ("0.3", "the run's peak, 0.3, is too high, try optimizer.lr=0.02\n"),
+        ("1e-5", "the run's peak, 1e-05, is low, try optimizer.lr=0.02\n"),
     ],
 )
 def test_a_range_test_proposes_a_rate_only_where_the_runs_own_learns_less_than_another(
     lr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = {1e-5: 1.0, 2e-3: 0.4, 0.02: 0.2, 0.03: 0.29, 0.3: math.inf}
+    trials = {1e-5: 1.0, 2e-3: 0.4, 0.02: 0.2, 0.03: 0.29, 0.3: None}
     found = rates.RangeTest(np.array([1e-3, 0.5, 1.0]), np.array([1.0, 0.2, 0.4]), trials)
     monkeypatch.setattr(rates, "range_test", lambda config: found)
     save_config(load([f"optimizer.lr={lr}"]), tmp_path)
     told = rates.range_tested(tmp_path, tmp_path)
-    assert f"the run's peak, {said}" in told and "0.002 is 0.4\n" in told
+    assert said in told and "0.4 at 0.002\n" in told and "not finite at 0.3" in told
     assert {"rate": 0.3, "loss": None} in json.loads((tmp_path / "range_test.json").read_text())["trials"]
 
 
@@ -235,7 +238,10 @@ class Slope:
         self.config = config
 
     def learner(self) -> tuple[object, Iterator[dict[str, float]]]:
-        return SimpleNamespace(weight=0.0, optimizer=SimpleNamespace(param_groups=[{}]), runtime=None), repeat({})
+        return SimpleNamespace(weight=0.0, optimizer=SimpleNamespace(param_groups=[{}])), repeat({})
+
+    def windows(self, learner: object, batches: Iterator[dict[str, float]]) -> Iterator[list[dict[str, float]]]:
+        return ([batch] for batch in batches)
 
 
 def test_a_range_test_tries_rates_below_the_one_of_the_lowest_loss_and_the_runs_own(
@@ -247,23 +253,46 @@ def test_a_range_test_tries_rates_below_the_one_of_the_lowest_loss_and_the_runs_
         return loss, None
 
     monkeypatch.setattr(rates, "Bench", Slope)
-    monkeypatch.setattr(rates, "prepare", lambda batch, runtime: batch)
     monkeypatch.setattr(rates, "step", down)
     found = rates.range_test(load(["optimizer.lr=1.7"]))
-    lowest = found.rates[found.losses.argmin()]
-    assert list(found.trials) == sorted([lowest / 100, lowest / 30, lowest / 10, lowest / 3, 1.7])
+    lowest = float(found.rates[found.losses.argmin()])
+    assert list(found.trials) == rates.rates_to_try(lowest, own=1.7)
     arrives = [rate for rate in found.trials if rate * (rates.TRIAL_STEPS - rates.JUDGED_STEPS) >= 1]
     assert found.proposed == min(arrives), "the smallest step that arrives swings least around the end"
     assert found.trials[1.7] == pytest.approx(np.mean([abs(k % 2 * 1.7 - 1) for k in range(90)][-30:]))
-    assert not found.fits(1.7) and found.fits(found.proposed)
+    assert not found.fits(1.7) and found.fits(min(arrives))
+
+
+def test_rates_to_try_have_two_digits_and_are_none_below_the_lowest() -> None:
+    assert rates.rates_to_try(0.5, own=0.0123) == [0.0012, 0.005, 0.0123, 0.017, 0.05, 0.17]
+    assert rates.rates_to_try(2e-6, own=0.001) == [1e-6, 1e-4, 0.001]
+
+
+def test_where_no_rate_keeps_the_loss_finite_none_is_proposed() -> None:
+    lost = rates.RangeTest(np.array([1e-3]), np.array([1.0]), {1e-3: None, 1e-2: None})
+    assert lost.proposed is None and not lost.fits(1e-2)
+    assert rates.verdict(lost, 1e-2).endswith("try another loss, or one below 0.001")
 
 
 def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "Bench", Slope)
-    monkeypatch.setattr(rates, "prepare", lambda batch, runtime: batch)
     monkeypatch.setattr(rates, "step", lambda *given, **named: (math.nan, None))
     with pytest.raises(RunError, match=r"the loss must be finite at a learning rate of 1e-06, got nan"):
         rates.range_test(load())
+
+
+def test_short_trainings_take_the_steps_that_the_run_takes(tiny: list[str]) -> None:
+    config = load(tiny)
+    training = dataclasses.replace(config.training, accumulate=2)
+    bench = Bench(dataclasses.replace(config, training=training))
+    learner, batches = bench.learner()
+    first, _ = (next(windows) for windows in [bench.windows(learner, batches)] * 2)
+    assert len(first) == 2
+    again, plain = bench.learner()
+    turned = augment(prepare(next(plain), again.runtime), config.data.augment, seed=(training.seed, 0, 0))
+    assert torch.equal(first[0]["image"], turned["image"])
+    for one, other in zip(learner.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other), "each begins from the run's first weights"
 
 
 def test_a_run_that_ended_in_its_first_epoch_has_a_figure_that_says_so() -> None:

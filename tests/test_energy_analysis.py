@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from astrid.cli import main
-from astrid.config import DataError, TrackingConfig
+from astrid.config import ConfigError, DataError, TrackingConfig
 from astrid.energy import Component, EnergyAnalyzer, PhaseEnergy, RunEnergy
 from astrid.energy.advice import ENOUGH_SAMPLES, recommend
 from astrid.energy.figures import energy_figures
@@ -254,6 +254,7 @@ def write_run(folder: Path, samples: int = 40) -> Path:
 
 def test_the_command_tells_what_a_run_folder_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run-a")
+    (tmp_path / "csv").mkdir()  # as it is when the command is given again
     code = main(
         [
             "energy",
@@ -314,3 +315,10 @@ def test_a_run_without_a_ledger_is_refused_by_name(tmp_path: Path) -> None:
     (folder / "energy.jsonl").unlink()
     with pytest.raises(DataError, match=r"the folder of run-a must hold energy\.jsonl"):
         read_run(folder)
+
+
+def test_a_run_that_was_not_analysed_is_refused_by_its_name() -> None:
+    analyzer = EnergyAnalyzer([made()])
+    for asked in (analyzer.run, analyzer.shares, analyzer.power):
+        with pytest.raises(ConfigError, match=rf"an analysed run \({analyzer.runs[0].name}\), got 'nope'"):
+            asked("nope")

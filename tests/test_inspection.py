@@ -299,7 +299,8 @@ def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
     folder = trained / "inspect"
     covered = [f"{folder}/saliency_test-00001_{number}.png" for number in (0, 1)]
     assert out.split()[-4:] == [f"{folder}/inspect.html", f"{folder}/objects.csv", *covered]
-    assert re.search(r"\ntest-00001:1: logit -?[\d.]+, at most", out)
+    assert re.search(r"\ntest-00001:1: logit -?[\d.]+; covering a piece lowers it by up to [\d.]+ and", out)
+    assert " electrons " in out
     rows = read_csv(folder)
     table = json.loads((trained / "tables" / "objects.json").read_text())
     stored = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -320,9 +321,10 @@ def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
     ("given", "words"),
     [
         (["--field", "nothing"], "--field must name one of"),
-        (["--object", "nothing:3"], "--object FIELD:NUMBER must name one of the fields"),
-        (["--folder", __file__], f"{__file__} is a file; give another by --folder"),
-        (["--object", "test-00000:999"], "--object must be the number"),
+        (["--object", "nothing:3"], "--object must name one of the fields"),
+        (["--object", "test-00000"], "--object must be FIELD:NUMBER"),
+        (["--folder", __file__], f"{__file__} is none; give another by --folder"),
+        (["--object", "test-00000:999"], "--object must be an object of field test-00000 (test-00000:0,"),
         (["--worst", "-1"], "--worst must be at least 0"),
         (["model.depth=3"], "model.depth must be left out"),
     ],
@@ -335,13 +337,13 @@ def test_what_can_not_be_looked_at_is_refused(
     assert words in said and "Traceback" not in said
 
 
-def test_a_second_look_leaves_nothing_of_the_first_in_sight(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "field_of_mine.png").write_text("mine")
+def test_a_second_look_leaves_nothing_of_the_first_in_the_runs_own_folder_only(trained: Path, tmp_path: Path) -> None:
+    names = {f"field_{field}.png" for field in ("test-00000", "test-00001")}
     for field in ("test-00000", "test-00001"):
+        assert main(["inspect", str(trained), "--field", field]) == 0
         assert main(["inspect", str(trained), "--field", field, "--folder", str(tmp_path)]) == 0
-        if field == "test-00000":
-            assert (tmp_path / "field_of_mine.png").is_file(), "there was no look yet, so it was somebody's own"
-    assert {path.name for path in tmp_path.glob("field_*.png")} == {"field_test-00001.png"}
+    assert {path.name for path in (trained / "inspect").glob("field_*.png")} == {"field_test-00001.png"}
+    assert {path.name for path in tmp_path.glob("field_*.png")} == names
 
 
 def test_an_object_that_is_not_there_is_refused_before_other_fields_are_looked_at(

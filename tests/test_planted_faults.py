@@ -6,6 +6,7 @@ The thresholds were set on the seeds 1 and 2; the slow tests use others.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -147,16 +148,19 @@ def test_a_run_without_epochs_or_checkpoints_is_looked_at_as_far_as_it_goes(
     assert main(["diagnose", str(copied)]) == 0
     told = capsys.readouterr().out
     assert "not examined: curves and loader: no epoch is finished" in told
-    assert "not examined: units and label noise: the run ended before its first checkpoint" in told
+    assert f"label noise: {copied / 'checkpoints'} holds no checkpoint: the run ended before its first, or" in told
 
 
-def test_what_a_finished_run_has_lost_is_called_lost(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(copied / "checkpoints")
+def test_a_run_without_its_norms_is_told_from_one_that_kept_none(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (copied / "norms.jsonl").unlink()
     assert main(["diagnose", str(copied)]) == 0
-    told = capsys.readouterr().out
-    assert f"the run's checkpoints are gone from {copied / 'checkpoints'}" in told
-    assert "norms.jsonl is gone or empty, though the run kept norms" in told
+    assert "norms.jsonl is gone or empty, though the run kept norms" in capsys.readouterr().out
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(re.sub(r"log_gradients: \d+", "log_gradients: 0", text))
+    assert main(["diagnose", str(copied)]) == 0
+    assert "the run kept no norms; training.log_gradients=4 does" in capsys.readouterr().out
 
 
 def test_a_run_whose_data_are_gone_is_looked_at_without_them(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,7 @@ def test_a_damaged_file_costs_its_part_of_the_page_and_no_more(finished: Path, n
     page = write_report(run).read_text()
     check_page(page)
     assert {"What was asked", "Results", "How to reproduce"} <= set(sections(page))
-    assert name in head_of(page) or name == "energy.jsonl", "whose last line may be cut"
+    assert (name in head_of(page)) == (name != "energy.jsonl")  # whose last line any kill may cut
 
 
 MISSHAPEN = {
@@ -432,3 +432,35 @@ def test_an_empty_study_is_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     with pytest.raises(DataError, match="must hold the runs of a sweep"):
         write_report(tmp_path)
+
+
+def test_a_damaged_picture_of_a_study_is_named(tmp_path: Path) -> None:
+    judged_page(tmp_path / "0", {"test/auprc": 0.5}, {})
+    (tmp_path / "study" / "figures").mkdir(parents=True)
+    (tmp_path / "study" / "figures" / "history.png").write_bytes(PNG)
+    assert "history.png is damaged: it must be a whole PNG" in head_of(write_report(tmp_path).read_text())
+
+
+@pytest.mark.parametrize("averages", ["true", "false"])
+def test_losses_that_are_not_alike_are_said_to_be_so(finished: Path, tmp_path: Path, averages: str) -> None:
+    run = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("*.pt", "model-*"))
+    text = (run / "journal.jsonl").read_text()
+    key = '"model.test_time_augmentation": "'
+    assert text.count(key) == 1
+    (run / "journal.jsonl").write_text(text.replace(f"{key}False", f"{key}{averages.title()}"))
+    said = "val/loss is that of the mean over eight orientations" in write_report(run).read_text()
+    assert said == (averages == "true")
+
+
+def test_data_are_prepared_before_a_run_begins_but_not_before_a_group_does(tmp_path: Path) -> None:
+    own = tmp_path / "run"
+    judged_page(own, {}, {})
+    assert ", its data prepared before; took" in head_of(write_report(own).read_text())
+    judged_page(own / "repeat-0", {}, {})
+    assert "its data prepared" not in head_of(write_report(own).read_text())
+
+
+def test_a_folder_where_the_page_should_go_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged_page(tmp_path / "run", {}, {})
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path)]) == 2
+    assert f"got the folder {tmp_path}; name a file in it" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print or write."""
     check_choice(arguments)
     for path in (arguments.output, arguments.html):
-        check_folder(path)
+        check_file(path)
     with uncollected():
         comparison = compare(read(arguments), arguments.metric)
     text = render(comparison, arguments.format, limit=arguments.limit)
@@ -84,7 +84,7 @@ def check_choice(arguments: argparse.Namespace) -> None:
 
 
 def check_folder(path: Path | None) -> None:
-    """Refuse, before the work, a file that can't be written for want of its folder, or because it is one.
+    """Refuse, before the work, a file that can't be written for want of its folder.
 
     Raises
     ------
@@ -93,6 +93,17 @@ def check_folder(path: Path | None) -> None:
     """
     if path is not None and not path.parent.is_dir():
         raise ConfigError(f"the folder of a file to write must exist, got {path}; make {path.parent} first")
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse, before the work, a file that can't be written: one without its folder, or a folder.
+
+    Raises
+    ------
+    ConfigError
+        Naming the folder.
+    """
+    check_folder(path)
     if path is not None and path.is_dir():
         raise ConfigError(f"what is written must be a file, got the folder {path}; name a file in it")
 

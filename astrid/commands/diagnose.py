@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where something was found")
-    parser.add_argument("--range-test", action="store_true", help="try learning rates, from small to large")
+    parser.add_argument("--range-test", action="store_true", help="try learning rates, a few minutes")
     parser.add_argument("--profile", action="store_true", help="time a few steps: slowest operations, memory by layer")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from .evaluate import SPLITS
 if TYPE_CHECKING:
     from ..inspection.look import Findings
     from ..inspection.objects import JudgedObject
+    from ..inspection.saliency import Saliency
 
 FOLDER, ELSEWHERE = "inspect", Path("outputs/inspections")
 UNUSABLE = "must be a folder that can be written, but: {}; give another by --folder"
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD:NUMBER",
-        help="cover what surrounds it bit by bit; repeat",
+        help="show what around it decides; repeat for more",
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="fields to look at (default: %(default)s)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: RUN/inspect)")
@@ -56,17 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"RUN must come before the overrides, got {arguments.model}; give a run folder or models:/")
     if arguments.worst < 0:
         raise ConfigError(f"--worst must be at least 0, got {arguments.worst}; try 3")
-    if arguments.folder is not None:
-        _refuse_unusable(arguments.folder)
+    for one in arguments.object:
+        if re.fullmatch(r".+:\d+", one) is None:
+            rule, remedy = "FIELD:NUMBER, as test-00003:7", "objects.csv has the numbers"
+            raise ConfigError(f"--object must be {rule}, got {one!r}; {remedy}")
+    folder = arguments.folder or default_folder(arguments.model)
+    _refuse_unusable(folder)
     from ..inspection.look import Wanted, look
     from ..inspection.page import leave
 
     wanted = Wanted(arguments.split, arguments.field, arguments.worst, arguments.object)
     findings = look(arguments.model, arguments.overrides, wanted)
     show(findings)
-    folder = arguments.folder or default_folder(arguments.model)
     try:
-        for path in leave(findings, folder):
+        for path in leave(findings, folder, ours=arguments.folder is None):
             print(path)
     except OSError as error:
         raise ConfigError(f"{folder} {UNUSABLE.format(error.strerror)}") from error
@@ -74,12 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_unusable(folder: Path) -> None:
-    """Refuse, before the work, a folder that is none or can't be written."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    """Refuse, before the work, a folder that can't be made or written, or a file in its place."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is a file')}")
-    if not os.access(there, os.W_OK):
-        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is read-only')}")
+        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is none')}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is not yours to write')}")
 
 
 def default_folder(model: str) -> Path:
@@ -109,11 +114,18 @@ def show(findings: Findings) -> None:
     if causes:
         print_table("false alarms of all fields", causes, columns=("cause", "count"))
     for found in findings.saliency:
-        print_plain(f"{found.judged.id}: logit {found.logit:.2f}, at most {found.falls.max():.2g} lower where covered")
+        print_plain(_decisive(found))
     for bins in findings.calibration:
         print_table(bins.what, [tuple(row) for row in calibration_rows(bins)], columns=tuple(HEADS))
     total = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(findings.objects).items())
     print_plain(f"in all: {total}")
+
+
+def _decisive(found: Saliency) -> str:
+    """Say by how much covering a piece changes an object's logit."""
+    fall, rise = max(found.falls.max(), 0), max(-found.falls.min(), 0)
+    change = f"covering a piece lowers it by up to {fall:.2g} and raises it by up to {rise:.2g}"
+    return f"{found.judged.id}: logit {found.logit:.2f}; {change}"
 
 
 def table_rows(objects: Sequence[JudgedObject]) -> list[tuple[str, ...]]:

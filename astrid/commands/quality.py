@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from ..config import ConfigError, FramesData
 from ..config.compose import load
 from ..config.secrets import scrub
-from .compare import check_folder, write
+from .compare import check_file, write
 
 if TYPE_CHECKING:
     from ..data.quality import Assessment, Refusal
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Assess, print, and write what was asked for."""
     for path in (arguments.csv, arguments.figure):
-        check_folder(path)
+        check_file(path)
     given = [*arguments.paths, *arguments.overrides]
     config = read_config([text for text in given if is_override(text)])
     paths = [text for text in given if not is_override(text)]

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from ..config import ConfigError
-from .compare import check_folder, open_store
+from .compare import check_file, open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page, and say where."""
     from ..report.written import write_report
 
-    check_folder(arguments.output)
+    check_file(arguments.output)
     folder = folder_of(arguments.run, uri=arguments.uri)
     try:
         print(write_report(folder, output=arguments.output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from . import Config
@@ -30,6 +31,11 @@ def as_overrides(config: Config) -> list[str]:
 def train_command(config: Config) -> str:
     """Return what a person types to run a configuration again."""
     return shlex.join(["python", "train.py", *as_overrides(config)])
+
+
+def resume_command(run_dir: Path) -> str:
+    """Return what a person types, in any folder, to go on with a run."""
+    return shlex.join(["python", "train.py", f"training.resume={written(str(run_dir.absolute()))}"])
 
 
 def _choice(group: str, schema: type) -> str:

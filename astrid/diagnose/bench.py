@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from astrid.augmentation import augment
 from astrid.config import Config
 from astrid.console import announce
 from astrid.data.dataset import Batch, training_loader
@@ -13,6 +14,7 @@ from astrid.data.fields import build_splits
 from astrid.learner import Learner, build_learner
 from astrid.plan import known_reach
 from astrid.runtime import prepare_runtime
+from astrid.training import accumulation_windows, prepare
 
 
 class Bench:
@@ -31,3 +33,11 @@ class Bench:
         loader = training_loader(self._splits.train, config.data, seed=config.training.seed, pin_memory=False)
         learner.model.train()
         return learner, itertools.chain.from_iterable(loader.epoch(epoch) for epoch in itertools.count(1))
+
+    def windows(self, learner: Learner, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+        """Yield the batches of each step, on the device and augmented as in training."""
+        number = itertools.count()
+        for window in accumulation_windows(batches, self.config.training.accumulate):
+            prepared = [prepare(batch, learner.runtime) for batch in window]
+            seed = self.config.training.seed
+            yield [augment(batch, self.config.data.augment, seed=(seed, 0, next(number))) for batch in prepared]

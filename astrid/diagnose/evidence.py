@@ -15,8 +15,8 @@ from astrid.layer_norms import NORMS_FILE, EpochNorms, read_norms
 from astrid.losses import build_loss
 from astrid.run_facts import PRIOR_TAG
 from astrid.tracking.journal import FILE_NAME, Journal
-from astrid.tracking.records import Metrics, Tags, read_records
-from astrid.watch.state import RunState
+from astrid.tracking.records import Metrics, Tags
+from astrid.watch.state import Reader
 
 PIXELS = 2**20
 """Pixels of the made-up image on which a loss is taken that knows nothing but the share of positives."""
@@ -30,7 +30,7 @@ class Evidence:
     ----------
     config : Config
     status, reason : str, str or None
-        How the run ended, RUNNING where it has not, and why.
+        How the run ended, RUNNING where it has not, GONE where its process left no word of an end; and why.
     history : list of dict
         Values of each finished epoch by metric name, `epoch` among them.
     norms : list of EpochNorms
@@ -84,9 +84,9 @@ def read_evidence(run_dir: Path) -> Evidence:
     if config.is_several:
         members = ", ".join(sorted(path.parent.name for path in run_dir.glob(f"*/{FILE_NAME}"))) or "none yet"
         raise DataError(f"{run_dir} must be one run, but is a group of several; give one of its members ({members})")
-    state, tags, gpu = RunState(), dict[str, str](), list[float]()
-    for record, _ in read_records(run_dir / FILE_NAME):
-        state.take(record)
+    reader, tags, gpu = Reader(run_dir), dict[str, str](), list[float]()
+    records, status = reader.look()
+    for record in records:
         if isinstance(record, Tags):
             tags |= record.values
         if isinstance(record, Metrics) and "system/gpu_percent" in record.values:
@@ -94,9 +94,9 @@ def read_evidence(run_dir: Path) -> Evidence:
     return Evidence(
         run_dir,
         config=config,
-        status=state.status,
-        reason=state.reason,
-        history=[{"epoch": float(epoch)} | record.values for epoch, record in sorted(state.epochs.items())],
+        status=status,
+        reason=reader.state.reason,
+        history=[{"epoch": float(epoch)} | record.values for epoch, record in sorted(reader.state.epochs.items())],
         norms=read_norms(run_dir / NORMS_FILE),
         gpu_percent=gpu,
         prior=float(tags[PRIOR_TAG]) if PRIOR_TAG in tags else None,

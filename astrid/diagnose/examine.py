@@ -89,9 +89,7 @@ def _unrecorded(evidence: Evidence) -> Iterator[str]:
 
 
 def _without_checkpoint(evidence: Evidence) -> str:
-    """Say why there is no checkpoint: not yet, not any more, or because the run ended too early."""
+    """Say why there is no checkpoint."""
     if evidence.status == "RUNNING":
         return "the run has no checkpoint yet"
-    if evidence.history:
-        return f"the run's checkpoints are gone from {evidence.run_dir / CHECKPOINTS}"
-    return "the run ended before its first checkpoint"
+    return f"{evidence.run_dir / CHECKPOINTS} holds no checkpoint: the run ended before its first, or they were removed"

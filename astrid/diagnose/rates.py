@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from astrid.config import Config, RunError
 from astrid.config.resume import load_config
 from astrid.console import show_progress
-from astrid.training import prepare, step
+from astrid.training import step
 
 from .bench import Bench
 from .step_figures import range_figure
@@ -26,7 +26,9 @@ DIVERGED = 4.0
 SMOOTHING = 0.9
 """Weight of what was before in the running mean of the loss."""
 TRIED = (3.0, 10.0, 30.0, 100.0)
-"""What the rate of the lowest loss, which is about to raise it, is divided by for the rates that are tried."""
+"""What the rate of the lowest loss, which is about to raise it, is divided by for rates to try."""
+BELOW = 10.0
+"""What the run's own rate is divided by for one more."""
 TRIAL_STEPS, JUDGED_STEPS = 90, 30
 """Steps of a short training, and how many of its last ones judge it."""
 WORSE = 1.5
@@ -41,22 +43,24 @@ class RangeTest:
     ----------
     rates, losses : (K,) float64
         Learning rates, rising, and the smoothed loss of the step.
-    trials : dict of float to float
-        Mean loss at the end of a short training by its rate, rising; infinite where it was no number.
+    trials : dict of float to float or None
+        Mean loss at the end of a short training by its rate, rising; None where it became no number.
     """
 
     rates: Floats
     losses: Floats
-    trials: dict[float, float]
+    trials: dict[float, float | None]
 
     @property
-    def proposed(self) -> float:
-        """Rate to train with: that of the short training with the lowest loss."""
-        return min(self.trials, key=self.trials.__getitem__)
+    def proposed(self) -> float | None:
+        """Rate to train with: that of the short training with the lowest loss; None where all became no number."""
+        ended = {rate: loss for rate, loss in self.trials.items() if loss is not None}
+        return min(ended, key=ended.__getitem__, default=None)
 
     def fits(self, rate: float) -> bool:
         """Tell whether a rate that was tried is about as good as the best."""
-        return self.trials[rate] < np.inf and self.trials[rate] <= WORSE * self.trials[self.proposed]
+        own, best = self.trials[rate], None if self.proposed is None else self.trials[self.proposed]
+        return own is not None and best is not None and own <= WORSE * best
 
 
 def range_test(config: Config) -> RangeTest:
@@ -72,10 +76,15 @@ def range_test(config: Config) -> RangeTest:
     """
     bench = Bench(config)
     rates, losses = _rising(bench)
-    lowest = float(rates[losses.argmin()])
-    tried = sorted({*(lowest / part for part in TRIED), config.optimizer.lr})
+    tried = rates_to_try(float(rates[losses.argmin()]), own=config.optimizer.lr)
     shown = show_progress(tried, "learning rates", len(tried), doing="trying")
     return RangeTest(rates, losses, {rate: _trial(bench, rate) for rate in shown})
+
+
+def rates_to_try(lowest: float, *, own: float) -> list[float]:
+    """Return rates of two digits below that of the lowest loss, the run's own and one below it, rising."""
+    below = (*(lowest / part for part in TRIED), own / BELOW)
+    return sorted({own, *(float(f"{max(rate, LOWEST_RATE):.2g}") for rate in below)})
 
 
 def _rising(bench: Bench) -> tuple[Floats, Floats]:
@@ -94,20 +103,24 @@ def _rising(bench: Bench) -> tuple[Floats, Floats]:
     return np.array(every[: len(smooth)]), np.array(smooth)
 
 
-def _trial(bench: Bench, rate: float) -> float:
-    """Return the mean loss at the end of a short training, infinite where it became no number."""
-    losses = list(_losses(bench, [rate] * TRIAL_STEPS))
-    mean = float(np.mean(losses[-JUDGED_STEPS:]))
-    return mean if np.isfinite(losses).all() else np.inf
+def _trial(bench: Bench, rate: float) -> float | None:
+    """Return the mean loss at the end of a short training, None where it became no number."""
+    losses: list[float] = []
+    for loss in _losses(bench, [rate] * TRIAL_STEPS):
+        if not np.isfinite(loss):
+            return None
+        losses.append(loss)
+    return float(np.mean(losses[-JUDGED_STEPS:]))
 
 
 def _losses(bench: Bench, rates: Iterable[float]) -> Iterator[float]:
     """Take a step of a new network with each rate, and yield the loss before it."""
     learner, batches = bench.learner()
+    windows = bench.windows(learner, batches)
     for rate in rates:
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
-        loss, _ = step(learner, [prepare(next(batches), learner.runtime)], clip_norm=bench.config.training.clip_norm)
+        loss, _ = step(learner, next(windows), clip_norm=bench.config.training.clip_norm)
         yield float(loss)
 
 
@@ -115,17 +128,23 @@ def range_tested(run_dir: Path, folder: Path) -> str:
     """Run the range test for a run, write its numbers and figure into a folder, and say what it tells."""
     config = load_config(run_dir)
     test, lr = range_test(config), config.optimizer.lr
-    trials = [{"rate": rate, "loss": loss if np.isfinite(loss) else None} for rate, loss in test.trials.items()]
-    numbers = {"rates": test.rates.tolist(), "losses": test.losses.tolist(), "trials": trials}
-    told = {"proposed": test.proposed, "rate": lr, "fits": test.fits(lr)}
+    numbers = {"rates": test.rates.tolist(), "losses": test.losses.tolist()}
+    trials = [{"rate": rate, "loss": loss} for rate, loss in test.trials.items()]
+    told = {"trials": trials, "proposed": test.proposed, "rate": lr, "fits": test.fits(lr)}
     (folder / "range_test.json").write_text(json.dumps(numbers | told, indent=2, allow_nan=False))
     range_figure(test.rates, test.losses, test.trials, rate=lr).savefig(folder / "range_test.png")
-    lines = [f"range test: after {TRIAL_STEPS} steps each, the loss at a learning rate of"]
-    whose = {lr: ", the run's own"}
-    lines += [f"  {rate:.2g} is {loss:.3g}{whose.get(rate, '')}" for rate, loss in test.trials.items()]
+    whose = {lr: ", the run's peak"}
+    lines = [f"range test: short trainings, mean loss of the last {JUDGED_STEPS} of {TRIAL_STEPS} steps"]
+    for rate, loss in test.trials.items():
+        lines.append(f"  {'not finite' if loss is None else f'{loss:.3g}':>10} at {rate:g}{whose.get(rate, '')}")
+    return "\n".join([*lines, verdict(test, lr), f"  see: {folder / 'range_test.png'}"])
+
+
+def verdict(test: RangeTest, lr: float) -> str:
+    """Say whether the run's rate fits, and which one would."""
     if test.fits(lr):
-        lines.append(f"the run's peak, {lr:g}, fits")
-    else:
-        verdict = "too high" if lr > test.proposed else "low"
-        lines.append(f"the run's peak, {lr:g}, is {verdict}, try optimizer.lr={test.proposed:.1g}")
-    return "\n".join([*lines, f"  see: {folder / 'range_test.png'}"])
+        return f"the run's peak, {lr:g}, fits"
+    if test.proposed is None:
+        return f"none of these rates kept the loss finite; try another loss, or one below {min(test.trials):g}"
+    wrong = "too high" if lr > test.proposed else "low"
+    return f"the run's peak, {lr:g}, is {wrong}, try optimizer.lr={test.proposed:g}"

@@ -13,17 +13,20 @@ from astrid.plots import BLUE, GREEN, GREY, VERMILION, new_figure, styled
 
 @styled
 def range_figure(
-    rates: NDArray[np.float64], losses: NDArray[np.float64], trials: Mapping[float, float], *, rate: float
+    rates: NDArray[np.float64], losses: NDArray[np.float64], trials: Mapping[float, float | None], *, rate: float
 ) -> Figure:
     """Draw the smoothed loss by rising learning rate, the ends of the short trainings, and the run's rate."""
     figure = new_figure(height=3.6)
     axes = figure.subplots()
     axes.plot(rates, losses, color=GREY, label="rising, a step a rate")
-    finite = {tried: loss for tried, loss in trials.items() if np.isfinite(loss)}
-    axes.plot(list(finite), list(finite.values()), color=BLUE, marker="o", label="end of a short training")
-    best = min(finite, key=finite.__getitem__, default=None)
+    ended = {tried: loss for tried, loss in trials.items() if loss is not None}
+    axes.plot(list(ended), list(ended.values()), color=BLUE, marker="o", label="end of a short training")
+    best = min(ended, key=ended.__getitem__, default=None)
     if best is not None:
-        axes.plot([best], [finite[best]], color=GREEN, marker="o", linestyle="", label=f"lowest, {best:.1g}")
+        axes.plot([best], [ended[best]], color=GREEN, marker="o", linestyle="", label=f"lowest, {best:g}")
+    if lost := [tried for tried, loss in trials.items() if loss is None]:
+        above = axes.get_xaxis_transform()
+        axes.plot(lost, [0.97] * len(lost), "x", color=VERMILION, transform=above, label="became no number")
     axes.axvline(rate, color=VERMILION, linestyle="--", label=f"the run's {rate:g}")
     axes.set(title="Range test", xlabel="learning rate", ylabel="loss", xscale="log", yscale="log")
     axes.legend()

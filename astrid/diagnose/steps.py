@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from astrid.config import Config
 from astrid.config.resume import load_config
 from astrid.data.dataset import Batch
 from astrid.learner import Learner
+from astrid.metrics.peak_memory import silence_profiler
 from astrid.training import prepare, step
 
 from .bench import Bench
@@ -22,8 +22,6 @@ from .memory import LayerMemory, layer_memory, memory_table
 
 WARM_UP, PROFILED_STEPS = 2, 4
 LISTED = 10
-NO_CHATTER = "6"
-"""Above the highest level of the messages of torch's profiler."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ def profile_steps(config: Config, *, trace: Path) -> Profile:
     for _ in range(WARM_UP):
         _profiled_step(learner, batches, config)
     cuda = learner.runtime.device.type == "cuda"
-    if not cuda:  # a GPU's profiler may have something to say; without one it only says that it starts and stops
-        os.environ.setdefault("KINETO_LOG_LEVEL", NO_CHATTER)
+    silence_profiler()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:
         for _ in range(PROFILED_STEPS):

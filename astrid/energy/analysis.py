@@ -142,7 +142,7 @@ class EnergyAnalyzer:
         """
         if name not in self._by_name:
             known = ", ".join(self._by_name) or "none"
-            raise ConfigError(f"the name must be that of an analysed run ({known}), got {name!r}")
+            raise ConfigError(f"the name must be that of an analysed run ({known}), got {name!r}; give one of these")
         return self._by_name[name]
 
     def shares(self, name: str) -> dict[str, float]:

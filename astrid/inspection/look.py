@@ -121,19 +121,24 @@ def look(source: str, overrides: Sequence[str], wanted: Wanted) -> Findings:
     subject = prepare_subject(model, config, split=wanted.split)
     store = subject.fields.store
     numbers = choose_fields(store, wanted.fields) if wanted.fields else list(range(len(store)))
-    around = choose_fields(store, [one.rpartition(":")[0] for one in wanted.objects], option="--object FIELD:NUMBER")
-    order = list(dict.fromkeys([*around, *numbers]))
-    watcher, counts = Watcher(subject, config), dict[int, int]()
-    for seen, number in enumerate(show_progress(order, "fields", len(order), doing="looking at"), start=1):
-        counts[number] = watcher.see(number)
-        if seen == len(set(around)):  # before the long rest
-            watcher.refuse_unknown(wanted.objects)
+    around = dict.fromkeys(choose_fields(store, [field_of(one) for one in wanted.objects], option="--object"))
+    watcher = Watcher(subject, config)
+    counts = {number: watcher.see(number) for number in around}
+    watcher.refuse_unknown(wanted.objects)
+    others = [number for number in numbers if number not in around]
+    shown = show_progress(others, "fields", len(others), doing="looking at")
+    counts |= {number: watcher.see(number) for number in shown}
     findings = watcher.findings()
     worst = sorted(counts, key=lambda number: (-counts[number], number))[: wanted.worst]
-    shown = numbers if wanted.fields else worst
-    findings.views = [watcher.view(number) for number in dict.fromkeys([*around, *shown])]
+    chosen = numbers if wanted.fields else worst
+    findings.views = [watcher.view(number) for number in dict.fromkeys([*around, *chosen])]
     findings.saliency = [watcher.cover(one) for one in dict.fromkeys(wanted.objects)]
     return findings
+
+
+def field_of(object_id: str) -> str:
+    """Return the name of the field that an object's id begins with."""
+    return object_id.rpartition(":")[0]
 
 
 def choose_fields(store: FieldStore, names: Sequence[str], *, option: str = "--field") -> list[int]:
@@ -148,9 +153,8 @@ def choose_fields(store: FieldStore, names: Sequence[str], *, option: str = "--f
     unknown = [name for name in names if name not in known]
     if unknown:
         some = ", ".join([*list(known)[:NAMED], *(["..."] if len(known) > NAMED else [])])
-        raise DataError(
-            f"{option} must name one of the fields of the split ({some}), got {unknown[0]!r}; try --split all"
-        )
+        rule = f"{option} must name one of the fields of the split ({some}), got {unknown[0]!r}"
+        raise DataError(f"{rule}; astrid inspect RUN --worst 0 lists them in objects.csv, --split chooses others")
     return [known[name] for name in names]
 
 
@@ -210,11 +214,12 @@ class Watcher:
             Naming it and some that there are.
         """
         known = self._by_id()
-        unknown = [one for one in wanted if one not in known]
-        if unknown:
-            some = ", ".join(list(known)[:NAMED]) or "none here"
-            rule, remedy = f"the number of an object, as {some}", "objects.csv of a look without it has all"
-            raise DataError(f"--object must be {rule}, got {unknown[0]!r}; {remedy}")
+        for one in wanted:
+            if one not in known:
+                beside = [other for other in known if field_of(other) == field_of(one)]
+                some = ", ".join([*beside[:NAMED], *(["..."] if len(beside) > NAMED else [])]) or "it has none"
+                rule, remedy = f"an object of field {field_of(one)} ({some})", "without --object, objects.csv lists all"
+                raise DataError(f"--object must be {rule}, got {one!r}; {remedy}")
 
     def _by_id(self) -> dict[str, JudgedObject]:
         return {one.id: one for objects in self._objects.values() for one in objects}

@@ -23,7 +23,6 @@ from .objects import count_outcomes, objects_table
 from .saliency import Saliency
 
 PAGE, OBJECTS = "inspect.html", "objects.csv"
-PICTURES = ("field_*.png", "saliency_*.png", "calibration_by_snr.png")
 ALARMS_OF_CAUSE = 12
 """False alarms of each cause that are shown."""
 NO_SNR = (
@@ -32,10 +31,14 @@ NO_SNR = (
 )
 
 
-def leave(findings: Findings, folder: Path) -> list[Path]:
-    """Write table, pictures and page into a folder, in place of those of an earlier look, and return where."""
+def leave(findings: Findings, folder: Path, *, ours: bool) -> list[Path]:
+    """Write table, pictures and page into a folder, and return where.
+
+    Where the folder is `ours`, which holds nothing else, pictures of an earlier look go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(folder)
+    for path in folder.glob("*.png") if ours else ():
+        path.unlink()
     whole = objects_table(findings.objects)
     (folder / OBJECTS).write_text(to_csv(whole.columns, whole.rows))
     sections = [
@@ -50,14 +53,6 @@ def leave(findings: Findings, folder: Path) -> list[Path]:
     (folder / PAGE).write_text(render(title, cards(facts), [one for one in sections if one is not None]))
     covered = [_saliency_path(found, folder) for found in findings.saliency]
     return [folder / PAGE, folder / OBJECTS, *covered]
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Remove the pictures of an earlier look; a folder without its page may hold what is somebody else's."""
-    if (folder / PAGE).is_file():
-        for pattern in PICTURES:
-            for path in folder.glob(pattern):
-                path.unlink()
 
 
 def _saved(figure: Figure, path: Path, *, alt: str) -> Html:

@@ -48,7 +48,7 @@ def _on_cuda(model: nn.Module, example: Tensor) -> int:
 
 
 def _on_cpu(model: nn.Module, example: Tensor) -> int:
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to the terminal that it starts
+    silence_profiler()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         model(example)
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -57,3 +57,8 @@ def _on_cpu(model: nn.Module, example: Tensor) -> int:
         held += event.nbytes()
         most = max(most, held)
     return most
+
+
+def silence_profiler() -> None:
+    """Keep torch's profiler from writing to the terminal that it starts and stops; what fails is raised."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")

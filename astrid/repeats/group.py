@@ -12,6 +12,7 @@ from typing import Protocol
 
 from astrid.aims import check_operating_point
 from astrid.config import Config, DataError, RunError, Stopped
+from astrid.config.command import resume_command
 from astrid.config.resume import save_config
 from astrid.console import announce, print_plain
 from astrid.data.fields import build_folds, check_splits
@@ -159,6 +160,6 @@ def _train(run: Run, member: Member, parent: Parent, *, count: int) -> MemberEnd
         log.error("%s failed: %s", member.name, error)
         return MemberEnd(member, None, str(error))
     except Stopped as stopped:
-        remedy = f"python train.py training.resume={member.run_dir.parent}"
+        remedy = resume_command(member.run_dir.parent)
         raise Stopped(f"{member.name} was stopped; all is saved, go on with: {remedy}") from stopped
     return MemberEnd(member, objective)

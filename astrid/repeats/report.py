@@ -10,6 +10,7 @@ from pathlib import Path
 
 from astrid.card_sections import with_interval
 from astrid.config import Config, RunError
+from astrid.config.command import resume_command
 from astrid.console import print_plain, print_table
 from astrid.metrics.intervals import field_intervals
 from astrid.metrics.resampled import field_metrics
@@ -77,7 +78,7 @@ def report_group(ends: Sequence[MemberEnd], *, config: Config, run_dir: Path, tr
     failed = [end for end in ends if end.objective is None]
     if failed:
         reasons = "; ".join(f"{end.member.name}: {end.reason}" for end in failed)
-        remedy = f"try them again with: python train.py training.resume={run_dir}"
+        remedy = f"try them again with: {resume_command(run_dir)}"
         raise RunError(f"{len(failed)} of {len(ends)} runs failed ({reasons}); {remedy}")
     crown(finished, config)
     return metrics

@@ -16,6 +16,7 @@ from astrid.energy.ledger import LEDGER
 from astrid.energy_runs import with_ledger
 from astrid.inspection.cutouts import CUTOUTS_FILE, Cutout, read_cutouts
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
+from astrid.tracking.journal import FILE_NAME
 from astrid.tracking.stored_runs import StoredRun, read_folder
 from astrid.tracking.tables import Table
 from astrid.watch.state import Reader
@@ -80,6 +81,11 @@ class Material:
     def is_evaluation(self) -> bool:
         """Whether the run judged a finished model."""
         return (self.folder / EVALUATION_FILE).is_file()
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the run is several, each in a folder of its own below."""
+        return any(self.folder.glob(f"*/{FILE_NAME}"))
 
 
 def gather(folder: Path, *, ending: Ending | None = None) -> Material:

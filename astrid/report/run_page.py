@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 from astrid.config import LOWER_IS_BETTER
+from astrid.config.command import resume_command
 from astrid.tracking.owner import now_ms
 
 from .asked import configuration, reproduce, what_was_asked
@@ -38,7 +38,7 @@ HEADLINES = {
 }
 LOST = (
     "Lost: its process is gone and wrote no end, as when it is killed or the machine goes down. What it had reported "
-    "is below. Go on from its last checkpoint with: python train.py training.resume="
+    "is below. Go on from its last checkpoint with: "
 )
 
 
@@ -78,7 +78,7 @@ def head(material: Material) -> Html:
     state = element("span", STATES[ending.status], class_=f"status {ending.status.lower()}")
     reason = None if ending.reason is None else paragraph(f"Why: {ending.reason}", kind="warn")
     lost = (
-        paragraph(LOST + shlex.quote(str(material.folder)), kind="warn")
+        paragraph(LOST + resume_command(material.folder), kind="warn")
         if ending.status == "GONE" and not material.is_evaluation
         else None
     )
@@ -126,8 +126,8 @@ def when(material: Material) -> str:
     run = material.run
     began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started_ms / 1000))
     seconds = ((run.ended_ms or now_ms()) - run.started_ms) / 1000
-    prepared = "" if "members" in material.tables else ", once its data were prepared"
+    prepared = "" if material.is_group else ", its data prepared before"
     took = timedelta(seconds=round(seconds))
     if material.ending.status in ("RUNNING", "GONE"):
         return f"begun {began}{prepared}; this page was made {took} later"
-    return f"begun {began}{prepared}; {took} from then to the end"
+    return f"begun {began}{prepared}; took {took}"

@@ -15,8 +15,8 @@ from .pictures import drawn, picture
 CURVES = "training_curves"
 SHOWN = ("train/", "val/")
 AVERAGED = (
-    "val/loss is that of the mean over eight orientations of each field, train/loss that of one orientation: the gap "
-    "between them is not over-fitting or its absence alone."
+    "val/loss is that of the mean over eight orientations of each field, train/loss that of one orientation: so "
+    "the gap between them doesn't tell over-fitting by itself."
 )
 
 

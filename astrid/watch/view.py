@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from astrid.config import LOWER_IS_BETTER
+from astrid.config.command import resume_command
 from astrid.tracking.records import Metrics, Record, RunStarted, Tags
 
 from .state import RunState, epoch_seconds, is_alert
@@ -143,7 +144,7 @@ def end_line(state: RunState, run_dir: Path, *, status: str) -> str:
         case "GONE":
             assert state.owner is not None
             lost = f"process {state.owner.pid} on {state.owner.host} is gone and left no word of an end"
-            return f"{lost}; go on with: python train.py training.resume={run_dir}"
+            return f"{lost}; go on with: {resume_command(run_dir)}"
     return f"{status.lower()}: {state.reason or 'no reason given'}"
 
 
