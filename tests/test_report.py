@@ -463,4 +463,4 @@ def test_data_are_prepared_before_a_run_begins_but_not_before_a_group_does(tmp_p
 def test_a_folder_where_the_page_should_go_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged_page(tmp_path / "run", {}, {})
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path)]) == 2
-    assert f"got the folder {tmp_path}; name a file in it" in capsys.readouterr().err
+    assert f"{tmp_path} must be a file that can be written, but is a folder" in capsys.readouterr().err

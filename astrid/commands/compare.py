@@ -105,7 +105,7 @@ def check_file(path: Path | None) -> None:
     """
     check_folder(path)
     if path is not None and path.is_dir():
-        raise ConfigError(f"what is written must be a file, got the folder {path}; name a file in it")
+        raise ConfigError(f"{path} must be a file that can be written, but is a folder; name a file in it")
 
 
 def write(path: Path, text: str) -> None:

@@ -3,7 +3,8 @@
 A finished run is told again, record by record, to a fresh MLflow, with pauses so that each epoch is sent by itself, as
 it is in a run. Blocked is the time within calls of the tracker, the write to the disk included; sending is the
 processor time of all threads but the main one. Importing MLflow, once, before the first step, is timed apart, and the
-wait at the end, for what is left, too. All is compared with the seconds that the run took.
+wait at the end, for what is left, too. All is compared with the seconds that the run took; a sample of the machine's
+load with the interval between two.
 
     python experiments/benchmarks/bench_tracking.py outputs/runs/<run>    # SQLite
     python experiments/benchmarks/bench_tracking.py outputs/runs/<run> --uri http://localhost:9003
@@ -22,6 +23,7 @@ from pathlib import Path
 from rivals import record, seconds, spread
 
 from astrid.config import TrackingConfig
+from astrid.monitor import open_monitor
 from astrid.tracking import Tracker, open_tracker
 from astrid.tracking.journal import FILE_NAME
 from astrid.tracking.progress import FILE_NAME as PROGRESS
@@ -41,6 +43,7 @@ from astrid.tracking.shipper import connect_sink
 
 REPEATS = 5
 PAUSE_SECONDS = 0.2
+SAMPLES = 50
 
 
 @dataclass
@@ -85,6 +88,16 @@ def report(tracker: Tracker, told: Record) -> None:
             tracker.journal.write_model(Path(path), step=step)
 
 
+def sampling_seconds(folder: Path) -> float:
+    """Return the processor seconds of a sample of the machine's load, its record included."""
+    tracker = open_tracker(TrackingConfig(backend="off"), folder, name="sampled", params={}, tags={})
+    config = TrackingConfig(system_seconds=None)
+    with open_monitor(config, tracker, gpu_uuids=[], listen=lambda values: None) as monitor:
+        taken = seconds(lambda: [monitor.sample() for _ in range(SAMPLES)], time.process_time) / SAMPLES
+    tracker.close("FINISHED")
+    return taken
+
+
 def others_cpu_seconds() -> float:
     """Return the processor seconds of this process without those of the calling thread."""
     return time.process_time() - time.thread_time()
@@ -111,6 +124,9 @@ def main() -> None:
         [started] = [told for told in records if isinstance(told, RunStarted)]
         importing = seconds(lambda: connect_sink(Path(name), started, config), time.process_time)
         costs = [tell(records, arguments.run, Path(name) / f"run-{number}", config) for number in range(REPEATS + 1)]
+        samples = [sampling_seconds(Path(name) / f"load-{number}") for number in range(REPEATS)]
+    interval = TrackingConfig().system_seconds
+    assert interval is not None
     costs = costs[1:]  # the first creates database, experiment and registered model
     shares = [(cost.blocked + cost.sending) / length for cost in costs]
     record(
@@ -121,6 +137,7 @@ def main() -> None:
         f"both together {spread([100 * share for share in shares])} % of the run",
         f"apart from that: import of MLflow before the first step {importing:.2f} processor seconds, "
         f"wait at the end {spread([cost.end for cost in costs])} s",
+        f"a sample of the load {spread([1000 * each for each in samples])} processor ms, every {interval:g} s",
     )
 
 
