@@ -26,8 +26,9 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## train, evaluate and record a U-Net (ARGS="model=unet_deep data.batch_size=16")
 	@$(BIN)/python train.py $(ARGS)
 
+# two processes of one thread each: more threads would wait for each other
 test: export OMP_NUM_THREADS ?= 1
-test: $(READY) ## run the tests (ARGS="-k unet"), two processes of one thread each: more would wait for each other
+test: $(READY) ## run the tests (ARGS="-k unet")
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY) ## ruff
