@@ -323,7 +323,7 @@ def test_a_run_is_inspected_and_its_objects_are_those_it_reported(
         (["--field", "nothing"], "--field must name one of"),
         (["--object", "nothing:3"], "--object must name one of the fields"),
         (["--object", "test-00000"], "--object must be FIELD:NUMBER"),
-        (["--folder", __file__], f"{__file__} is none; give another by --folder"),
+        (["--folder", __file__], f"{__file__} is no folder; give another by --folder"),
         (["--object", "test-00000:999"], "--object must be an object of field test-00000 (test-00000:0,"),
         (["--worst", "-1"], "--worst must be at least 0"),
         (["model.depth=3"], "model.depth must be left out"),

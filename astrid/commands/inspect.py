@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             rule, remedy = "FIELD:NUMBER, as test-00003:7", "objects.csv has the numbers"
             raise ConfigError(f"--object must be {rule}, got {one!r}; {remedy}")
     folder = arguments.folder or default_folder(arguments.model)
-    _refuse_unusable(folder)
+    if arguments.folder is not None or Path(arguments.model).is_dir():
+        _refuse_unusable(folder)
     from ..inspection.look import Wanted, look
     from ..inspection.page import leave
 
@@ -82,7 +83,7 @@ def _refuse_unusable(folder: Path) -> None:
     """Refuse, before the work, a folder that can't be made or written, or a file in its place."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is none')}")
+        raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is no folder')}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"{folder} {UNUSABLE.format(f'{there} is not yours to write')}")
 
