@@ -18,6 +18,7 @@ from astrid.config import FramesData
 from astrid.config.command import written
 from astrid.data.exposures import read_exposure
 from astrid.data.frames import read_image
+from astrid.data.manifest import read_rows
 from astrid.data.preprocess import load_frames, prepare_field
 from astrid.data.rows import FrameRow, ImageFile
 
@@ -167,3 +168,26 @@ def test_asking_for_nothing_is_refused(observatory: Observatory, capsys: pytest.
     assert "a step must be asked for" in capsys.readouterr().err
     assert main(["reduce", "data.preprocess.gain=2"]) == 2
     assert "exposures must be PATHs or rows of data.manifest, got neither" in capsys.readouterr().err
+
+
+def test_the_truth_is_trimmed_with_the_image_and_read_back_with_its_codes(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    shape = fits.getdata(observatory.folder / "science.fits").shape
+    truth = np.random.default_rng(4).choice([0, 4, 8, 16], size=shape, p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
+    fits.writeto(tmp_path / "codes.fits", truth)
+    manifest = tmp_path / "m.csv"
+    cells = f"f,science.fits,{tmp_path}/codes.fits,4,8,16"
+    manifest.write_text(f"field,science,target,target_codes,unlabelled_codes,ignore_codes\n{cells}\n")
+    out = tmp_path / "out"
+    steps = {"trim": f"[{MARGIN[0] + 1}:{EDGE},{MARGIN[1] + 1}:{EDGE}]", "flat": [], "bias": [], "dark": []}
+    assert command(observatory, out, f"data.manifest={manifest}", paths=(), **steps) == 0
+
+    path = tmp_path / "reduced.csv"
+    assert main(["-q", "manifest", str(out), "--output", str(path)]) == 0
+    config = FramesData(root=str(out), manifest=str(path))
+    (row,), _, _ = read_rows(config)
+    assert row.target == ImageFile(out / "science.fits", "TRUTH")
+    labels, kept = load_frames(row, config).labels, truth[MARGIN[1] : EDGE, MARGIN[0] : EDGE]
+    for found, code in ((labels.target, 4), (labels.unlabelled, 8), (labels.ignored, 16)):
+        np.testing.assert_array_equal(found, kept == code)

@@ -10,7 +10,8 @@ data.preprocess.read_noise=6` writes outputs/reduced/science.fits for night1/sci
 DQ (0 good, 1 bad), and in HISTORY which steps were taken and which were skipped for want of what.
 
 Of a folder its science exposures are reduced; a manifest (`astrid manifest DIR` makes one) also names references, which
-become REF, registered, DIFF, and SCORE with data.preprocess.score=true. Masks and weights of the manifest go into DQ.
+become REF, registered, DIFF, and SCORE with data.preprocess.score=true. Masks and weights of the manifest go into DQ,
+its target, trimmed like the image, into TRUTH.
 The steps are those that data=frames takes before training: docs/raw_exposures.md. Files that are there already are left
 as they are, so that the same command goes on where it was stopped. Exit code 2 if a frame was refused, each with one
 message; the others are reduced all the same.

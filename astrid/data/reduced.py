@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from astrid.config import ConfigError, DataError, FramesData
 
 from .channels import Subtracted, subtract_reference
-from .frame_file import KEY, MARK, Plane, write_planes, written_key
+from .frame_file import COLUMN_OF_CODE, KEY, MARK, TRUTH_CODES, Plane, write_planes, written_key
 from .frames import inspect_file, inspect_image
 from .manifest import fingerprint_rows
-from .preprocess import Loaded, load_frames, steps_of_reference
+from .preprocess import Labels, Loaded, load_frames, steps_of_reference
 from .recipes import fingerprint
 from .reduction.chain import Taken, write_history
 from .reduction.header import true_header, unit_of
@@ -26,10 +26,8 @@ from .rows import FrameRow, ImageFile
 
 NOT_VALID = np.float32(np.nan)
 _USE = {"number": 0, "name": "", "field": "", "split": None, "section": None, "night": None, "gain": None}
-_TRUTH = {"psf": None, "picture": None, "positives": 0, "target": None}
-_LABELS = [f"{what}_{kind}" for what in ("target", "ignore", "unlabelled") for kind in ("bits", "codes")]
-_ASIDE: dict[str, Any] = {**_USE, **_TRUTH, **dict.fromkeys(_LABELS)}
-"""What of a row doesn't change its frame: what it is called and used for, and its truth."""
+_ASIDE: dict[str, Any] = {**_USE, "psf": None, "picture": None, "positives": 0}
+"""What of a row doesn't change its file: what it is called and used for, and what was found out about it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Outcome:
 
 
 def plan(rows: Iterable[FrameRow], config: FramesData, *, root: Path, out: Path, difference: bool) -> list[Job]:
-    """Return a job for each exposure, once however many of its sections are listed, with a file of its own.
+    """Return a job for each exposure and truth of it, however many of its sections are listed, with a file of its own.
 
     Parameters
     ----------
@@ -158,9 +156,22 @@ def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tu
         sigma = np.asarray(science.frame.uncertainty.array, np.float32)
         planes.append(Plane("ERR", sigma, cards=unit | {"UTYPE": ("StdDevUncertainty", "1 sigma")}))
     planes.append(Plane("DQ", (~loaded.good).astype(np.uint8), cards={"BUNIT": ("", "0 good, 1 bad")}))
+    if row.target is not None:
+        planes.append(_truth_plane(loaded.labels))
     if reference is not None:
         planes += _reference_planes(row, loaded, made)
     return planes, steps
+
+
+def _truth_plane(labels: Labels) -> Plane:
+    """Return the truth of the exposure, trimmed as it is, with the codes that a manifest names."""
+    positive, unlabelled, ignored = TRUTH_CODES.values()
+    codes = np.select([labels.ignored, labels.unlabelled, labels.target], [ignored, unlabelled, positive], 0)
+    meaning = {
+        keyword: (code, f"value of pixels for the manifest's column {COLUMN_OF_CODE[keyword]}")
+        for keyword, code in TRUTH_CODES.items()
+    }
+    return Plane("TRUTH", codes.astype(np.uint8), cards={"BUNIT": ("", "truth"), **meaning})
 
 
 def _reference_planes(row: FrameRow, loaded: Loaded, made: Subtracted | None) -> list[Plane]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from ..footprints import centre, footprint
+from ..frame_file import COLUMN_OF_CODE
 from ..frames import Picture, list_pictures
 from ..kinds import Kind, settled_kind
 from ..rows import Section
@@ -46,6 +47,8 @@ class Listed:
         Unit vectors of the corners on the sky, where there are celestial coordinates.
     bad_bits : int or None
         Of a mask whose header names its bits, those that mean bad.
+    codes : mapping of str to str
+        Of a truth whose header names its codes, as that of `astrid reduce`: by column of the manifest.
     """
 
     file: str
@@ -56,6 +59,7 @@ class Listed:
     facts: Facts
     corners: NDArray[np.float64] | None
     bad_bits: int | None = None
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> NDArray[np.float64] | None:
@@ -112,6 +116,7 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
             facts=facts,
             corners=_corners(picture),
             bad_bits=_bad_bits(picture.header),
+            codes=_codes(picture.header),
         )
 
 
@@ -132,6 +137,10 @@ def _bad_bits(header: Mapping[str, Any]) -> int | None:
     planes = {name: bit for name, bit in header.items() if name.startswith("MP_") and isinstance(bit, int)}
     bad = [bit for name, bit in planes.items() if "DETECTED" not in name and 0 <= bit < 63]
     return sum(1 << bit for bit in set(bad)) if planes else None
+
+
+def _codes(header: Mapping[str, Any]) -> dict[str, str]:
+    return {column: str(header[keyword]) for keyword, column in COLUMN_OF_CODE.items() if keyword in header}
 
 
 def _corners(picture: Picture) -> NDArray[np.float64] | None:

@@ -205,6 +205,8 @@ def _row(picture: Listed, known: Known, *, target: Mapping[str, str]) -> dict[st
     cells = {"field": known.fields[file], "science": file}
     cells["reference"] = known.references[file].file if file in known.references else ""
     cells |= {column: planes[column].file if column in planes else "" for column in PLANES} | dict(target)
+    if not target and "target" in planes:
+        cells |= planes["target"].codes
     mask = planes.get("mask")
     cells["mask_bits"] = "" if mask is None or mask.bad_bits is None else str(mask.bad_bits)
     cells["night"] = known.nights.get(file, "")
