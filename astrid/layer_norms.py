@@ -48,13 +48,13 @@ class EpochNorms:
 def read_norms(path: Path) -> list[EpochNorms]:
     """Return the norms of every epoch, of a repeated one the last; none where the run kept none.
 
-    A line that a killed run cut short is left out.
+    A line that a killed run cut short, or that is damaged, is left out.
     """
     found: dict[int, EpochNorms] = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             norms = EpochNorms(**json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, TypeError):  # no text, no JSON, or no norms
             continue
         found[norms.epoch] = norms
     return list(found.values())

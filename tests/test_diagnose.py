@@ -43,7 +43,7 @@ from astrid.diagnose.memory import layer_memory
 from astrid.diagnose.noise import agree, auroc, contradictory, speckle, speckled, turned_over
 from astrid.diagnose.probe import Probe, Seen
 from astrid.diagnose.units import dead_units, not_finite
-from astrid.layer_norms import EpochNorms
+from astrid.layer_norms import EpochNorms, read_norms
 from astrid.tracking.journal import Journal
 from astrid.training import prepare
 
@@ -544,3 +544,11 @@ def test_a_diagnosis_is_written_as_json_and_figures_in_place_of_the_last(tmp_pat
     assert all((folder / name).is_file() and str(folder / name) in as_text(twice, folder) for name in figures)
     write_diagnosis(Diagnosis(tmp_path, "FINISHED", [], []))
     assert [path.name for path in folder.iterdir()] == ["diagnosis.json"]
+
+
+def test_damaged_norms_are_left_out_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "norms.jsonl"
+    norms()[0].append_to(path)
+    with path.open("ab") as file:
+        file.write(b'\x80\xff\x00 no text\n{"epok": 2}\n[1, 2]\n{"epoch": 3, "grad')
+    assert [one.epoch for one in read_norms(path)] == [norms()[0].epoch]

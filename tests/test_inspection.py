@@ -32,6 +32,7 @@ from astrid.inspection.cutouts import EDGE as CUT
 from astrid.inspection.cutouts import ObjectLog, cut_out, read_cutouts, write_cutouts
 from astrid.inspection.look import Watcher
 from astrid.inspection.objects import JudgedObject, Rules, count_outcomes, disc, judge_objects, objects_table
+from astrid.inspection.page import calibration_table
 from astrid.inspection.saliency import find_saliency
 from astrid.metrics.chosen import Chosen
 from astrid.metrics.objects import ObjectTally
@@ -344,6 +345,30 @@ def test_a_second_look_leaves_nothing_of_the_first_in_the_runs_own_folder_only(t
         assert main(["inspect", str(trained), "--field", field, "--folder", str(tmp_path)]) == 0
     assert {path.name for path in (trained / "inspect").glob("field_*.png")} == {"field_test-00001.png"}
     assert {path.name for path in tmp_path.glob("field_*.png")} == names
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a=b").symlink_to(trained)
+    out = tmp_path / "out"
+    assert main(["inspect", str(tmp_path / "a=b"), "--field", "test-00001", "--folder", str(out)]) == 0
+    assert main(["inspect", f"{tmp_path}/c=d", "--folder", str(out)]) == 2
+    assert "RUN must come before the overrides" in capsys.readouterr().err
+
+
+def test_an_interval_has_a_column_only_where_there_is_one() -> None:
+    tally = SnrTally()
+    field = Field("f", np.zeros((1, 8, 8), np.float32), np.zeros((8, 8), bool), np.ones((8, 8), bool))
+    tally.add_pixels(field, np.full((8, 8), 0.2, np.float32))
+    (pixels,) = tally.bins()
+    heads, rows = calibration_table(pixels)
+    assert "95 % interval" not in heads and [len(row) for row in rows] == [len(heads)]
+    found = bin_by_snr(
+        np.array([6.0]), np.array([0.9]), real=np.array([True]), edges=DETECTION_EDGES, what="", sure=True
+    )
+    heads, rows = calibration_table(found)
+    assert heads[-1] == "95 % interval" and rows[0][-1].endswith(", 1.000]")
 
 
 def test_an_object_that_is_not_there_is_refused_before_other_fields_are_looked_at(

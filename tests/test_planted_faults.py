@@ -167,7 +167,9 @@ def test_a_run_whose_data_are_gone_is_looked_at_without_them(copied: Path, capsy
     text = (copied / "config.yaml").read_text()
     (copied / "config.yaml").write_text(text.replace("sky_seed: 5", "sky_seed: 6"))
     assert main(["diagnose", str(copied)]) == 0
-    assert "not examined: data, labels and units: the data of" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("nothing found in what was examined\n")
+    assert f"not examined: data, labels and units: the fields of {copied} must be those that it was trained on" in told
 
 
 def test_what_is_no_run_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -462,5 +462,38 @@ def test_data_are_prepared_before_a_run_begins_but_not_before_a_group_does(tmp_p
 
 def test_a_folder_where_the_page_should_go_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged_page(tmp_path / "run", {}, {})
-    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path)]) == 2
-    assert f"{tmp_path} must be a file that can be written, but is a folder" in capsys.readouterr().err
+    for place, what in ((tmp_path, "a folder"), (Path(os.devnull), "no regular file")):
+        assert main(["report", str(tmp_path / "run"), "--output", str(place)]) == 2
+        assert f"{place} must be a file that can be written, but is {what}" in capsys.readouterr().err
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    judged_page(tmp_path / "run", {}, {})
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "link.html")]) == 0
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "page.html").is_file()
+
+
+def test_a_configuration_that_is_no_text_costs_its_part_of_the_page(tmp_path: Path) -> None:
+    judged_page(tmp_path / "run", {}, {})
+    (tmp_path / "run" / "config.yaml").write_bytes(b"\x80\xff\x00")
+    assert "config.yaml can't be read" in head_of(write_report(tmp_path / "run").read_text())
+
+
+@pytest.mark.parametrize(("fields", "doubted"), [(3, True), (4, False)])
+def test_intervals_over_few_fields_are_doubted(fields: int, doubted: bool, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    judged_page(run, {"test/auprc": 0.005141, "test/auprc_low": 0.00021, "test/auprc_high": 0.19}, {})
+    (run / "tables").mkdir()
+    rows = [[f"test-{number}"] for number in range(fields)]
+    (run / "tables" / "test_fields.json").write_text(json.dumps({"columns": ["field"], "data": rows}))
+    page = write_report(run).read_text()
+    assert (
+        f"over the test fields, only {fields}; whether they hold the truth was never tried below 4" in page
+    ) == doubted
+    assert "0.0051 [0.00, 0.19]" in page and "0.005141 [0.00021, 0.19]" in page
+
+
+def test_a_lost_run_without_a_checkpoint_is_not_said_to_have_one(lost: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(lost, tmp_path / "run", ignore=shutil.ignore_patterns("*.pt"))
+    assert "There is no checkpoint: python train.py" in head_of(write_report(run).read_text())

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("model", metavar="RUN", help="folder of a run, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for astrid evaluate")
-    parser.add_argument("--field", action="append", default=[], metavar="NAME", help="look at this field only; repeat")
+    parser.add_argument(
+        "--field", action="append", default=[], metavar="NAME", help="look at this one only; repeat for more"
+    )
     parser.add_argument("--worst", type=int, default=3, metavar="N", help="show so many fields (default: %(default)s)")
     parser.add_argument(
         "--object",
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, print, write."""
-    if "=" in arguments.model:
+    if "=" in arguments.model and not Path(arguments.model).exists():
         raise ConfigError(f"RUN must come before the overrides, got {arguments.model}; give a run folder or models:/")
     if arguments.worst < 0:
         raise ConfigError(f"--worst must be at least 0, got {arguments.worst}; try 3")
@@ -101,7 +103,7 @@ def show(findings: Findings) -> None:
     from ..console import print_plain, print_table
     from ..inspection.causes import count_causes
     from ..inspection.objects import count_outcomes
-    from ..inspection.page import HEADS, NO_SNR, calibration_rows
+    from ..inspection.page import NO_SNR, calibration_table
 
     if not findings.by_catalogue:
         print_plain(NO_SNR)
@@ -117,7 +119,8 @@ def show(findings: Findings) -> None:
     for found in findings.saliency:
         print_plain(_decisive(found))
     for bins in findings.calibration:
-        print_table(bins.what, [tuple(row) for row in calibration_rows(bins)], columns=tuple(HEADS))
+        heads, counted = calibration_table(bins)
+        print_table(bins.what, [tuple(row) for row in counted], columns=tuple(heads))
     total = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(findings.objects).items())
     print_plain(f"in all: {total}")
 

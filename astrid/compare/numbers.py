@@ -27,12 +27,15 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
     """Write a value with the interval that bounds it, whose width decides how many decimals both show.
 
     The half width has two significant digits where it starts with 1, 2 or 3, else one (the rule of the Particle Data
-    Group, doi 10.1093/ptep/ptac097, simplified). Without an interval the value has three significant digits.
+    Group, doi 10.1093/ptep/ptac097, simplified). A value that this would round to one digit or none has two of its own.
+    Without an interval the value has three significant digits.
 
     Examples
     --------
     >>> with_interval(0.872213, 0.861342, 0.883125), with_interval(0.5635, 0.0674, 0.9584)
     ('0.872 [0.861, 0.883]', '0.56 [0.07, 0.96]')
+    >>> with_interval(0.00514, 0.0002, 0.19)
+    '0.0051 [0.00, 0.19]'
     """
     if low is None or high is None:
         return significant(value)
@@ -46,7 +49,9 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
     if decimals > 6:
         digits = max(0, decimals + math.floor(math.log10(max(abs(low), abs(high)))))
         return f"{value:.{digits}e} [{low:.{digits}e}, {high:.{digits}e}]"
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    too_few = 0 < abs(value) < 10 ** (1 - decimals) / 2  # for a second digit: 0.0051 would read 0.01
+    own = significant(value, 2) if too_few else f"{value:.{decimals}f}"
+    return f"{own} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def count(value: int | None) -> str:

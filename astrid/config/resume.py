@@ -56,7 +56,7 @@ def load_config(run_dir: Path) -> Config:
         saved = yaml.safe_load(path.read_text())
         sections = {name: _section(choice, saved[name]) for name, choice in saved["choices"].items()}
         return Config(**sections)
-    except (KeyError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} is not a configuration of this version of AstrID: {error}") from error
 
 

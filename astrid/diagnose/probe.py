@@ -78,11 +78,12 @@ def open_probe(config: Config, run_dir: Path, *, fingerprint: str | None) -> Pro
     Raises
     ------
     DataError
-        Where the fields can't be had any more, or are others.
+        Where the fields can't be had any more, or are others: other files, or prepared by other code.
     """
     splits = build_splits(config.data, receptive_field_pixels=known_reach(config.model), announce=announce)
     if fingerprint is not None and fingerprint != splits.fingerprint:
-        raise DataError(f"the data of {run_dir} have changed since it was trained; look at it where they are")
+        rule = f"the fields of {run_dir} must be those that it was trained on, but its files have changed"
+        raise DataError(f"{rule}, or how this version of AstrID prepares them; give the files, or the version, of then")
     path = next((path for name in (BEST, LAST) if (path := run_dir / CHECKPOINTS / name).is_file()), None)
     predictor = None if path is None else load_network(config, splits, path)
     return Probe(config, splits, predictor)

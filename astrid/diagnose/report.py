@@ -57,5 +57,6 @@ def as_text(diagnosis: Diagnosis, folder: Path) -> str:
     lines = []
     for finding, figure in zip(diagnosis.findings, figure_names(diagnosis.findings), strict=True):
         lines += [finding.text, f"  turn: {finding.knob}", f"  see: {folder / figure}"]
-    lines += [] if diagnosis.findings else ["nothing found"]
+    nothing = "nothing found in what was examined" if diagnosis.skipped else "nothing found"
+    lines += [] if diagnosis.findings else [nothing]
     return "\n".join([*lines, *(f"not examined: {what}" for what in diagnosis.skipped)])

@@ -124,14 +124,14 @@ class SnrTally:
         self._real.append(real[kept])
 
     def bins(self) -> list[SnrBins]:
-        """Return what was counted: pixels, and detections where there is a catalogue."""
+        """Return what was counted: pixels, and detections where there is a catalogue and at least one."""
         tables = []
         if self._pixels:
             count, predicted, observed = np.sum(self._pixels, axis=0)
             what = "pixels, by their light in background sigma"
             counted = count.astype(np.int64)
             tables.append(_summed(counted, predicted, observed, edges=PIXEL_EDGES, what=what, sure=False))
-        if self._snr:
+        if any(len(part) for part in self._snr):
             what = f"detections from probability {self._lowest:.2g} on, by the matched filter's signal-to-noise"
             snr, probability = (np.concatenate(parts) for parts in (self._snr, self._probability))
             real = np.concatenate(self._real)

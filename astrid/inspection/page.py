@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -103,25 +102,22 @@ def _calibration(findings: Findings, folder: Path) -> Html | None:
         return None
     alt = "Mean probability beside the share that is real, by signal-to-noise."
     figure = _saved(calibration_figure(findings.calibration), folder / "calibration_by_snr.png", alt=alt)
-    tables = [table(HEADS, calibration_rows(bins), caption=bins.what) for bins in findings.calibration]
+    tables = [table(*calibration_table(bins), caption=bins.what) for bins in findings.calibration]
     return section("Calibration by signal-to-noise", figure, *tables)
 
 
-HEADS = ["signal-to-noise", "how many", "mean probability", "share that is real", "95 % interval"]
-
-
-def calibration_rows(bins: SnrBins) -> list[list[str]]:
-    """Return the bins as text, those without anything left out."""
-    bounds: Sequence[str] = [""] * len(bins.count)
-    if bins.bounds is not None:
-        bounds = [f"[{low:.3f}, {high:.3f}]" for low, high in bins.bounds.T]
-    return [
-        [name, f"{count:,}", f"{predicted:.4f}", f"{observed:.4f}", bound]
-        for name, count, predicted, observed, bound in zip(
-            bins.names(), bins.count, bins.predicted, bins.observed, bounds, strict=True
-        )
-        if count
+def calibration_table(bins: SnrBins) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the bins, those without anything left out; an interval only where there is one."""
+    heads = ["signal-to-noise", "how many", "mean probability", "share that is real"]
+    columns = [bins.names(), bins.count, bins.predicted, bins.observed]
+    rows = [
+        [name, f"{count:,}", f"{predicted:.4f}", f"{observed:.4f}"]
+        for name, count, predicted, observed in zip(*columns, strict=True)
     ]
+    if bins.bounds is not None:
+        heads.append("95 % interval")
+        rows = [[*row, f"[{low:.3f}, {high:.3f}]"] for row, (low, high) in zip(rows, bins.bounds.T, strict=True)]
+    return heads, [row for row, count in zip(rows, bins.count, strict=True) if count]
 
 
 def _saliency_path(found: Saliency, folder: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from astrid.baselines.detectors import DETECTORS
 from astrid.baselines.table import COLUMNS, HEADINGS
 from astrid.compare.numbers import with_interval
+from astrid.metrics.intervals import FEWEST_TRIED
 from astrid.units import unit_of
 
 from .data import QUALITY, shown
@@ -64,7 +65,7 @@ def results(material: Material) -> Html:
         return section("Results", paragraph("The test fields were not judged, so there are no results."))
     members = material.tables.get("members")
     judged = f"{judged_split(material)} fields"
-    sure = material.run.tags.get("statistics", f"In brackets: 95 % intervals over the {judged}")
+    sure = material.run.tags.get("statistics", _intervals(material, judged))
     return section(
         "Results",
         paragraph(f"{sure[0].upper()}{sure[1:]}. What is undefined is absent.", kind="soft"),
@@ -80,6 +81,16 @@ def cell(metrics: Mapping[str, float], name: str) -> str:
     if name not in metrics:
         return ""
     return with_interval(metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+
+
+def _intervals(material: Material, judged: str) -> str:
+    """Say what the brackets are, and not to rely on those of very few fields."""
+    said = f"In brackets: 95 % intervals over the {judged}"
+    fields = material.tables.get("test_fields")
+    if fields is None or len(fields.rows) >= FEWEST_TRIED:
+        return said
+    few = f"only {len(fields.rows)}; whether they hold the truth was never tried below {FEWEST_TRIED}"
+    return f"{said}, {few}, so don't rely on them"
 
 
 def _headlines(metrics: Mapping[str, float], judged: str) -> Html | None:
@@ -121,10 +132,10 @@ def _all_metrics(metrics: Mapping[str, float]) -> Html:
 
 
 def _in_full(metrics: Mapping[str, float], name: str) -> str:
-    """Return a metric with its interval, or else with all digits that tell something: a count is whole."""
-    if f"{name}_low" in metrics:
-        return cell(metrics, name)
-    return f"{metrics[name]:,.0f}" if metrics[name].is_integer() else f"{metrics[name]:.6g}"
+    """Return a metric with all digits that tell something, a count whole, and its interval where it has one."""
+    value = f"{metrics[name]:,.0f}" if metrics[name].is_integer() else f"{metrics[name]:.6g}"
+    bounds = (metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+    return value if None in bounds else f"{value} [{bounds[0]:.4g}, {bounds[1]:.4g}]"
 
 
 def figures_of_results(material: Material) -> Html | None:

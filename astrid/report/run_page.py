@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from astrid.checkpoint import CHECKPOINTS, LAST
 from astrid.config import LOWER_IS_BETTER
 from astrid.config.command import resume_command
 from astrid.tracking.owner import now_ms
@@ -38,7 +39,7 @@ HEADLINES = {
 }
 LOST = (
     "Lost: its process is gone and wrote no end, as when it is killed or the machine goes down. What it had reported "
-    "is below. Go on from its last checkpoint with: "
+    "is below. "
 )
 
 
@@ -78,7 +79,7 @@ def head(material: Material) -> Html:
     state = element("span", STATES[ending.status], class_=f"status {ending.status.lower()}")
     reason = None if ending.reason is None else paragraph(f"Why: {ending.reason}", kind="warn")
     lost = (
-        paragraph(LOST + resume_command(material.folder), kind="warn")
+        paragraph(LOST + _how_to_go_on(material.folder), kind="warn")
         if ending.status == "GONE" and not material.is_evaluation
         else None
     )
@@ -88,6 +89,12 @@ def head(material: Material) -> Html:
     facts = headlines(material)
     known = cards(facts) if facts else None
     return stack(element("p", state, when(material)), reason, lost, notes(alerts + material.notes), known)
+
+
+def _how_to_go_on(folder: Path) -> str:
+    if (folder / CHECKPOINTS / LAST).is_file():
+        return f"Go on from its last checkpoint with: {resume_command(folder)}"
+    return f"There is no checkpoint: {resume_command(folder)} starts it from the beginning."
 
 
 def _repeats(alert: str, reason: str) -> bool:

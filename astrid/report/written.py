@@ -45,9 +45,10 @@ def write_report(folder: Path, *, output: Path | None = None, ending: Ending | N
     """
     text = sweep_page(folder) if is_sweep(folder) else run_page(folder, ending=ending)
     path = folder / REPORT_FILE if output is None else output
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    place = path.resolve()  # a link stays, and what it leads to is written
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    partial.replace(place)
     return path
 
 
