@@ -364,9 +364,8 @@ def test_an_interval_has_a_column_only_where_there_is_one() -> None:
     (pixels,) = tally.bins()
     heads, rows = calibration_table(pixels)
     assert "95 % interval" not in heads and [len(row) for row in rows] == [len(heads)]
-    found = bin_by_snr(
-        np.array([6.0]), np.array([0.9]), real=np.array([True]), edges=DETECTION_EDGES, what="", sure=True
-    )
+    one = np.ones(1)
+    found = bin_by_snr(6 * one, 0.9 * one, real=one > 0, edges=DETECTION_EDGES, what="", sure=True)
     heads, rows = calibration_table(found)
     assert heads[-1] == "95 % interval" and rows[0][-1].endswith(", 1.000]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -168,7 +169,7 @@ def test_a_run_that_goes_on_and_one_that_was_lost_are_told_apart(going: Path, lo
     head = head_of(page)
     assert "<b>1</b><span>of 2</span>" in head and "best val/auprc" in head and "training.resume=" not in head
     page = (lost / REPORT_FILE).read_text()
-    assert 'class="status gone">lost' in page and f"training.resume={lost}</p>" in head_of(page)
+    assert 'class="status gone">lost' in page and "training.resume=" in head_of(page)
 
 
 DAMAGED = ("metrics.json", "objects.json", "cutouts.npz", "config.yaml", "energy.jsonl", "roc.png")
@@ -477,7 +478,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
 def test_a_configuration_that_is_no_text_costs_its_part_of_the_page(tmp_path: Path) -> None:
     judged_page(tmp_path / "run", {}, {})
     (tmp_path / "run" / "config.yaml").write_bytes(b"\x80\xff\x00")
-    assert "config.yaml can't be read" in head_of(write_report(tmp_path / "run").read_text())
+    assert "config.yaml can&#x27;t be read" in head_of(write_report(tmp_path / "run").read_text())
 
 
 @pytest.mark.parametrize(("fields", "doubted"), [(3, True), (4, False)])
@@ -494,6 +495,10 @@ def test_intervals_over_few_fields_are_doubted(fields: int, doubted: bool, tmp_p
     assert "0.0051 [0.00, 0.19]" in page and "0.005141 [0.00021, 0.19]" in page
 
 
-def test_a_lost_run_without_a_checkpoint_is_not_said_to_have_one(lost: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(lost, tmp_path / "run", ignore=shutil.ignore_patterns("*.pt"))
-    assert "There is no checkpoint: python train.py" in head_of(write_report(run).read_text())
+def test_a_lost_run_is_said_to_have_a_checkpoint_only_where_it_has(lost: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(lost, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    resume = f"python train.py training.resume={run}"
+    assert f"There is no checkpoint: {resume} starts it from the beginning" in head_of(write_report(run).read_text())
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.pt").touch()
+    assert f"Go on from its last checkpoint with: {resume}</p>" in head_of(write_report(run).read_text())
