@@ -502,3 +502,18 @@ def test_a_lost_run_is_said_to_have_a_checkpoint_only_where_it_has(lost: Path, t
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "last.pt").touch()
     assert f"Go on from its last checkpoint with: {resume}</p>" in head_of(write_report(run).read_text())
+
+
+def test_lines_of_the_journal_that_are_no_records_are_counted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    judged_page(run, {"test/auprc": 0.5}, {})
+    assert "damaged line" not in head_of(write_report(run).read_text())
+    path = run / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    wrong = [
+        '{"kind": "metrics", "val\n',
+        '{"kind": "metrics", "values": {"test/auprc": "abc"}, "step": 1, "time_ms": 1}\n',
+    ]
+    path.write_text("".join([*lines[:-1], *wrong, lines[-1]]))
+    page = write_report(run).read_text()
+    assert "journal.jsonl has 2 damaged lines, left out" in head_of(page) and "0.500" in page

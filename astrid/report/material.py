@@ -17,8 +17,10 @@ from astrid.energy_runs import with_ledger
 from astrid.inspection.cutouts import CUTOUTS_FILE, Cutout, read_cutouts
 from astrid.run_facts import DIFF_FILE, ENVIRONMENT_FILE
 from astrid.tracking.journal import FILE_NAME
+from astrid.tracking.records import count_damaged
 from astrid.tracking.stored_runs import StoredRun, read_folder
 from astrid.tracking.tables import Table
+from astrid.units import counted
 from astrid.watch.state import Reader
 
 from .pictures import read_pictures
@@ -92,6 +94,9 @@ def gather(folder: Path, *, ending: Ending | None = None) -> Material:
     """Read the folder of a run, finished or not; arguments and errors are those of `run_page.run_page`."""
     run, reader, notes = read_folder(folder), Reader(folder), list[str]()
     _, status = reader.look()
+    if damaged := count_damaged(folder / FILE_NAME):
+        left_out = f"{FILE_NAME} has {counted(damaged, 'damaged line')}, left out"
+        notes.append(f"{left_out}; a run that was killed while it wrote, and resumed, has one")
     overrides, command = _asked(folder, notes)
     return Material(
         folder=folder,

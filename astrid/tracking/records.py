@@ -167,9 +167,12 @@ def decode(line: bytes) -> Record:
     """
     fields = json.loads(line)
     try:
-        return KINDS[fields.pop("kind")](**fields)
+        record = KINDS[fields.pop("kind")](**fields)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a journal record: {line[:80]!r}") from error
+    if isinstance(record, Metrics) and not all(isinstance(value, float | int) for value in record.values.values()):
+        raise ValueError(f"metrics that are no numbers: {line[:80]!r}")
+    return record
 
 
 def read_records(path: Path, *, offset: int = 0) -> Iterator[tuple[Record, int]]:
@@ -190,3 +193,8 @@ def read_records(path: Path, *, offset: int = 0) -> Iterator[tuple[Record, int]]
                 log.debug("%s: skipped a damaged line before byte %d", path, offset)
                 continue
             yield record, offset
+
+
+def count_damaged(path: Path) -> int:
+    """Return how many whole lines of a journal are no records; one remains of a run that was killed and resumed."""
+    return path.read_bytes().count(b"\n") - sum(1 for _ in read_records(path))
