@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import joblib
 import pytest
 from browser import Browser
 from mirrored_runs import patient_mlflow
@@ -54,6 +55,13 @@ TINY = (
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a tiny run, with one cache of prepared fields for all of them."""
     return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]
+
+
+@pytest.fixture
+def in_this_process() -> Iterator[None]:
+    """Prepare the few fields of a test here: starting processes would take most of its time."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
 
 
 @pytest.fixture(scope="session")

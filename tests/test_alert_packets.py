@@ -33,6 +33,8 @@ from astrid.data.recipes import UNIT, fingerprint
 from astrid.data.surveys import read_alert
 from astrid.experiment import run_experiment
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -231,6 +231,7 @@ def test_a_model_that_averages_over_orientations_does_so_in_use_and_says_so(tiny
     assert "averaged over 8 flips and turns" in (tmp_path / "run/model_card.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_target_of_detections_without_a_catalogue_stops_before_the_first_step(
     tiny: list[str], tmp_path: Path
 ) -> None:

@@ -341,6 +341,7 @@ def test_what_ends_midway_claims_no_success(
     assert (model / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_is_ended_as_killed_by_sync(config: TrackingConfig, sky: list[str], tmp_path: Path) -> None:
     model = plant_model(tmp_path / "run", sky)
     folder = tmp_path / "evaluation"

@@ -17,6 +17,8 @@ from astrid.config.resume import load_config
 from astrid.experiment import run_experiment
 from astrid.resumed import as_resolved
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 AVERAGES = [f"{name}_{kind}" for name in ("precision", "recall", "f1") for kind in ("macro", "micro", "weighted")]
 PIXELS = ["auroc", "auprc", "mcc", "balanced_accuracy", "accuracy", "ece", "brier", *AVERAGES]
 OBJECTS = ["completeness", "purity", "false_per_mpix"]

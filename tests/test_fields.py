@@ -28,6 +28,7 @@ def small_sky(cache: Path, **knobs: object) -> SimulatedData:
     return SimulatedData(cache=str(cache), **(sizes | knobs))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_prepared_fields_equal_those_made_one_by_one_in_any_order(tmp_path: Path) -> None:
     config = small_sky(tmp_path)
     splits = build_splits(config, receptive_field_pixels=44, announce=quiet)
@@ -91,6 +92,7 @@ def test_the_difference_is_matched_from_the_science_frames_seeing_to_the_referen
     np.testing.assert_array_equal(simulated_field(config, "test", 0).image, expected)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_second_call_makes_nothing(tmp_path: Path) -> None:
     config = small_sky(tmp_path)
     build_splits(config, receptive_field_pixels=44, announce=quiet)

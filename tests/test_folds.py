@@ -22,6 +22,8 @@ from astrid.data.manifest import read_manifest
 from astrid.data.splits import SPLITS
 from astrid.data.store import FieldStore
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 @given(
     fields=st.integers(2, 40),
@@ -70,6 +72,7 @@ def names_of(store: FieldStore) -> list[str]:
     return [store.field(number).name for number in range(len(store))]
 
 
+@pytest.mark.slow
 def test_all_folds_are_views_of_fields_that_are_made_once(tmp_path: Path) -> None:
     parts = build_folds(small_sky(tmp_path, folds=3), receptive_field_pixels=44, announce=quiet)
     whole = build_splits(small_sky(tmp_path), receptive_field_pixels=44, announce=quiet)

@@ -140,6 +140,7 @@ def check_told(folder: Path) -> None:
     assert f"+# password: {MASK}, or that of {MASK}" in diff
 
 
+@pytest.mark.slow
 def test_secrets_of_a_run_that_fails_leave_no_trace(checkout: Checkout, short: list[str]) -> None:
     experiment = checkout.code / "astrid/experiment.py"
     experiment.write_text(experiment.read_text() + FAILURE)

@@ -88,6 +88,7 @@ def test_a_mix_of_fields_is_the_tally_of_that_mix() -> None:
         assert value == pytest.approx(recalled(tally_of(*repeated), [0.4 * RATE_OF_ONE])[0].value)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     """Half of all sources are brighter than 3.5, below which false alarms abound."""
     rng, held, repeats = np.random.default_rng(5), 0, 120

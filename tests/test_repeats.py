@@ -361,6 +361,7 @@ def folded(drawn: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_cross_validation_tests_every_field_once(folded: Path) -> None:
     names = [
         name for fold in range(3) for name in pd.read_parquet(folded / f"f{fold}/tables/test_fields.parquet").field

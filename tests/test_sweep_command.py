@@ -81,14 +81,26 @@ def test_a_plain_multirun_stays_hydras_own_and_an_interval_there_says_what_it_ne
     ("overrides", "message"),
     [
         (["sweep=grid", "hydra.sweeper.study_name=a/b"], "hydra.sweeper.study_name must be letters, digits"),
-        (["sweep=grid", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        pytest.param(
+            ["sweep=grid", "hydra.sweeper.n_trials=0"],
+            "hydra.sweeper.n_trials must be at least 1, got 0",
+            marks=pytest.mark.slow,
+        ),
         (
             ["sweep=grid", "optimizer.lr=interval(0.1,0.2)"],
             "optimizer.lr must be a choice(...) or a range(...) in a grid",
         ),
         (["sweep=grid", "model.deph=choice(1,2)"], "model.deph must be a key of the configuration"),
-        (["sweep=grid", "hydra.sweeper.n_trialz=4"], "hydra.sweeper.n_trialz must be a key of the configuration"),
-        (["sweep=wide", "sweep.max_failures=0"], "sweep.max_failures must be at least 1, got 0"),
+        pytest.param(
+            ["sweep=grid", "hydra.sweeper.n_trialz=4"],
+            "hydra.sweeper.n_trialz must be a key of the configuration",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["sweep=wide", "sweep.max_failures=0"],
+            "sweep.max_failures must be at least 1, got 0",
+            marks=pytest.mark.slow,
+        ),
         (["sweep=energy_quality", "hydra/sweeper/pruner=median"], "hydra.sweeper.pruner must be nop with 2 objectives"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -61,6 +61,7 @@ def test_bad_data_ends_with_exit_code_2_before_training(tmp_path: Path) -> None:
     assert list((tmp_path / "outputs/runs").iterdir()) == [], "a refused run leaves no folder"
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_there_stays_when_its_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("field,science\na,missing.fits\n")
     (tmp_path / "kept").mkdir()
@@ -111,7 +112,7 @@ def check_database(cwd: Path) -> None:
         assert (stored / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_a_failure_while_running_ends_with_exit_code_1_on_every_launcher(
     launcher: str, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -170,7 +171,7 @@ def assert_same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tenso
         assert torch.equal(weight, two[name]), name
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_first_and_says_how_to_go_on(
     number: signal.Signals, tiny: list[str], straight: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -225,6 +226,7 @@ def check_tracked_points(cwd: Path) -> None:
     assert states == [("FINISHED",)]
 
 
+@pytest.mark.slow
 def test_runs_started_together_never_share_a_folder(tiny: list[str], tmp_path: Path) -> None:
     processes = [start(*tiny, "training.epochs=1", "tracking=off", cwd=tmp_path) for _ in range(2)]
     for process in processes:
