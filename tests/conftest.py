@@ -57,9 +57,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*TINY, f"data.cache={tmp_path_factory.getbasetemp()}/cache"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def in_this_process() -> Iterator[None]:
-    """Prepare the few fields of a test here: starting processes would take most of its time."""
+    """Prepare the few fields of a module's tests here: starting processes would take most of their time."""
     with joblib.parallel_config(backend="sequential"):
         yield
 

@@ -6,11 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -30,20 +28,13 @@ from astrid.metrics.chosen import Chosen
 from astrid.tracking import Journal, sync
 from astrid.tracking.stored_runs import read_folder
 
-pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings")]
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("mlflow_settings", "in_this_process")]
 
 QUICK = (
     "metrics.figures=false",
     *("metrics.latency_repeats=2", "metrics.throughput_repeats=2", "training.threads=1", "training.device=cpu"),
 )
 COSTS = ("energy/", "latency/", "throughput/", "objective", "train/", "val/", "carbon/", "cost/")
-
-
-@pytest.fixture(autouse=True)
-def in_this_process() -> Iterator[None]:
-    """Prepare the few fields here: starting processes would take most of the time."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
@@ -92,10 +93,10 @@ def test_the_difference_is_matched_from_the_science_frames_seeing_to_the_referen
     np.testing.assert_array_equal(simulated_field(config, "test", 0).image, expected)
 
 
-@pytest.mark.usefixtures("in_this_process")
 def test_a_second_call_makes_nothing(tmp_path: Path) -> None:
     config = small_sky(tmp_path)
-    build_splits(config, receptive_field_pixels=44, announce=quiet)
+    with joblib.parallel_config(backend="sequential"):
+        build_splits(config, receptive_field_pixels=44, announce=quiet)
 
     made: list[str] = []
 

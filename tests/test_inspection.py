@@ -7,10 +7,8 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -38,6 +36,8 @@ from astrid.metrics.chosen import Chosen
 from astrid.metrics.objects import ObjectTally
 from astrid.predictor import Predictor
 from astrid.runtime import Runtime
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 RULES = Rules(Chosen(0.0, 0.5), min_pixels=1, match_radius_fwhm=1.0)
 CPU = Runtime(torch.device("cpu"), "fp32", 1, channels_last=False)
@@ -275,13 +275,6 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "objects.csv").read_text().splitlines()))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_this_process() -> Iterator[None]:
-    """Prepare the few fields here: starting processes would take most of the time."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -18,12 +16,7 @@ from astrid.data.fields import build_splits
 from astrid.data.judged import JudgedFields, Overlap, find_overlap, prepare_judged
 from astrid.data.recipes import UNIT
 
-
-@pytest.fixture(autouse=True)
-def in_this_process() -> Iterator[None]:
-    """Prepare the few fields here: starting processes would take most of the time."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def judged(config: Any, split: Any = "test", *, channels: int = 3, unit: str = UNIT) -> JudgedFields:

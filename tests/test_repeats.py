@@ -41,7 +41,7 @@ from astrid.tracking import Tracker, open_tracker
 from astrid.tracking.records import GROUP_TAG, MEMBER_TAG, PARENT_TAG
 from astrid.tracking.stored_runs import read_folder
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("in_this_process")]
 
 VALUES = st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=2, max_size=10).filter(lambda v: np.std(v) > 1e-6)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-import joblib
 import pytest
 from browser import LOOKS, Browser
 from hypothesis import given
@@ -26,15 +25,10 @@ from astrid.report.pictures import PNG, read_png
 from astrid.report.written import REPORT_FILE, write_report
 from astrid.tracking import Journal
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 MOST_BYTES = 5_000_000
 EVIL = '"><img src=http://evil.example/x onerror=alert(1)><script>alert(2)</script>'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_this_process() -> Iterator[None]:
-    """Prepare the few fields here: starting processes would take most of the time."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -463,9 +457,19 @@ def test_data_are_prepared_before_a_run_begins_but_not_before_a_group_does(tmp_p
 
 def test_a_folder_where_the_page_should_go_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged_page(tmp_path / "run", {}, {})
-    for place, what in ((tmp_path, "a folder"), (Path(os.devnull), "no regular file")):
-        assert main(["report", str(tmp_path / "run"), "--output", str(place)]) == 2
-        assert f"{place} must be a file that can be written, but is {what}" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path)]) == 2
+    assert f"{tmp_path} must be a file that can be written, but is a folder" in capsys.readouterr().err
+
+
+def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    judged_page(tmp_path / "run", {}, {})
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)  # holds what is written, as far as a pipe's buffer goes
+    fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2**20)
+    assert main(["report", str(tmp_path / "run"), "--output", str(pipe)]) == 0
+    assert os.read(end, 9) == b"<!doctype" and pipe.is_fifo()
+    os.close(end)
 
 
 def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def check_folder(path: Path | None) -> None:
 
 
 def check_file(path: Path | None) -> None:
-    """Refuse, before the work, a file that can't be written: one without its folder, a folder, or a device.
+    """Refuse, before the work, a file that can't be written: one without its folder, or a folder.
 
     Raises
     ------
@@ -104,9 +104,8 @@ def check_file(path: Path | None) -> None:
         Naming the folder.
     """
     check_folder(path)
-    if path is not None and path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "no regular file"
-        raise ConfigError(f"{path} must be a file that can be written, but is {what}; name another")
+    if path is not None and path.is_dir():
+        raise ConfigError(f"{path} must be a file that can be written, but is a folder; name a file in it")
 
 
 def write(path: Path, text: str) -> None:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="folder of a run, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for astrid evaluate")
     parser.add_argument(
-        "--field", action="append", default=[], metavar="NAME", help="look at this one only; repeat for more"
+        "--field", action="append", default=[], metavar="NAME", help="look at this field only; repeat for more"
     )
     parser.add_argument("--worst", type=int, default=3, metavar="N", help="show so many fields (default: %(default)s)")
     parser.add_argument(
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD:NUMBER",
-        help="show what around it decides; repeat for more",
+        help="show what in its surroundings decides about it; repeat for more",
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="fields to look at (default: %(default)s)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: RUN/inspect)")

@@ -49,7 +49,7 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
     if decimals > 6:
         digits = max(0, decimals + math.floor(math.log10(max(abs(low), abs(high)))))
         return f"{value:.{digits}e} [{low:.{digits}e}, {high:.{digits}e}]"
-    too_few = 0 < abs(value) < 10 ** (1 - decimals) / 2  # for a second digit: 0.0051 would read 0.01
+    too_few = 0 < abs(value) < 10 ** (1 - decimals)  # for a second digit: 0.0051 would read 0.01
     own = significant(value, 2) if too_few else f"{value:.{decimals}f}"
     return f"{own} [{low:.{decimals}f}, {high:.{decimals}f}]"
 

@@ -30,10 +30,8 @@ _OF_THE_FILE = re.compile(
 """Cards about how pixels were stored, which are untrue of a new file."""
 
 
-TRUTH_CODES = {"CODE_POS": 1, "CODE_UNL": 2, "CODE_IGN": 3}
-"""Keywords of a plane of truth that say which of its values mean what, and those of `astrid reduce`."""
-COLUMN_OF_CODE = {"CODE_POS": "target_codes", "CODE_UNL": "unlabelled_codes", "CODE_IGN": "ignore_codes"}
-"""Column of a manifest to which each of these keywords belongs."""
+TRUTH_KEYWORDS = {"target_codes": "CODE_POS", "unlabelled_codes": "CODE_UNL", "ignore_codes": "CODE_IGN"}
+"""Keyword of a plane of truth that says which of its values belongs into a column of the manifest."""
 
 
 @dataclass(frozen=True)

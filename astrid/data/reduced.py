@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from astrid.config import ConfigError, DataError, FramesData
 
 from .channels import Subtracted, subtract_reference
-from .frame_file import COLUMN_OF_CODE, KEY, MARK, TRUTH_CODES, Plane, write_planes, written_key
+from .frame_file import KEY, MARK, TRUTH_KEYWORDS, Plane, write_planes, written_key
 from .frames import inspect_file, inspect_image
 from .manifest import fingerprint_rows
 from .preprocess import Labels, Loaded, load_frames, steps_of_reference
@@ -25,6 +25,8 @@ from .reduction.header import true_header, unit_of
 from .rows import FrameRow, ImageFile
 
 NOT_VALID = np.float32(np.nan)
+POSITIVE, UNLABELLED, IGNORED = 1, 2, 3
+"""Codes of a plane of truth."""
 _USE = {"number": 0, "name": "", "field": "", "split": None, "section": None, "night": None, "gain": None}
 _ASIDE: dict[str, Any] = {**_USE, "psf": None, "picture": None, "positives": 0}
 """What of a row doesn't change its file: what it is called and used for, and what was found out about it."""
@@ -165,12 +167,9 @@ def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tu
 
 def _truth_plane(labels: Labels) -> Plane:
     """Return the truth of the exposure, trimmed as it is, with the codes that a manifest names."""
-    positive, unlabelled, ignored = TRUTH_CODES.values()
-    codes = np.select([labels.ignored, labels.unlabelled, labels.target], [ignored, unlabelled, positive], 0)
-    meaning = {
-        keyword: (code, f"value of pixels for the manifest's column {COLUMN_OF_CODE[keyword]}")
-        for keyword, code in TRUTH_CODES.items()
-    }
+    codes = np.select([labels.ignored, labels.unlabelled, labels.target], [IGNORED, UNLABELLED, POSITIVE], 0)
+    columns = {"target_codes": POSITIVE, "unlabelled_codes": UNLABELLED, "ignore_codes": IGNORED}
+    meaning = {TRUTH_KEYWORDS[column]: (code, f"for the column {column}") for column, code in columns.items()}
     return Plane("TRUTH", codes.astype(np.uint8), cards={"BUNIT": ("", "truth"), **meaning})
 
 

@@ -44,7 +44,7 @@ class FieldView:
     def summary(self) -> str:
         """How many objects came to each outcome, and at which threshold."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(self.objects).items() if count)
-        highest = f"the highest is {float(np.max(self.probability)):.3g}"
+        highest = f"the highest is {float(self.probability[self.field.valid].max(initial=0)):.3g}"
         return f"{counts or 'no objects'}, detected from a probability of {self.threshold:.3g}; {highest}"
 
 

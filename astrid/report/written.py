@@ -46,6 +46,9 @@ def write_report(folder: Path, *, output: Path | None = None, ending: Ending | N
     text = sweep_page(folder) if is_sweep(folder) else run_page(folder, ending=ending)
     path = folder / REPORT_FILE if output is None else output
     place = path.resolve()  # a link stays, and what it leads to is written
+    if place.exists() and not place.is_file():
+        place.write_text(text, encoding="utf-8")  # a device or a pipe, which must not be replaced by a file
+        return path
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(place)

@@ -197,4 +197,12 @@ def read_records(path: Path, *, offset: int = 0) -> Iterator[tuple[Record, int]]
 
 def count_damaged(path: Path) -> int:
     """Return how many whole lines of a journal are no records; one remains of a run that was killed and resumed."""
-    return path.read_bytes().count(b"\n") - sum(1 for _ in read_records(path))
+    return sum(not _is_record(line) for line in path.read_bytes().split(b"\n")[:-1])
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        decode(line)
+    except ValueError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError
 
 from ..footprints import centre, footprint
-from ..frame_file import COLUMN_OF_CODE
+from ..frame_file import TRUTH_KEYWORDS
 from ..frames import Picture, list_pictures
 from ..kinds import Kind, settled_kind
 from ..rows import Section
@@ -140,7 +140,7 @@ def _bad_bits(header: Mapping[str, Any]) -> int | None:
 
 
 def _codes(header: Mapping[str, Any]) -> dict[str, str]:
-    return {column: str(header[keyword]) for keyword, column in COLUMN_OF_CODE.items() if keyword in header}
+    return {column: str(header[keyword]) for column, keyword in TRUTH_KEYWORDS.items() if keyword in header}
 
 
 def _corners(picture: Picture) -> NDArray[np.float64] | None:
