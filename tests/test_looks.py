@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy import log as astropy_log
 from astropy.io import fits
 
 from astrid.config import DataError, FramesData, PreprocessConfig
+from astrid.data import looks
+from astrid.data.damage import without_advice
 from astrid.data.looks import look_at
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import prepare_field
@@ -93,3 +99,36 @@ def test_a_section_that_what_is_left_does_not_hold_is_refused_before_anything_is
     write(folder / "a.fits", exposure(0))
     with pytest.raises(DataError, match=r"row \d: section \[1:40,1:64\] must lie in the trimmed frame of 32x64"):
         read(folder, "a b c", trim=RIGHT, section="[1:40,1:64]")
+
+
+def test_what_one_thread_puts_back_lets_no_advice_of_another_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, level = list(warnings.filters), astropy_log.level
+    first, second = threading.Event(), threading.Event()
+    found = looks._look
+
+    def interleaved(row: FrameRow, config: FramesData) -> looks.Look:
+        if row.name == "a":  # begins first and ends while b still reads
+            with without_advice():
+                first.set()
+                assert second.wait(10)
+            first.clear()
+        else:
+            assert first.wait(10)
+            with without_advice():
+                second.set()
+                while first.is_set():
+                    time.sleep(0.001)
+                warnings.warn("advice", UserWarning, stacklevel=1)
+        return found(row, config)
+
+    monkeypatch.setattr(looks, "_look", interleaved)
+    for seed, name in enumerate("ab"):
+        write(tmp_path / f"{name}.fits", exposure(seed))
+    files = {name: ImageFile(tmp_path / f"{name}.fits") for name in "ab"}
+    rows = [FrameRow(number, name, name, "train", science=file) for number, (name, file) in enumerate(files.items(), 2)]
+    config = configured(tmp_path, trim="none")
+    config.prepare_workers = 2
+    assert set(looks.look_at(rows, config)) == {2, 3}
+    assert warnings.filters == before and astropy_log.level == level

@@ -29,8 +29,7 @@ DAMAGE = (
 def guarded(source: Source) -> Iterator[None]:
     """Let whatever is wrong with a file, also while it is read, become a DataError that names it."""
     name = "a stamp" if isinstance(source, bytes) else source
-    with warnings.catch_warnings(), _silent_astropy():
-        warnings.simplefilter("ignore")
+    with without_advice():
         try:
             yield
         except DataError as error:
@@ -45,11 +44,17 @@ def guarded(source: Source) -> Iterator[None]:
 
 
 @contextmanager
-def _silent_astropy() -> Iterator[None]:
-    """Keep astropy from printing a page of advice about coordinates that it can use all the same."""
+def without_advice() -> Iterator[None]:
+    """Keep astropy from printing a page of advice about coordinates that it can use all the same.
+
+    Filters and levels belong to the process. Whoever reads in several threads enters this before they start, or what
+    one thread puts back another would lack, and the last might leave behind.
+    """
     level = astropy_log.level
     astropy_log.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         astropy_log.setLevel(level)

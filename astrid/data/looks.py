@@ -20,6 +20,7 @@ from astrid.config import DataError, FramesData
 
 from . import copies, frames, hdus, keywords, pixels, preprocess, rows
 from .copies import Keys, describe_pixels
+from .damage import without_advice
 from .frames import read_image
 from .pixels import digest_values
 from .preprocess import part_of, read_labels
@@ -86,10 +87,11 @@ def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
     if missing:
         logger.info("looking at the pixels of %d of %d rows for the first time", len(missing), len(rows))
     workers = joblib.Parallel(n_jobs=config.prepare_workers or -1, prefer="threads", return_as="generator")
-    made: Iterable[Look] = workers(joblib.delayed(_look)(row, config) for row in missing)
-    for row, look in zip(missing, made, strict=True):
-        _write(_place(row, config), look)
-        known[row.number] = look
+    with without_advice():
+        made: Iterable[Look] = workers(joblib.delayed(_look)(row, config) for row in missing)
+        for row, look in zip(missing, made, strict=True):
+            _write(_place(row, config), look)
+            known[row.number] = look
     return known
 
 
