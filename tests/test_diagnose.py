@@ -274,6 +274,18 @@ def test_where_no_rate_keeps_the_loss_finite_none_is_proposed() -> None:
     assert rates.verdict(lost, 1e-2).endswith("try another loss, or one below 0.001")
 
 
+def test_a_short_training_that_ends_in_no_number_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(learner: SimpleNamespace, window: object, *, clip_norm: float | None) -> tuple[float, None]:
+        learner.weight += 1
+        rate = learner.optimizer.param_groups[0]["lr"]
+        return (math.inf if rate == 0.5 and learner.weight > 80 else 1.0), None
+
+    monkeypatch.setattr(rates, "Bench", Slope)
+    monkeypatch.setattr(rates, "step", explode)
+    trials = rates.range_test(load(["optimizer.lr=0.5"])).trials
+    assert trials.pop(0.5) is None and set(trials.values()) == {1.0}
+
+
 def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "Bench", Slope)
     monkeypatch.setattr(rates, "step", lambda *given, **named: (math.nan, None))
@@ -286,11 +298,12 @@ def test_short_trainings_take_the_steps_that_the_run_takes(tiny: list[str]) -> N
     training = dataclasses.replace(config.training, accumulate=2)
     bench = Bench(dataclasses.replace(config, training=training))
     learner, batches = bench.learner()
-    first, _ = (next(windows) for windows in [bench.windows(learner, batches)] * 2)
+    first = next(bench.windows(learner, batches))
     assert len(first) == 2
     again, plain = bench.learner()
-    turned = augment(prepare(next(plain), again.runtime), config.data.augment, seed=(training.seed, 0, 0))
-    assert torch.equal(first[0]["image"], turned["image"])
+    for number, found in enumerate(first):  # each batch is turned in its own way
+        turned = augment(prepare(next(plain), again.runtime), config.data.augment, seed=(training.seed, 0, number))
+        assert torch.equal(found["image"], turned["image"])
     for one, other in zip(learner.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other), "each begins from the run's first weights"
 

@@ -465,7 +465,7 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
     judged_page(tmp_path / "run", {}, {})
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    end = os.open(pipe, os.O_RDWR)  # holds what is written, as far as a pipe's buffer goes
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # an end that reads, or the other waits for one
     fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2**20)
     assert main(["report", str(tmp_path / "run"), "--output", str(pipe)]) == 0
     assert os.read(end, 9) == b"<!doctype" and pipe.is_fifo()
