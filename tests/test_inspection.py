@@ -28,7 +28,7 @@ from astrid.inspection.by_snr import DETECTION_EDGES, SnrTally, bin_by_snr
 from astrid.inspection.causes import EDGE, MASKED, NOISE, UNKNOWN, Suspects, suspects_of, with_causes
 from astrid.inspection.cutouts import EDGE as CUT
 from astrid.inspection.cutouts import ObjectLog, cut_out, read_cutouts, write_cutouts
-from astrid.inspection.look import Watcher
+from astrid.inspection.look import FieldView, Watcher
 from astrid.inspection.objects import JudgedObject, Rules, count_outcomes, disc, judge_objects, objects_table
 from astrid.inspection.page import calibration_table
 from astrid.inspection.saliency import find_saliency
@@ -220,6 +220,16 @@ def test_a_candidate_at_a_source_that_is_not_counted_is_left_out_of_the_bins() -
     bold = dataclasses.replace(RULES, chosen=dataclasses.replace(RULES.chosen, detection_threshold=0.01))
     tally.add_detections(field, seen, bold, score=np.full(field.valid.shape, 100.0))
     assert tally.bins()[0].what.startswith("detections from probability 0.01 on")
+
+
+def test_a_network_that_never_comes_near_has_no_table_of_candidates_and_its_highest_is_told() -> None:
+    field = blank(sources=[(10, 10), (30, 30)])
+    field.valid[30, 30] = False
+    seen = with_peaks(field, [(10, 10, 0.0123), (30, 30, 0.9)])
+    tally = SnrTally()
+    tally.add_detections(field, seen, RULES, score=np.full(field.valid.shape, 100.0))
+    assert tally.bins() == []
+    assert FieldView(field, seen, [], 0.5).summary.endswith("from a probability of 0.5; the highest is 0.0123")
 
 
 def test_pixels_of_calibrated_probability_are_as_often_real_as_they_say() -> None:
