@@ -58,4 +58,5 @@ def test_a_set_without_exposures_has_no_figure() -> None:
 def test_names_lose_the_folder_that_all_share() -> None:
     assert short_names(["/a/b/c.fits", "/a/b/d/e.fits[1]"]) == ["c.fits", "d/e.fits[1]"]
     assert short_names(["c.fits"]) == ["c.fits"]
+    assert short_names(["a/c.fits", "/b/d.fits"]) == ["a/c.fits", "/b/d.fits"]
     assert short_names([]) == []
