@@ -249,16 +249,16 @@ def test_resuming_lets_only_epochs_device_workers_budgets_and_tracking_change(tm
     config = load([f"training.resume={saved_run(tmp_path)}"])
     allowed = {"training.epochs", "training.device", "training.resume", "data.workers", "data.prepare_workers"}
     allowed |= {"energy.budget_kwh", "energy.budget_g_co2e", "energy.budget_usd"}
-    for group in CHOICES:
-        for knob in dataclasses.fields(getattr(config, group)):
-            key = f"{group}.{knob.name}"
-            resumed(config, [f"{key}=as it was"])
-            other = copy.deepcopy(config)
-            setattr(getattr(other, group), knob.name, "another")
-            if group == "tracking" or key in allowed:
-                continue
-            with pytest.raises(ConfigError, match=f"{key} must stay as it was"):
-                resumed(other, [f"{key}=another"])
+    knobs = [(group, knob) for group in CHOICES for knob in dataclasses.fields(getattr(config, group))]
+    resumed(config, [f"{group}.{knob.name}=as it was" for group, knob in knobs])
+    for group, knob in knobs:
+        key = f"{group}.{knob.name}"
+        if group == "tracking" or key in allowed:
+            continue
+        other = copy.deepcopy(config)
+        setattr(getattr(other, group), knob.name, "another")
+        with pytest.raises(ConfigError, match=f"{key} must stay as it was"):
+            resumed(other, [f"{key}=another"])
 
 
 def test_a_knob_of_another_choice_must_stay_too(tmp_path: Path) -> None:

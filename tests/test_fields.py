@@ -107,7 +107,8 @@ def test_a_second_call_makes_nothing(tmp_path: Path) -> None:
 
     build_splits(config, receptive_field_pixels=44, announce=watch)
     assert made == []
-    build_splits(small_sky(tmp_path, sky_seed=2), receptive_field_pixels=44, announce=watch)
+    with joblib.parallel_config(backend="sequential"):
+        build_splits(small_sky(tmp_path, sky_seed=2), receptive_field_pixels=44, announce=watch)
     assert len(made) == 7
 
 

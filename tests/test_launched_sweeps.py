@@ -59,6 +59,7 @@ SMALL = ("sweep=depth_filters", "training.epochs=1", "data.train_fields=2", "tra
 """What makes two trials of `depth_filters` quick."""
 
 
+@pytest.mark.slow
 def test_joblib_runs_two_trials_at_once_on_half_the_cores_each(
     tiny: list[str], old_installation: None, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -28,7 +29,8 @@ LEAVES = ("unet", "losses", "metrics", "energy", "checkpoint", "runtime", "plots
 """They import `astrid.config` and themselves, nothing else of the package."""
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """Return the absolute names of all modules that a file imports, wherever in it."""
     package = path.relative_to(PROJECT_ROOT).with_suffix("").parts
     names: set[str] = set()
@@ -39,7 +41,7 @@ def imported(path: Path) -> set[str]:
             base = ".".join(package[: -node.level]) if node.level else ""
             module = ".".join(part for part in (base, node.module or "") if part)
             names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def is_within(name: str, module: str) -> bool:

@@ -145,6 +145,7 @@ print(sorted(time_network(network(), TILES, runtime=CPU, config=config)))
 """
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_compiled_variant_is_absent_with_its_reason(tmp_path: Path) -> None:
     place = {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
