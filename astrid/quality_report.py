@@ -119,5 +119,5 @@ def _text(value: float | None) -> str:
 def short_names(names: Sequence[str]) -> list[str]:
     """Return names without the folder that all share; relative and absolute ones share none."""
     folders = [str(Path(name).parent) for name in names]
-    folder = os.path.commonpath(folders) if len({os.path.isabs(name) for name in names}) == 1 else ""
+    folder = os.path.commonpath(folders) if len({Path(name).is_absolute() for name in names}) == 1 else ""
     return [os.path.relpath(name, folder) if folder else name for name in names]

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from astrid.config import DataError
 
 from ..difference import background_sigma
+from .holes import fill_holes
 
 _BRIGHT_SIGMA = 30.0
 _BRIDGE_SIGMA = 2.0  # of the Gaussian over the neighbours of a bad pixel: pixels
@@ -107,7 +107,7 @@ def subtract_properly(
     """
     for name, epoch in (("science", science), ("reference", reference)):
         _check(name, epoch)
-    science, reference = _bridged(science, valid), _bridged(reference, valid)
+    (science, unknown_n), (reference, unknown_r) = _bridged(science, valid), _bridged(reference, valid)
     radius = max(science.psf.shape[0], reference.psf.shape[0]) // 2
     grid = _Grid.around(valid.shape, radius + 1)
     p_n, p_r = (grid.psf_spectrum(epoch.psf) for epoch in (science, reference))
@@ -121,6 +121,11 @@ def subtract_properly(
     s_n, s_r = grid.image(k_n * n), grid.image(k_r * r)  # eqs. 31 and 33
     variance = grid.variance(k_n, science) + grid.variance(k_r, reference)  # eqs. 26 and 27
     variance += _misregistration_variance(s_r, registration_rms)
+    for kernel, epoch, unknown in ((k_n, science, unknown_n), (k_r, reference, unknown_r)):
+        variance += (
+            grid.spread(kernel, unknown, beyond=np.where(epoch.image > _BRIGHT_SIGMA * epoch.sigma, epoch.image, 0))
+            ** 2
+        )
     flux_sigma = 1 / (zero_point * math.sqrt(grid.power(psf)))
     difference, score, corrected = (
         np.where(valid, plane, np.float32(0))
@@ -167,21 +172,21 @@ def _check(name: str, epoch: Epoch) -> None:
         )
 
 
-def _bridged(epoch: Epoch, valid: NDArray[np.bool_]) -> Epoch:
-    """Fill pixels that are not valid from their neighbours, and state the filling itself as their error.
+def _bridged(epoch: Epoch, valid: NDArray[np.bool_]) -> tuple[Epoch, Image]:
+    """Fill pixels that are not valid from their neighbours; return with that how wrong it may be, (H, W), 0 elsewhere.
 
-    A hole of zeros in a saturated star would leave a bright ring in the difference, as the PSFs differ.
+    A hole of zeros in a saturated star would leave a bright ring in the difference, as the PSFs differ. What was there
+    is unknown all the same, and by as much as is filled in.
     """
     background = np.full(valid.shape, np.float32(epoch.sigma**2))
     variance = background if epoch.variance is None else epoch.variance
     if valid.all():
-        return epoch._replace(variance=variance)
-    weight = ndimage.gaussian_filter(valid.astype(np.float32), _BRIDGE_SIGMA)
-    smooth = ndimage.gaussian_filter(np.where(valid, epoch.image, np.float32(0)), _BRIDGE_SIGMA)
-    filling = np.divide(smooth, weight, out=np.zeros_like(smooth), where=weight > _LEAST_WEIGHT)
-    return epoch._replace(
-        image=np.where(valid, epoch.image, filling), variance=np.where(valid, variance, background + filling**2)
+        return epoch._replace(variance=variance), np.zeros(valid.shape, np.float32)
+    filling = fill_holes(epoch.image, valid, psf=epoch.psf, sigma=epoch.sigma)
+    bridged = epoch._replace(
+        image=np.where(valid, epoch.image, filling.light), variance=np.where(valid, variance, background)
     )
+    return bridged, filling.error
 
 
 def _misregistration_variance(score: Image, rms: tuple[float, float]) -> Image:
@@ -204,17 +209,20 @@ class _Grid:
         return cls(shape, margin, (height, width))
 
     def spectrum(self, image: Image) -> Spectrum:
+        return np.asarray(scipy.fft.rfft2(self.mirrored(image)))
+
+    def mirrored(self, image: Image) -> Image:
         widths = [
             (self.margin, whole - size - self.margin) for size, whole in zip(self.shape, self.padded, strict=True)
         ]
-        return np.asarray(scipy.fft.rfft2(np.pad(image, widths, mode="symmetric")))
+        return np.pad(image, widths, mode="symmetric")
+
+    def inner(self, whole: NDArray[np.floating]) -> NDArray[np.floating]:
+        height, width = self.shape
+        return whole[self.margin : self.margin + height, self.margin : self.margin + width]
 
     def image(self, spectrum: Spectrum) -> Image:
-        height, width = self.shape
-        whole = scipy.fft.irfft2(spectrum, s=self.padded)
-        return np.ascontiguousarray(
-            whole[self.margin : self.margin + height, self.margin : self.margin + width], dtype=np.float32
-        )
+        return np.ascontiguousarray(self.inner(scipy.fft.irfft2(spectrum, s=self.padded)), dtype=np.float32)
 
     def psf_spectrum(self, psf: NDArray[np.floating]) -> Spectrum:
         half = psf.shape[0] // 2
@@ -232,6 +240,21 @@ class _Grid:
         squared = scipy.fft.rfft2(scipy.fft.irfft2(kernel, s=self.padded) ** 2)
         smooth = self.image(squared * self.spectrum(epoch.variance))
         return np.maximum(smooth, np.finfo(np.float32).tiny)
+
+    def spread(self, kernel: Spectrum, error: Image, *, beyond: Image) -> Image:
+        """Return what errors of one sign, alike among neighbours, can do to an image once it is convolved.
+
+        Parameters
+        ----------
+        error, beyond : (H, W) float32
+            Largest error of each pixel, and of what is mirrored beyond the edges.
+        """
+        whole = self.mirrored(beyond)
+        self.inner(whole)[:] = error
+        if not whole.any():
+            return np.zeros(self.shape, np.float32)
+        size = scipy.fft.rfft2(np.abs(scipy.fft.irfft2(kernel, s=self.padded)))
+        return self.image(size * scipy.fft.rfft2(whole))
 
     def stamp(self, spectrum: Spectrum, radius: int) -> Image:
         whole = np.roll(scipy.fft.irfft2(spectrum, s=self.padded), (radius, radius), axis=(0, 1))
