@@ -14,7 +14,7 @@ _TOUCHING = np.ones((3, 3), dtype=bool)
 _RIM_PIXELS = 4
 """Width of the rim around a hole to which a star is fitted."""
 _BRIGHT_SIGMA = 10.0
-"""A hole is that of a star where its rim is brighter than this."""
+"""A hole may be that of a star where something beside it is brighter than this."""
 _UNLIKE_STAR = 0.5
 """Residual of the fit over its star, both rms over the rim, from which on it is none."""
 _STEPS = [0.05, 0.05]
@@ -63,13 +63,14 @@ def fill_holes(
     spline = ndimage.spline_filter(psf)
     holes, _ = ndimage.label(~valid, structure=_TOUCHING)
     for number, box in enumerate(ndimage.find_objects(holes), start=1):
-        height, width = (span.stop - span.start for span in box)
-        if max(height, width) > psf.shape[0] // 2:
-            continue
         around = tuple(slice(max(0, span.start - _RIM_PIXELS), span.stop + _RIM_PIXELS) for span in box)
+        large = max(span.stop - span.start for span in box) > psf.shape[0] // 2
+        if large or seen[around].max() < _BRIGHT_SIGMA * sigma:
+            continue
         hole = holes[around] == number
         rim = ndimage.binary_dilation(hole, _TOUCHING, iterations=_RIM_PIXELS) & valid[around]
-        if not rim.any() or seen[around][rim].max() < _BRIGHT_SIGMA * sigma:
+        beside = np.where(rim, seen[around], -np.inf)
+        if not np.isfinite(beside).any() or not _touches(hole, np.unravel_index(beside.argmax(), beside.shape)):
             continue
         star = _fit_star(seen[around], hole, rim, spline=spline)
         if star is None:
@@ -80,6 +81,12 @@ def fill_holes(
         else:
             error[around][hole] = np.maximum(error[around][hole], np.abs(star.light))
     return Filling(light, error)
+
+
+def _touches(hole: NDArray[np.bool_], place: tuple[np.intp, ...]) -> bool:
+    """Whether a pixel touches a hole: a core whose brightest pixel doesn't lies outside."""
+    row, column = place
+    return bool(hole[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].any())
 
 
 def _fit_star(
