@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from astrid.config import DataError
-from astrid.data.stars import measure_flux_ratio
+from astrid.data.difference import matched_difference
+from astrid.data.psf import psf_stamp
+from astrid.data.stars import measure_flux_ratio, typical_fwhm
 
 STARS = np.array([[20.0 + 30 * number, 20.0] for number in range(7)])
 WIDTHS = {"science_fwhm": 3.0, "reference_fwhm": 5.0}
@@ -35,3 +37,39 @@ def test_stars_with_a_bad_pixel_tell_nothing_of_the_ratio_of_fluxes() -> None:
     valid[20, 140] = False
     with pytest.raises(DataError, match=r"at least 3 stars must be clean .* got 2; give .* reference_scale"):
         ratio(valid)
+
+
+def sky(fwhm: float, *, beta: float = 3.5, seed: int = 0) -> np.ndarray:
+    """Return a frame of Moffats with noise, always the same stars, (400, 400) float32."""
+    places = np.random.default_rng(5)
+    light = np.random.default_rng(seed).normal(0, 5, (400, 400))
+    for row in range(30, 400, 60):
+        for column in range(30, 400, 60):
+            x, y = column + places.uniform(-5, 5), row + places.uniform(-5, 5)
+            where, share = psf_stamp(light.shape, x=x, y=y, radius=28, fwhm=fwhm, beta=beta)
+            light[where] += 10 ** places.uniform(4.5, 5.5) * share
+    return light.astype(np.float32)
+
+
+EVERYWHERE = np.ones((400, 400), dtype=bool)
+
+
+@pytest.mark.parametrize("fwhm", [1.6, 2.5, 4.0, 6.0])
+@pytest.mark.parametrize(("beta", "tolerance"), [(3.5, 0.01), (2.5, 0.06), (4.5, 0.04)])
+def test_the_seeing_is_that_of_a_moffat(fwhm: float, beta: float, tolerance: float) -> None:
+    assert typical_fwhm(sky(fwhm, beta=beta), EVERYWHERE) == pytest.approx(fwhm, rel=tolerance)
+
+
+@pytest.mark.parametrize(("science_fwhm", "reference_fwhm"), [(4.0, 3.0), (4.0, 2.2), (3.0, 6.0)])
+def test_stars_that_stay_leave_little_in_a_difference_matched_by_measured_widths(
+    science_fwhm: float, reference_fwhm: float
+) -> None:
+    science, reference = sky(science_fwhm, seed=1), sky(reference_fwhm, seed=2)
+    widths = {
+        "science_fwhm": typical_fwhm(science, EVERYWHERE),
+        "reference_fwhm": typical_fwhm(reference, EVERYWHERE),
+    }
+    found = matched_difference(science, reference, **widths, valid=EVERYWHERE)
+    brightest = np.unravel_index(science.argmax(), science.shape)
+    around = tuple(slice(place - 8, place + 9) for place in brightest)
+    assert np.abs(found[around]).max() < 0.02 * science.max()

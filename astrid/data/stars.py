@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 from photutils.aperture import CircularAperture, aperture_photometry
 from photutils.detection import DAOStarFinder
-from photutils.psf import fit_fwhm
+from photutils.psf import MoffatPSF, PSFPhotometry
 
 from astrid.config import DataError
 
 from .difference import background_sigma
+from .psf import MATCHING_BETA, moffat_alpha
 
 FEWEST_STARS = 3
 """Stars that a measurement needs: the median of three survives one that isn't a star."""
@@ -46,7 +48,10 @@ def find_stars(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: f
 
 
 def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars: NDArray[np.float64]) -> float:
-    """Return the full width at half maximum of point sources in pixels: the median of Gaussians fitted to stars.
+    """Return the full width at half maximum of point sources in pixels: the median of Moffats fitted to stars.
+
+    Their exponent is the one with which frames are matched, so that the widths are those the matching needs: a Gaussian
+    fitted to a Moffat is a tenth wider, and its difference keeps rings of a tenth of a star's peak.
 
     Parameters are those of `find_stars`, and the positions that it returns.
 
@@ -55,12 +60,7 @@ def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars:
     DataError
         If fewer than three stars can be fitted.
     """
-    widths = np.zeros(0)
-    if len(stars):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a fit that fails gives a width that the median ignores, or NaN
-            blanked = np.where(valid, image, np.float32(0))
-            widths = fit_fwhm(blanked, xypos=stars, mask=~valid, fwhm=_SEARCH_FWHM, fit_shape=_STAMP)
+    widths = _fit_widths(image, valid, stars) if len(stars) else np.zeros(0)
     good = widths[np.isfinite(widths) & (widths > 0.5) & (widths < 2 * _STAMP)]
     if good.size < FEWEST_STARS:
         raise DataError(
@@ -68,6 +68,25 @@ def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars:
             "give it in pixels in the columns fwhm and reference_fwhm"
         )
     return float(np.median(good))
+
+
+def _fit_widths(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], stars: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fit a Moffat to each star and return their widths in pixels, (N,); NaN where a fit fails."""
+    blanked = np.where(valid, image, np.float32(0))
+    padded = np.pad(blanked, _STAMP // 2)
+    x, y = np.rint(stars).astype(int).T
+    begin = Table({"x": stars[:, 0], "y": stars[:, 1]})
+    begin["flux"] = [
+        padded[row : row + _STAMP, column : column + _STAMP].sum() for row, column in zip(y, x, strict=True)
+    ]
+    model = MoffatPSF(alpha=moffat_alpha(_SEARCH_FWHM, MATCHING_BETA), beta=MATCHING_BETA)
+    model.alpha.fixed = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that fails gives a width that the median ignores, or NaN
+        fitted = PSFPhotometry(model, (_STAMP, _STAMP))(blanked, mask=~valid, init_params=begin)
+    return np.abs(np.asarray(fitted["alpha_fit"], dtype=np.float64)) / moffat_alpha(1.0, MATCHING_BETA)
 
 
 def typical_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
