@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from .background import above_sky, measure_sky
 from .difference import background_sigma, channels_in_sigma, in_sigma, matched_difference
 from .exposures import naming
 from .reduction.chain import Record, Taken
-from .reduction.proper import Epoch, fit_flux_ratio, subtract_properly
+from .reduction.proper import Epoch, fit_flux_ratio, measured_score, subtract_properly
 from .reduction.star_psf import measure_psf
 from .rows import FrameRow
 from .stars import find_stars, measure_flux_ratio, typical_fwhm
@@ -40,13 +41,15 @@ class Subtracted:
     difference : (H, W) float32
         In that unit, or where it is proper in units of its noise.
     score : (H, W) float32 or None
-        Corrected significance of a point source, where it is asked for.
+        Corrected significance of a point source in units of its own scatter, where it is asked for.
     fwhm_pixels : float
         Of the science frame.
     reference_scale : float
         Factor that brought the reference to the flux scale of the science frame.
     zero_point : float or None
         What a source of flux 1 adds to a proper difference; None for a matched one.
+    score_scatter : float
+        By what the score was divided to have unit variance: 1 where the noise is white and known.
     """
 
     science: Image
@@ -56,6 +59,7 @@ class Subtracted:
     fwhm_pixels: float
     reference_scale: float
     zero_point: float | None
+    score_scatter: float = 1.0
 
 
 def paired_channels(
@@ -92,6 +96,8 @@ def subtract_reference(row: FrameRow, frames: tuple[Record, Record], *, shown: P
         scale = row.reference_scale or fit_flux_ratio(epochs[0], epochs[1], valid=shown)
         found = _proper(epochs[0], epochs[1], shown, config, scale=scale, fwhm_pixels=widths[0])
     detail = f"{config.preprocess.difference}, with the reference times {found.reference_scale:.5g}"
+    if found.score is not None:
+        detail += f", the score divided by its scatter of {found.score_scatter:.3f}"
     frames[0].steps.append(Taken("difference", True, detail))
     return found
 
@@ -116,10 +122,13 @@ def _proper(
     knobs, scaled = config.preprocess, reference.scaled(scale)
     rms = (knobs.registration_rms, knobs.registration_rms)
     found = subtract_properly(science, scaled, valid=shown, registration_rms=rms)
-    score = found.corrected_score if knobs.score else None
-    return Subtracted(
-        science.image, scaled.image, found.difference, score, fwhm_pixels, scale, zero_point=found.zero_point
+    made = Subtracted(
+        science.image, scaled.image, found.difference, None, fwhm_pixels, scale, zero_point=found.zero_point
     )
+    if not knobs.score:
+        return made
+    score, scatter = measured_score(found, valid=shown)
+    return dataclasses.replace(made, score=score, score_scatter=scatter)
 
 
 def _flattened(record: Record, shown: Plane, box: int) -> Image:

@@ -20,6 +20,8 @@ from ..difference import background_sigma
 from .holes import fill_holes
 
 _BRIGHT_SIGMA = 30.0
+_QUIET = 1.1
+"""A pixel is of the background where sources, holes and edges widen its score by less than this."""
 _BRIDGE_SIGMA = 2.0  # of the Gaussian over the neighbours of a bad pixel: pixels
 _LEAST_WEIGHT = 1e-3
 
@@ -132,6 +134,26 @@ def subtract_properly(
         for plane in (difference, (s_n - s_r) * np.float32(flux_sigma), (s_n - s_r) / np.sqrt(variance))  # eqs. 12, 25
     )
     return ProperDifference(difference, score, corrected, zero_point, grid.stamp(psf, radius), flux_sigma)
+
+
+def measured_score(found: ProperDifference, *, valid: NDArray[np.bool_]) -> tuple[Image, float]:
+    """Return S_corr in units of its measured scatter, and that scatter.
+
+    The equations take noise to be white. That of a resampled reference is correlated, and its pixels alone tell too
+    small a sigma: S_corr scatters by 1.04 to 1.2 then. It is measured where the background dominates, as there the
+    correction for sources, holes and edges is the same everywhere.
+
+    Raises
+    ------
+    DataError
+        As `background_sigma`.
+    """
+    correction = np.divide(
+        found.score, found.corrected_score, out=np.zeros_like(found.score), where=found.corrected_score != 0
+    )
+    quiet = valid & (correction < _QUIET * np.median(correction[valid]))
+    scatter = background_sigma(found.corrected_score, quiet).sigma
+    return found.corrected_score / np.float32(scatter), scatter
 
 
 def fit_flux_ratio(science: Epoch, reference: Epoch, *, valid: NDArray[np.bool_]) -> float:
