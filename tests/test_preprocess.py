@@ -279,11 +279,12 @@ def test_a_pair_without_stars_names_the_columns_that_help(bench: Workbench) -> N
 
 
 def test_seeing_measured_on_real_frames_agrees_with_their_headers(bench: Workbench, sample_data: Path) -> None:
-    """The pipeline that made them measured them as well: within five percent."""
+    """The pipeline that made them measured them as well, with wider Gaussians: within a tenth."""
     for science, reference, fwhm in (("DEC-OBS04b", "DEC-OBS18a", 5.158885), ("DEC-OBS18c", "DEC-OBS04d", 3.613781)):
         images = [ImageFile(sample_data / "decam_sfft_stack" / f"{name}.mini.fits.gz") for name in (science, reference)]
         row = FrameRow(1, "f", "f", "train", images[0], reference=images[1])
-        assert prepare_field(row, bench.config).fwhm_pixels == pytest.approx(fwhm, rel=0.05)
+        found = prepare_field(row, bench.config).fwhm_pixels
+        assert found is not None and 0.9 * fwhm < found < fwhm
 
 
 def test_a_crowded_field_keeps_the_shape_of_its_sources(bench: Workbench, sample_data: Path) -> None:

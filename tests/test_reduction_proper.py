@@ -152,6 +152,16 @@ def test_a_transient_away_from_a_saturated_star_keeps_its_significance() -> None
     assert np.median(found.score[faint] / found.corrected_score[faint]) == pytest.approx(1, abs=0.05)
 
 
+def test_an_epoch_on_another_flux_scale_gives_the_same_scores() -> None:
+    science, reference = epochs(3, stars=100)
+    assert reference.variance is not None
+    halved = Epoch(reference.image / 2, reference.psf, reference.sigma / 2, reference.variance / 4)
+    ours = subtract_properly(science, halved.scaled(2.0), valid=EVERYWHERE)
+    theirs = subtract_properly(science, reference, valid=EVERYWHERE)
+    for name in ("difference", "score", "corrected_score"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [0.4, 2.5])
 def test_the_flux_ratio_is_found(scale: float) -> None:
     assert fit_flux_ratio(*epochs(2, stars=100, scale=scale), valid=EVERYWHERE) == pytest.approx(scale, rel=0.01)

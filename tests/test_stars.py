@@ -55,9 +55,9 @@ EVERYWHERE = np.ones((400, 400), dtype=bool)
 
 
 @pytest.mark.parametrize("fwhm", [1.6, 2.5, 4.0, 6.0])
-@pytest.mark.parametrize(("beta", "tolerance"), [(3.5, 0.01), (2.5, 0.06), (4.5, 0.04)])
-def test_the_seeing_is_that_of_a_moffat(fwhm: float, beta: float, tolerance: float) -> None:
-    assert typical_fwhm(sky(fwhm, beta=beta), EVERYWHERE) == pytest.approx(fwhm, rel=tolerance)
+@pytest.mark.parametrize("beta", [2.5, 3.5, 4.5, 50.0])
+def test_the_seeing_is_that_of_any_moffat(fwhm: float, beta: float) -> None:
+    assert typical_fwhm(sky(fwhm, beta=beta), EVERYWHERE) == pytest.approx(fwhm, rel=0.02)
 
 
 @pytest.mark.parametrize(("science_fwhm", "reference_fwhm"), [(4.0, 3.0), (4.0, 2.2), (3.0, 6.0)])

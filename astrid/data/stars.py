@@ -23,6 +23,8 @@ _DETECTION_SIGMA = 10.0
 _BRIGHTEST = 40
 _SEARCH_FWHM = 3.0  # of the detection filter, which is forgiving: pixels
 _STAMP = 11  # edge of the square in which a star's profile is fitted: pixels
+_EXPONENTS = (1.2, 20.0)
+"""Bounds of a Moffat's exponent: the lower is all wings, the upper is all but a Gaussian."""
 _APERTURE_FWHM = 1.5  # radius
 
 
@@ -50,8 +52,8 @@ def find_stars(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: f
 def measure_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, stars: NDArray[np.float64]) -> float:
     """Return the full width at half maximum of point sources in pixels: the median of Moffats fitted to stars.
 
-    Their exponent is the one with which frames are matched, so that the widths are those the matching needs: a Gaussian
-    fitted to a Moffat is a tenth wider, and its difference keeps rings of a tenth of a star's peak.
+    Real stars have wings: a Gaussian fitted to one is up to a tenth wider at half maximum, and a difference that is
+    matched with such widths keeps rings of a tenth of the star's peak.
 
     Parameters are those of `find_stars`, and the positions that it returns.
 
@@ -82,11 +84,13 @@ def _fit_widths(
         padded[row : row + _STAMP, column : column + _STAMP].sum() for row, column in zip(y, x, strict=True)
     ]
     model = MoffatPSF(alpha=moffat_alpha(_SEARCH_FWHM, MATCHING_BETA), beta=MATCHING_BETA)
-    model.alpha.fixed = False
+    model.alpha.fixed = model.beta.fixed = False
+    model.beta.bounds = _EXPONENTS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit that fails gives a width that the median ignores, or NaN
         fitted = PSFPhotometry(model, (_STAMP, _STAMP))(blanked, mask=~valid, init_params=begin)
-    return np.abs(np.asarray(fitted["alpha_fit"], dtype=np.float64)) / moffat_alpha(1.0, MATCHING_BETA)
+    alpha, beta = (np.asarray(fitted[name], dtype=np.float64) for name in ("alpha_fit", "beta_fit"))
+    return 2 * np.abs(alpha) * np.sqrt(2 ** (1 / beta) - 1)
 
 
 def typical_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
