@@ -375,6 +375,7 @@ def test_a_cross_validation_tests_every_field_once(folded: Path) -> None:
     assert read_folder(folded).status == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_browser_shows_the_report_of_a_group_whole(look: str, folded: Path, browser: Browser) -> None:
     opened = browser.open(folded / "report.html", **LOOKS[look])
@@ -384,6 +385,7 @@ def test_a_browser_shows_the_report_of_a_group_whole(look: str, folded: Path, br
     assert "All fields, each tested once by the network of the one in 3 folds" in opened.dom
 
 
+@pytest.mark.slow
 def test_a_fold_is_the_run_that_its_number_alone_gives(folded: Path, tiny: list[str], tmp_path: Path) -> None:
     from astrid.experiment import run_experiment
 

@@ -86,11 +86,16 @@ def test_a_plain_multirun_stays_hydras_own_and_an_interval_there_says_what_it_ne
             "hydra.sweeper.n_trials must be at least 1, got 0",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ["sweep=grid", "optimizer.lr=interval(0.1,0.2)"],
             "optimizer.lr must be a choice(...) or a range(...) in a grid",
+            marks=pytest.mark.slow,
         ),
-        (["sweep=grid", "model.deph=choice(1,2)"], "model.deph must be a key of the configuration"),
+        pytest.param(
+            ["sweep=grid", "model.deph=choice(1,2)"],
+            "model.deph must be a key of the configuration",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ["sweep=grid", "hydra.sweeper.n_trialz=4"],
             "hydra.sweeper.n_trialz must be a key of the configuration",
