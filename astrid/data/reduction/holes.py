@@ -17,8 +17,6 @@ _BRIGHT_SIGMA = 10.0
 """A hole may be that of a star where something beside it is brighter than this."""
 _UNLIKE_STAR = 0.5
 """Residual of the fit over its star, both rms over the rim, from which on it is none."""
-_STEPS = [0.05, 0.05]
-"""In which the centre of a star is sought, as shares of its place: a spline has no finer slope."""
 
 
 class Filling(NamedTuple):
@@ -104,7 +102,7 @@ def _fit_star(
         return np.asarray(values - flux * _shape(spline, outside - centre) - level)
 
     middle, reach = inside.mean(axis=0), np.maximum(np.ptp(inside, axis=0) / 2, 1.0)
-    centre = optimize.least_squares(residual, middle, bounds=(middle - reach, middle + reach), diff_step=_STEPS).x
+    centre = optimize.least_squares(residual, middle, bounds=(middle - reach, middle + reach)).x
     flux, level = solve(centre)
     if not flux > 0:
         return None
