@@ -42,7 +42,7 @@ class Camera:
         rule = Combination()
         bias = master_bias([self.expose(0, seconds=0) for _ in range(biases)], readout=READOUT, rule=rule)
         dark_frames = [(self.expose(0, seconds=300), 300.0) for _ in range(darks)]
-        dark = master_dark(dark_frames, bias=bias, readout=READOUT, rule=rule)
+        dark = master_dark(dark_frames, bias=bias, readout=READOUT, rule=rule).current
         flat_frames = [(self.expose(20_000 + 500 * number, seconds=5), 5.0) for number in range(flats)]
         flat = master_flat(flat_frames, bias=bias, dark=dark, readout=READOUT, rule=rule)
         return {"bias": bias, "dark": dark, "flat": flat}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
-from raw_exposures import pull_width
+from raw_exposures import READOUT, Camera, pull_width
 
 from astrid.config import DataError, PreprocessConfig
 from astrid.data.reduction.chain import Masters, calibrate
+from astrid.data.reduction.combine import Combination, master_bias, master_dark
 from astrid.data.reduction.detector import as_exposure
 
 HEADER = {"GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 60_000, "EXPTIME": 10.0}
@@ -83,3 +84,25 @@ def test_the_noise_that_a_line_shares_is_told() -> None:
     steps = calibrate(exposure(np.full((64, 64), 1000.0)), knobs, Masters()).steps
     (told,) = (step.detail for step in steps if step.name == "uncertainty")
     assert told.endswith("electrons; the error of the overscan's level, 2 electrons, is one for all pixels of a line")
+
+
+@pytest.mark.parametrize("frames", [5, 10])
+@pytest.mark.parametrize(
+    ("durations", "seconds"), [([300.0], 300.0), ([300.0], 60.0), ([60.0, 600.0], 110.0), ([60.0, 600.0], 330.0)]
+)
+def test_the_error_of_a_bias_that_is_in_the_dark_too_counts_once(
+    frames: int, durations: list[float], seconds: float
+) -> None:
+    """Each of these few biases and darks has a read noise well above that of the sky of 20 electrons."""
+    camera = Camera((400, 400), seed=frames)
+    rule = Combination()
+    bias = master_bias([camera.expose(0, seconds=0) for _ in range(frames)], readout=READOUT, rule=rule)
+    lengths = [durations[number % len(durations)] for number in range(frames)]
+    darks = ((camera.expose(0, seconds=length), length) for length in lengths)
+    dark = master_dark(darks, bias=bias, readout=READOUT, rule=rule)
+    masters = Masters(bias, dark.current, bias_per_second=dark.bias_per_second)
+    image = camera.expose(20 / camera.flat, seconds=seconds)
+    image.meta = fits.Header({"EXPTIME": seconds})
+    knobs = PreprocessConfig(bias=["b"], dark=["d"], gain=READOUT.gain, read_noise=READOUT.read_noise)
+    frame = calibrate(image, knobs, masters).frame
+    assert pull_width(frame, np.full(camera.shape, 20.0)) == pytest.approx(1, abs=0.02)

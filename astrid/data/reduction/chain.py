@@ -72,6 +72,8 @@ class Masters:
         True = bad, of the shape of the raw exposures.
     only_seconds : float or None
         Duration of exposures to which the dark is bound, as it holds the bias and can't be scaled; None: any.
+    bias_per_second : float
+        Part of the bias's error that a second of the dark takes away; 0 without both.
     """
 
     bias: CCDData | None = None
@@ -79,6 +81,11 @@ class Masters:
     flat: CCDData | None = None
     bad_pixels: NDArray[np.bool_] | None = None
     only_seconds: float | None = None
+    bias_per_second: float = 0.0
+
+    def bias_error_share(self, seconds: float | None) -> float:
+        """Return the part of the bias's error that is left after bias and dark; None: no dark is subtracted."""
+        return 1.0 if seconds is None else abs(1 - seconds * self.bias_per_second)
 
 
 @dataclass
@@ -157,7 +164,8 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
 def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Record:
     """Take an image as it was read through all steps of the detector; float32, in electrons where the gain is known.
 
-    The uncertainty is added after the bias, whose counts are no photons, and before the dark current, whose are.
+    The uncertainty is added after the bias, whose counts are no photons, and before the dark current, whose are. With a
+    dark the error of the bias is that which is left once the dark is subtracted, which holds the same bias.
 
     Raises
     ------
@@ -170,7 +178,9 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     readout = read_out(image.meta, config)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
-    record.take("bias", given(remove_bias, master=masters.bias), detail="master subtracted", knob="bias")
+    share = masters.bias_error_share(seconds)
+    lower = given(remove_bias, master=masters.bias, error_share=share)
+    record.take("bias", lower, detail="master subtracted", knob="bias")
     record.take(
         "uncertainty",
         given(add_noise, readout=readout),

@@ -24,6 +24,22 @@ _BYTES_PER_VALUE = 80
 
 
 @dataclass(frozen=True)
+class MasterDark:
+    """A dark current, and how much of the bias's error is in it.
+
+    Attributes
+    ----------
+    current : CCDData
+        ADU per second; its uncertainty leaves that of the bias out, which is the same in exposures.
+    bias_per_second : float
+        Mean of 1 / seconds of its exposures: the dark holds minus so much of the bias's error; 0 without a bias.
+    """
+
+    current: CCDData
+    bias_per_second: float
+
+
+@dataclass(frozen=True)
 class Combination:
     """How frames are combined.
 
@@ -130,10 +146,11 @@ def master_dark(
     bias: CCDData | None,
     readout: Readout | None,
     rule: Combination,
-) -> CCDData:
-    """Combine (exposure, seconds) with a closed shutter into the dark current in ADU per second.
+) -> MasterDark:
+    """Combine (exposure, seconds) with a closed shutter into the dark current.
 
-    The error of the bias is one for all, so it doesn't average down: it is added once, over the mean duration.
+    The error of the bias is one for all, so it doesn't average down, and it is the same as in the exposures from which
+    the dark is subtracted: from one of T seconds, 1 - T mean(1/t) of it is left for darks of t seconds each.
     """
     durations: list[float] = []
 
@@ -143,10 +160,8 @@ def master_dark(
             dark = exposure if bias is None else remove_bias(exposure, _exact(bias))
             yield _scaled(_noisy(dark, readout), 1 / seconds)
 
-    dark = combine_frames(prepared(), rule)
-    if bias is None or bias.uncertainty is None:
-        return dark
-    return with_added_sigma(dark, bias.uncertainty.array * np.float32(np.mean(1 / np.array(durations))))
+    current = combine_frames(prepared(), rule)
+    return MasterDark(current, 0.0 if bias is None else float(np.mean(1 / np.array(durations))))
 
 
 def master_flat(

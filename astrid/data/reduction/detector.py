@@ -132,9 +132,20 @@ def remove_pedestal(exposure: CCDData, *, level: float) -> CCDData:
     return lowered
 
 
-def remove_bias(exposure: CCDData, master: CCDData) -> CCDData:
-    """Subtract a master bias, in the unit of the exposure."""
+def remove_bias(exposure: CCDData, master: CCDData, *, error_share: float = 1.0) -> CCDData:
+    """Subtract a master bias, in the unit of the exposure.
+
+    Parameters
+    ----------
+    exposure, master : CCDData
+    error_share : float
+        Part of the bias's error that the exposure is left with; a dark that is subtracted later takes the rest of it
+        away, as the same bias is in it.
+    """
     _check_shape("bias", master.shape, exposure.shape)
+    if master.uncertainty is not None:
+        sigma = StdDevUncertainty(master.uncertainty.array * np.float32(error_share))
+        master = CCDData(master.data, mask=master.mask, unit=master.unit, uncertainty=sigma)
     return subtract_bias(exposure, master)
 
 

@@ -101,7 +101,7 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     """Combine the sets of frames that a configuration names."""
     files = set_files(config, root)
     rule = Combination(config.clip_sigma, config.memory_mib)
-    bias, dark, flat, only = None, None, None, None
+    bias, dark, flat, only, bias_per_second = None, None, None, None, 0.0
     if files["bias"]:
         readout = _readout(files["bias"], config)
         frames = (frame for frame, _ in _exposures(files["bias"], config, timed=False))
@@ -109,12 +109,13 @@ def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
     if files["dark"]:
         readout = _readout(files["dark"], config)
         only = None if config.knows_pedestal else _seconds(files["dark"][0])
-        dark = master_dark(_exposures(files["dark"], config, only=only), bias=bias, readout=readout, rule=rule)
+        made = master_dark(_exposures(files["dark"], config, only=only), bias=bias, readout=readout, rule=rule)
+        dark, bias_per_second = made.current, made.bias_per_second
     if files["flat"]:
         readout = _readout(files["flat"], config)
         flats = _exposures(files["flat"], config, only=only, timed=dark is not None)
         flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
-    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only)
+    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second)
 
 
 def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
@@ -174,6 +175,7 @@ def _write(path: Path, masters: Masters) -> None:
         planes["bad_pixels"] = masters.bad_pixels
     if masters.only_seconds is not None:
         planes["only_seconds"] = np.array(masters.only_seconds)
+    planes["bias_per_second"] = np.array(masters.bias_per_second)
     partial = path.with_suffix(".partial.npz")
     with writing(path.parent):
         np.savez(partial, **planes)  # type: ignore[arg-type]
@@ -185,7 +187,9 @@ def _read(path: Path) -> Masters:
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
         found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
         bad, only = planes.get("bad_pixels"), planes.get("only_seconds")
-    return Masters(**found, bad_pixels=bad, only_seconds=None if only is None else float(only))
+        share = float(planes["bias_per_second"])
+    only = None if only is None else float(only)
+    return Masters(**found, bad_pixels=bad, only_seconds=only, bias_per_second=share)
 
 
 def _master(planes: np.lib.npyio.NpzFile, kind: str) -> CCDData:
