@@ -171,7 +171,7 @@ def test_masters_are_made_once_and_again_where_they_are_damaged(
     observatory: Observatory, field: Field, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = masters_key(observatory.config().preprocess, observatory.folder)
-    masters = observatory.folder / f"cache/masters-{key[:16]}.npz"
+    masters = observatory.folder / f"cache/masters-{key[:16]}.arrays"
     made = masters.stat().st_mtime_ns
     again = prepare_field(observatory.row(), observatory.config())
     assert masters.stat().st_mtime_ns == made and again.image.tobytes() == field.image.tobytes()
@@ -180,7 +180,8 @@ def test_masters_are_made_once_and_again_where_they_are_damaged(
     Path(copy.cache).mkdir()
     (Path(copy.cache) / masters.name).write_bytes(masters.read_bytes()[:5000])
     healed = prepare_field(observatory.row(), copy)
-    assert healed.image.tobytes() == field.image.tobytes() and "is damaged and is made again" in caplog.text
+    assert healed.image.tobytes() == field.image.tobytes()
+    assert "is damaged (its checksum is another) and is made again" in caplog.text
 
 
 def test_planes_are_trimmed_with_their_frame(observatory: Observatory) -> None:

@@ -132,3 +132,18 @@ def test_what_one_thread_puts_back_lets_no_advice_of_another_through(
     config.prepare_workers = 2
     assert set(looks.look_at(rows, config)) == {2, 3}
     assert warnings.filters == before and astropy_log.level == level
+
+
+def test_a_damaged_look_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.fits", exposure(0))
+    row = FrameRow(2, "a", "a", "train", science=ImageFile(tmp_path / "a.fits"))
+    config = configured(tmp_path, trim="none")
+    first = look_at([row], config)[2]
+    (kept,) = (tmp_path / "cache" / "looks").iterdir()
+    content = kept.read_bytes()
+    monkeypatch.setattr(looks, "_look", lambda row, config: first)
+    for place in [0, 70, *range(content.index(b"PK\1\2"), len(content))]:  # and the whole of the zip's directory
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        kept.write_bytes(damaged)
+        assert look_at([row], config)[2] is first

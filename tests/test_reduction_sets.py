@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from astrid.config import DataError, PreprocessConfig
+from astrid.config import DataError, PreprocessConfig, RunError
 from astrid.data import frames, hdus, keywords, packing, pixels, rows
 from astrid.data.reduction import chain, combine, detector, sets
 from astrid.data.reduction.sets import SETS, cached_masters, deciding_code, make_masters, masters_key
@@ -124,3 +125,43 @@ def test_a_pixel_is_bad_where_any_map_marks_it(tmp_path: Path) -> None:
     fits.writeto(tmp_path / "bad_small.fits", np.zeros((3, 3), np.uint8))
     with pytest.raises(DataError, match=r"bad_small\.fits: maps of bad pixels must have one shape, got \(3, 3\)"):
         make_masters(PreprocessConfig(bad_pixels="bad_*.fits"), root=tmp_path)
+
+
+def masters_file(folder: Path) -> Path:
+    (path,) = folder.glob("masters-*.arrays")
+    return path
+
+
+def test_damaged_masters_are_made_again_with_every_set(tmp_path: Path) -> None:
+    """Each time in a folder of its own, as a process remembers what it read."""
+    knobs = write_sets(tmp_path)
+    first = cached_masters(knobs, root=tmp_path, cache=tmp_path / "0")
+    content = masters_file(tmp_path / "0").read_bytes()
+    names = content.rindex(b"bias.data.npy")  # in the zip's directory
+    for number, place in enumerate([0, 70, len(content) // 2, names, names + 3, len(content) - 9], start=1):
+        cache = tmp_path / str(number)
+        cache.mkdir()
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (cache / masters_file(tmp_path / "0").name).write_bytes(damaged)
+        again = cached_masters(knobs, root=tmp_path, cache=cache)
+        for kind in SETS:
+            np.testing.assert_array_equal(getattr(again, kind).data, getattr(first, kind).data)
+        assert masters_file(cache).read_bytes() != bytes(damaged)
+
+
+def test_masters_without_a_set_that_is_asked_for_are_made_again(tmp_path: Path) -> None:
+    knobs = write_sets(tmp_path)
+    cached_masters(knobs, root=tmp_path, cache=tmp_path / "0")
+    name = masters_file(tmp_path / "0").name
+    sets._write(tmp_path / "1" / name, make_masters(replace(knobs, bias=[]), root=tmp_path))
+    assert cached_masters(knobs, root=tmp_path, cache=tmp_path / "1").bias is not None
+
+
+def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = write_sets(tmp_path)
+    full = functools.partial(open, "/dev/full", "r+b")
+    monkeypatch.setattr(combine.tempfile, "TemporaryFile", lambda dir: full())
+    with pytest.raises(RunError, match=r"data\.cache: .*/cache can't be written \(No space left on device, .* MiB are"):
+        cached_masters(knobs, root=tmp_path, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*partial*"))

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ from . import copies, frames, hdus, keywords, pixels, preprocess, rows
 from .copies import Keys, describe_pixels
 from .damage import without_advice
 from .frames import read_image
+from .kept_arrays import keep_arrays, read_kept_arrays
 from .pixels import digest_values
 from .preprocess import part_of, read_labels
 from .reduction import chain
 from .reduction.chain import header_section
 from .rows import FrameRow, ImageFile, Section
-from .store import make_folder, writing
 
 logger = logging.getLogger(__name__)
 
@@ -139,19 +138,15 @@ def _place(row: FrameRow, config: FramesData) -> Path:
     code = [Path(str(module)).read_text() for module in (__file__, *(one.__file__ for one in _DECIDING))]
     trim = [config.preprocess.trim, config.preprocess.raw_reference]
     text = json.dumps([images, labels, str(row.section or ""), trim, code], sort_keys=True)
-    return Path(config.cache) / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    return Path(config.cache) / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrays"
 
 
 def _read(path: Path) -> Look | None:
     """Return what was kept, None where there is nothing or it is damaged: then it is looked at again."""
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            values: dict[str, Any] = {field.name: kept[field.name] for field in dataclasses.fields(Look)}
-    except (FileNotFoundError, NotADirectoryError):
+    kept = read_kept_arrays(path, expected=[field.name for field in dataclasses.fields(Look)])
+    if kept is None:
         return None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        logger.warning("%s is damaged: its frames are looked at again", path)
-        return None
+    values: dict[str, Any] = dict(kept)
     texts = {name: str(values[name]) for name in ("science", "reference")}
     values |= texts | {"reference": texts["reference"] or None, "positives": int(values["positives"])}
     return Look(**values | {"part": Section.parse(str(values["part"]))})
@@ -159,10 +154,6 @@ def _read(path: Path) -> Look | None:
 
 def _write(path: Path, look: Look) -> None:
     """Keep a look; processes that do so at once write the same, each under a name of its own until it is whole."""
-    make_folder(path.parent)
-    partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
     values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)} | {"part": str(look.part)}
     arrays = {name: np.asarray("" if value is None else value) for name, value in values.items()}
-    with writing(path.parent):
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
+    keep_arrays(path, arrays, partial=path.with_name(f"{path.stem}-{os.getpid()}.partial"))

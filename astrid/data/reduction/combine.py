@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from ..store import writing
 from .detector import Readout, add_noise, remove_bias, remove_dark, with_added_sigma
 
 _BYTES_PER_VALUE = 80
@@ -49,10 +51,13 @@ class Combination:
         Distance from the median beyond which a value is left out, in sigma.
     memory_mib : int
         Memory that a band of all frames may take, in MiB.
+    folder : Path or None
+        Where the frames wait until all are there; None is the system's folder for temporary files.
     """
 
     clip_sigma: float = 5.0
     memory_mib: int = 256
+    folder: Path | None = None
 
 
 def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
@@ -71,8 +76,11 @@ def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
     ------
     DataError
         If there is no frame, or their shapes or units differ.
+    RunError
+        If the disk has no room for them.
     """
-    with tempfile.TemporaryFile() as file:
+    folder = rule.folder or Path(tempfile.gettempdir())
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
         first, count = _write_all(frames, file)
         height, width = first.shape
         stack = np.memmap(file, dtype=np.float32, mode="r", shape=(count, 2, height, width))

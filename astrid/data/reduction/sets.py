@@ -7,9 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -20,8 +20,9 @@ from astrid.config.checks import saying_of
 
 from ..frames import read_image, read_plane
 from ..hdus import keywords
+from ..kept_arrays import keep_arrays, read_kept_arrays
 from ..rows import ImageFile
-from ..store import held, make_folder, writing
+from ..store import held, make_folder
 from .chain import Masters, dark_seconds, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
 from .detector import Readout
@@ -29,6 +30,8 @@ from .detector import Readout
 logger = logging.getLogger(__name__)
 
 SETS = ("bias", "dark", "flat")
+_PLANE_OF = {"bias": "bias.data", "dark": "dark.data", "flat": "flat.data", "bad_pixels": "bad_pixels"}
+"""Plane that the masters have where a knob is given."""
 KNOBS = ("saturation", "overscan", "pedestal", "trim", "gain", "read_noise", "clip_sigma")
 """Knobs that change the masters; memory changes only how they are made."""
 
@@ -83,24 +86,25 @@ def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Mast
     ------
     DataError
         If a file cannot be used, naming it.
+    RunError
+        If the disk can't take them.
     """
-    path = cache / f"masters-{masters_key(config, root)[:16]}.npz"
+    path = cache / f"masters-{masters_key(config, root)[:16]}.arrays"
+    expected = tuple(_PLANE_OF[kind] for kind in _PLANE_OF if getattr(config, kind))
     make_folder(path.parent)
     with held(path.with_suffix(".lock"), what="combines the same calibration frames"):
         try:
-            return _read(path)
+            return _read(path, expected)
         except FileNotFoundError:
             logger.info("combining calibration frames")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            logger.warning("%s is damaged and is made again", path)
-        _write(path, make_masters(config, root=root))
-        return _read(path)
+        _write(path, make_masters(config, root=root, folder=cache))
+        return _read(path, expected)
 
 
-def make_masters(config: PreprocessConfig, *, root: Path) -> Masters:
-    """Combine the sets of frames that a configuration names."""
+def make_masters(config: PreprocessConfig, *, root: Path, folder: Path | None = None) -> Masters:
+    """Combine the sets of frames that a configuration names; they wait in a folder, or where the system has room."""
     files = set_files(config, root)
-    rule = Combination(config.clip_sigma, config.memory_mib)
+    rule = Combination(config.clip_sigma, config.memory_mib, folder)
     bias, dark, flat, only, bias_per_second = None, None, None, None, 0.0
     if files["bias"]:
         readout = _readout(files["bias"], config)
@@ -176,22 +180,29 @@ def _write(path: Path, masters: Masters) -> None:
     if masters.only_seconds is not None:
         planes["only_seconds"] = np.array(masters.only_seconds)
     planes["bias_per_second"] = np.array(masters.bias_per_second)
-    partial = path.with_suffix(".partial.npz")
-    with writing(path.parent):
-        np.savez(partial, **planes)  # type: ignore[arg-type]
-        partial.replace(path)
+    keep_arrays(path, planes, partial=path.with_suffix(".partial"))  # the lock keeps others from it
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path) -> Masters:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as planes:
-        found = {kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes}
-        bad, only = planes.get("bad_pixels"), planes.get("only_seconds")
-        share = float(planes["bias_per_second"])
-    only = None if only is None else float(only)
-    return Masters(**found, bad_pixels=bad, only_seconds=only, bias_per_second=share)
+def _read(path: Path, expected: tuple[str, ...]) -> Masters:
+    """Return the masters that were kept with the planes that are expected.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there are none, or they aren't what was written, so that this isn't remembered.
+    """
+    planes = read_kept_arrays(path, expected=expected)
+    if planes is None:
+        raise FileNotFoundError(path)
+    return Masters(
+        **{kind: _master(planes, kind) for kind in SETS if f"{kind}.data" in planes},
+        bad_pixels=planes.get("bad_pixels"),
+        only_seconds=float(planes["only_seconds"]) if "only_seconds" in planes else None,
+        bias_per_second=float(planes["bias_per_second"]),
+    )
 
 
-def _master(planes: np.lib.npyio.NpzFile, kind: str) -> CCDData:
+def _master(planes: Mapping[str, NDArray[Any]], kind: str) -> CCDData:
     sigma = StdDevUncertainty(planes[f"{kind}.sigma"]) if f"{kind}.sigma" in planes else None
     return CCDData(planes[f"{kind}.data"], mask=planes[f"{kind}.mask"], unit="adu", uncertainty=sigma)
