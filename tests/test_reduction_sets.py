@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from astrid.config import DataError, PreprocessConfig, RunError
+from astrid.config import DataError, FramesData, PreprocessConfig, RunError
 from astrid.data import frames, hdus, keywords, packing, pixels, rows
+from astrid.data.exposures import read_exposure
 from astrid.data.reduction import chain, combine, detector, sets
 from astrid.data.reduction.sets import SETS, cached_masters, deciding_code, make_masters, masters_key
+from astrid.data.rows import ImageFile
 
 SHAPE = (12, 16)
 HEADER = {"EXPTIME": 10.0, "GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 60_000, "BIASSEC": "[13:16,1:12]"}
@@ -165,3 +167,65 @@ def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RunError, match=r"data\.cache: .*/cache can't be written \(No space left on device, .* MiB are"):
         cached_masters(knobs, root=tmp_path, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*partial*"))
+
+
+def write_mosaic(folder: Path, name: str, pictures: list[tuple[str | None, float]]) -> ImageFile:
+    """Write a file with an extension for each (EXTNAME, level), and return its second."""
+    hdus = [fits.ImageHDU(np.full(SHAPE, level, np.float32), name=extension) for extension, level in pictures]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / f"{name}.fits", overwrite=True)
+    return ImageFile(folder / f"{name}.fits", 2)
+
+
+def calibrated(config: PreprocessConfig, folder: Path, file: ImageFile) -> tuple[float, list[str]]:
+    """Return the level of a calibrated exposure and its history."""
+    data = FramesData(root=str(folder), manifest="m.csv", cache=str(folder / "cache"), preprocess=config)
+    record = read_exposure("science", file, data, fwhm_pixels=None)
+    return float(np.median(record.frame.data[~record.frame.mask])), [str(step) for step in record.steps]
+
+
+@pytest.mark.parametrize(
+    ("science", "bias", "used"),
+    [
+        (["CCD1", "CCD2"], [("CCD1", 100), ("CCD2", 200)], "HDU 2 (CCD2)"),
+        (["CCD1", "CCD2"], [("CCD2", 200), ("CCD1", 100), ("CCD3", 300)], "HDU 1 (CCD2)"),
+        ([None, None], [(None, 100), (None, 200)], "HDU 2"),
+        (["COMPRESSED_IMAGE"] * 2, [("COMPRESSED_IMAGE", 100), ("COMPRESSED_IMAGE", 200)], "HDU 2"),
+        (["SCI", "SCI"], [("SCI", 100), ("SCI", 200)], "HDU 2 (SCI)"),
+        (["CCD1", "CCD2"], [(None, 200)], ""),
+    ],
+)
+def test_a_detector_of_a_mosaic_is_calibrated_with_its_own_frames(
+    tmp_path: Path, science: list[str | None], bias: list[tuple[str | None, float]], used: str
+) -> None:
+    exposure = write_mosaic(tmp_path, "science", [(name, 1200) for name in science])
+    write_mosaic(tmp_path, "bias", bias)
+    level, steps = calibrated(PreprocessConfig(bias=["bias*.fits"]), tmp_path, exposure)
+    assert level == 1000
+    assert f"bias: master{' of ' if used else ''}{used} subtracted" in steps
+
+
+def test_every_set_and_the_map_are_of_the_detector_and_so_is_their_key(tmp_path: Path) -> None:
+    science = write_mosaic(tmp_path, "science", [("A", 1000), ("B", 1000)])
+    write_mosaic(tmp_path, "flat", [("B", 3000), ("A", 4000)])
+    planes = [fits.ImageHDU(np.full(SHAPE, bad, np.uint8), name=name) for name, bad in (("B", 0), ("A", 1))]
+    planes[0].data[3, 4] = 1
+    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "bad.fits")
+    knobs = PreprocessConfig(flat=["flat.fits"], bad_pixels="bad.fits", pedestal=0)
+    _, steps = calibrated(knobs, tmp_path, science)
+    assert {"bad pixels: 1 masked of HDU 1 (B)", "flat: divided by master of HDU 1 (B)"} <= set(steps)
+    first = ImageFile(science.path)  # its first picture
+    keys = {masters_key(knobs, tmp_path, like=like) for like in (first, science)}
+    assert len(keys) == 2 and masters_key(knobs, tmp_path, like=ImageFile(science.path, "B")) in keys
+
+
+def test_a_mosaic_without_the_detector_is_refused(tmp_path: Path) -> None:
+    science = write_mosaic(tmp_path, "science", [("A", 1200), ("B", 1200)])
+    write_mosaic(tmp_path, "bias", [("A", 100), ("C", 200)])
+    message = (
+        r"science science\.fits: .*/bias\.fits: data\.preprocess\.bias must have a picture of the detector of "
+        r"science\.fits, which is HDU 2 \(B\), got HDU 1 \(A\), HDU 2 \(C\); name one, as in bias\.fits\[A\]"
+    )
+    with pytest.raises(DataError, match=message):
+        calibrated(PreprocessConfig(bias=["bias.fits"]), tmp_path, science)
+    level, steps = calibrated(PreprocessConfig(bias=["bias.fits[C]"]), tmp_path, science)
+    assert level == 1000 and "bias: master of HDU 2 (C) subtracted" in steps

@@ -21,7 +21,7 @@ class PreprocessConfig:
     saturation: int | float | Header | None = None
     """Counts (ADU) from which a pixel is masked; `header`: SATURATE."""
     bad_pixels: str | None = None
-    """Map of bad pixels below data.root, of the shape of the raw exposures; any but 0 is masked."""
+    """Map of bad pixels below data.root, of the shape of the raw exposures; any but 0 is masked. HDUs as for bias."""
     overscan: str = "none"
     """Strip without light, [x1:x2,y1:y2], whose level is subtracted; `header`: BIASSEC."""
     trim: str = "none"
@@ -29,12 +29,15 @@ class PreprocessConfig:
     pedestal: int | float | None = None
     """Counts (ADU) of no light in every raw exposure, after its overscan; subtracted. 0: they are so already."""
     bias: list[str] = field(default_factory=list)
-    """Bias exposures below data.root: names or patterns such as bias/*.fits; combined and subtracted."""
+    """Bias exposures below data.root: names or patterns such as bias/*.fits; combined and subtracted. An HDU may stand
+    behind, as in `bias/*.fits[CCD2]`; without it, of files with several pictures that of the exposure's EXTNAME, else of
+    its HDU number."""
     dark: list[str] = field(default_factory=list)
     """Dark exposures below data.root; combined, scaled by EXPTIME and subtracted. They need bias, overscan or pedestal,
-    or must last as long as what they are subtracted from."""
+    or must last as long as what they are subtracted from. HDUs as for bias."""
     flat: list[str] = field(default_factory=list)
-    """Flat exposures below data.root, of the filter of the frames; combined, normalised and divided by."""
+    """Flat exposures below data.root, of the filter of the frames; combined, normalised and divided by. HDUs as for
+    bias."""
     clip_sigma: float = 5.0
     """Distance from the median beyond which a value doesn't enter a master, in sigma."""
     memory_mib: int = 256

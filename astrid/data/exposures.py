@@ -35,7 +35,7 @@ def read_exposure(
         image = read_image(file.path, hdu=file.hdu)
         if not raw or not knobs.treats_exposures:
             return Record(image, image.shape)
-        masters = cached_masters(knobs, root=Path(config.root), cache=Path(config.cache))
+        masters = cached_masters(knobs, root=Path(config.root), cache=Path(config.cache), like=file)
         record = calibrate(image, knobs, masters)
         remove = functools.partial(_without_cosmic_rays, config=config, fwhm_pixels=fwhm_pixels)
         record.take(

@@ -74,6 +74,9 @@ class Masters:
         Duration of exposures to which the dark is bound, as it holds the bias and can't be scaled; None: any.
     bias_per_second : float
         Part of the bias's error that a second of the dark takes away; 0 without both.
+    pictures : mapping of str to str
+        Which HDU of its files a set was taken from, by `bias`, `dark`, `flat`, `bad_pixels`; only where they hold
+        several pictures.
     """
 
     bias: CCDData | None = None
@@ -82,6 +85,11 @@ class Masters:
     bad_pixels: NDArray[np.bool_] | None = None
     only_seconds: float | None = None
     bias_per_second: float = 0.0
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, kind: str) -> str:
+        """Return ` of HDU 2 (CCD2)` where files of a set hold several pictures, else nothing."""
+        return f" of {self.pictures[kind]}" if kind in self.pictures else ""
 
     def bias_error_share(self, seconds: float | None) -> float:
         """Return the part of the bias's error that is left after bias and dark; None: no dark is subtracted."""
@@ -131,8 +139,10 @@ def given(function: Callable[..., CCDData], **arguments: object) -> Step | None:
     return functools.partial(function, **arguments)
 
 
-def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bool_] | None = None) -> Record:
+def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None = None) -> Record:
     """Take an image as it was read, mask what is bad on the detector, subtract the overscan and trim.
+
+    Of the masters only the map of bad pixels is used; exposures that become masters have none.
 
     Raises
     ------
@@ -146,12 +156,10 @@ def start(image: CCDData, config: PreprocessConfig, *, bad_pixels: NDArray[np.bo
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
     record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
-    record.take(
-        "bad pixels",
-        given(flag_bad, bad=bad_pixels),
-        detail=f"{0 if bad_pixels is None else bad_pixels.sum()} masked",
-        knob="bad_pixels",
-    )
+    masters = masters or Masters()
+    bad = masters.bad_pixels
+    told = f"{0 if bad is None else bad.sum()} masked{masters.origin('bad_pixels')}"
+    record.take("bad pixels", given(flag_bad, bad=bad), detail=told, knob="bad_pixels")
     level_overscan = functools.partial(remove_overscan, readout=read_out(image.meta, config))
     record.take("overscan", given(level_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
     if config.pedestal is not None:
@@ -173,14 +181,14 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         As `start`; also if there is a dark and the header doesn't say how long the exposure was, or if that is longer
         or shorter than a dark that can't be scaled.
     """
-    record = start(image, config, bad_pixels=masters.bad_pixels)
+    record = start(image, config, masters=masters)
     gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
     readout = read_out(image.meta, config)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
     share = masters.bias_error_share(seconds)
     lower = given(remove_bias, master=masters.bias, error_share=share)
-    record.take("bias", lower, detail="master subtracted", knob="bias")
+    record.take("bias", lower, detail=f"master{masters.origin('bias')} subtracted", knob="bias")
     record.take(
         "uncertainty",
         given(add_noise, readout=readout),
@@ -190,11 +198,13 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     record.take(
         "dark",
         given(remove_dark, master=masters.dark, seconds=seconds),
-        detail=f"master subtracted for {seconds} s{'' if masters.only_seconds is None else ', which holds the bias'}",
+        detail=f"master{masters.origin('dark')} subtracted for {seconds} s"
+        + ("" if masters.only_seconds is None else ", which holds the bias"),
         knob="dark",
     )
     record.take("gain", given(to_electrons, gain=gain), detail=f"{gain} electrons per ADU", knob="gain")
-    record.take("flat", given(divide_flat, master=masters.flat), detail="divided by master", knob="flat")
+    even = given(divide_flat, master=masters.flat)
+    record.take("flat", even, detail=f"divided by master{masters.origin('flat')}", knob="flat")
     record.frame = in_single_precision(record.frame)
     return record
 

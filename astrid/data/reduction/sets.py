@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from astrid.config import DataError, PreprocessConfig
 from astrid.config.checks import saying_of
 
-from ..frames import read_image, read_plane
-from ..hdus import keywords
+from ..frames import inspect_file, inspect_image, read_image, read_plane
+from ..hdus import PictureHDU, keywords
 from ..kept_arrays import keep_arrays, read_kept_arrays
 from ..rows import ImageFile
 from ..store import held, make_folder
@@ -32,21 +33,90 @@ logger = logging.getLogger(__name__)
 SETS = ("bias", "dark", "flat")
 _PLANE_OF = {"bias": "bias.data", "dark": "dark.data", "flat": "flat.data", "bad_pixels": "bad_pixels"}
 """Plane that the masters have where a knob is given."""
+_NO_NAMES = ("PRIMARY", "COMPRESSED_IMAGE")
+"""What astropy calls HDUs without a name."""
 KNOBS = ("saturation", "overscan", "pedestal", "trim", "gain", "read_noise", "clip_sigma")
 """Knobs that change the masters; memory changes only how they are made."""
 
 
-def set_files(config: PreprocessConfig, root: Path) -> dict[str, list[ImageFile]]:
+def set_files(config: PreprocessConfig, root: Path, *, like: ImageFile | None = None) -> dict[str, list[ImageFile]]:
     """Return the files of each set, sorted by name, and the map of bad pixels.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+    root : Path
+    like : ImageFile or None
+        Exposure whose detector the pictures must be of, where a file holds several and its pattern names none; None
+        leaves these open.
 
     Raises
     ------
     DataError
-        If a name or pattern fits no file.
+        If a name or pattern fits no file, or a file has no picture of that detector.
     """
-    files = {kind: _matching(getattr(config, kind), root, knob=kind) for kind in SETS}
-    named = [] if config.bad_pixels is None else [config.bad_pixels]
-    return files | {"bad_pixels": _matching(named, root, knob="bad_pixels")}
+    named = {"bad_pixels": [] if config.bad_pixels is None else [config.bad_pixels]}
+    patterns: dict[str, list[str]] = {kind: getattr(config, kind) for kind in SETS} | named
+    files = {kind: _matching(given, root, knob=kind) for kind, given in patterns.items()}
+    if like is None:
+        return files
+    return {kind: [of_same_detector(file, like, knob=kind) for file in found] for kind, found in files.items()}
+
+
+def of_same_detector(file: ImageFile, like: ImageFile, *, knob: str) -> ImageFile:
+    """Return the picture of a calibration file that is of the detector of an exposure.
+
+    That is what its pattern names or the only one; of several that of the same name (EXTNAME; EXTVER and then the HDU
+    tell those of one name apart), or of the same HDU where one of the two has no name.
+
+    Raises
+    ------
+    DataError
+        If none of several corresponds.
+    """
+    pictures = _pictures(file)
+    if file.hdu is not None or len(pictures) < 2:
+        return file
+    wanted = _picture(like)
+    named = [one for one in pictures if one.name and one.name == wanted.name]
+    for alike in ("version", "hdu"):
+        named = [one for one in named if len(named) == 1 or getattr(one, alike) == getattr(wanted, alike)]
+    numbered = [one for one in pictures if one.hdu == wanted.hdu and not (one.name and wanted.name)]
+    if not (named or numbered):
+        raise DataError(
+            f"{file}: data.preprocess.{knob} must have a picture of the detector of {like.path.name}, which is "
+            f"{_called(wanted)}, got {', '.join(_called(one) for one in pictures)}; name one, as in "
+            f"{file.path.name}[{pictures[0].name or pictures[0].hdu}]"
+        )
+    return ImageFile(file.path, (named or numbered)[0].hdu)
+
+
+def _picture(file: ImageFile) -> PictureHDU:
+    """Return the picture that a file's name means."""
+    number = inspect_image(file.path, hdu=file.hdu).hdu
+    return next(one for one in _pictures(file) if one.hdu == number)
+
+
+def _pictures(file: ImageFile) -> tuple[PictureHDU, ...]:
+    """Return the pictures of a file, without names that say nothing, remembered while its size and time stay."""
+    stat = file.path.stat()
+    return _listed_pictures(file.path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _listed_pictures(path: Path, _size: int, _mtime_ns: int) -> tuple[PictureHDU, ...]:
+    pictures = inspect_file(path).pictures
+    return tuple(replace(one, name="") if one.name in _NO_NAMES else one for one in pictures)
+
+
+def _called(picture: PictureHDU) -> str:
+    return f"HDU {picture.hdu}" + (f" ({picture.name})" if picture.name else "")
+
+
+def _pictures_used(files: Sequence[ImageFile]) -> str:
+    """Say which HDU of files with several pictures is used; empty where they have but one."""
+    several = [file for file in files if len(_pictures(file)) > 1]
+    return ", ".join(dict.fromkeys(_called(_picture(file)) for file in several))
 
 
 def _matching(patterns: Sequence[str], root: Path, *, knob: str) -> list[ImageFile]:
@@ -63,9 +133,13 @@ def _matching(patterns: Sequence[str], root: Path, *, knob: str) -> list[ImageFi
     return sorted(set(found), key=str)
 
 
-def masters_key(config: PreprocessConfig, root: Path) -> str:
-    """Return the SHA-256 of what decides the masters: contents of the files, knobs, code."""
-    files = {kind: [[file.digest(), file.hdu] for file in images] for kind, images in set_files(config, root).items()}
+def masters_key(config: PreprocessConfig, root: Path, *, like: ImageFile | None = None) -> str:
+    """Return the SHA-256 of what decides the masters: contents of the files, knobs, code.
+
+    Without an exposure that they are for, it is that of the masters of all detectors together.
+    """
+    found = set_files(config, root, like=like)
+    files = {kind: [[file.digest(), file.hdu] for file in images] for kind, images in found.items()}
     knobs = {name: getattr(config, name) for name in KNOBS}
     code = [path.read_text() for path in deciding_code()]
     versions = [importlib.metadata.version(package) for package in ("ccdproc", "astropy", "numpy")]
@@ -79,8 +153,8 @@ def deciding_code() -> list[Path]:
     return [*sorted(package.parent.glob("*.py")), *sorted(package.glob("*.py"))]
 
 
-def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Masters:
-    """Return the masters of a configuration, from the cache or made; processes that want them at once wait for one.
+def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path, like: ImageFile | None = None) -> Masters:
+    """Return the masters for an exposure, from the cache or made; processes that want them at once wait for one.
 
     Raises
     ------
@@ -89,7 +163,7 @@ def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Mast
     RunError
         If the disk can't take them.
     """
-    path = cache / f"masters-{masters_key(config, root)[:16]}.arrays"
+    path = cache / f"masters-{masters_key(config, root, like=like)[:16]}.arrays"
     expected = tuple(_PLANE_OF[kind] for kind in _PLANE_OF if getattr(config, kind))
     make_folder(path.parent)
     with held(path.with_suffix(".lock"), what="combines the same calibration frames"):
@@ -97,13 +171,26 @@ def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path) -> Mast
             return _read(path, expected)
         except FileNotFoundError:
             logger.info("combining calibration frames")
-        _write(path, make_masters(config, root=root, folder=cache))
+        _write(path, make_masters(config, root=root, folder=cache, like=like))
         return _read(path, expected)
 
 
-def make_masters(config: PreprocessConfig, *, root: Path, folder: Path | None = None) -> Masters:
-    """Combine the sets of frames that a configuration names; they wait in a folder, or where the system has room."""
-    files = set_files(config, root)
+def make_masters(
+    config: PreprocessConfig, *, root: Path, folder: Path | None = None, like: ImageFile | None = None
+) -> Masters:
+    """Combine the sets of frames that a configuration names.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+    root : Path
+        Where the names of the sets start.
+    folder : Path or None
+        Where frames wait until they are combined; None is the system's folder for temporary files.
+    like : ImageFile or None
+        Exposure that the masters are for; None takes the first picture of files that hold several.
+    """
+    files = set_files(config, root, like=like)
     rule = Combination(config.clip_sigma, config.memory_mib, folder)
     bias, dark, flat, only, bias_per_second = None, None, None, None, 0.0
     if files["bias"]:
@@ -119,7 +206,8 @@ def make_masters(config: PreprocessConfig, *, root: Path, folder: Path | None = 
         readout = _readout(files["flat"], config)
         flats = _exposures(files["flat"], config, only=only, timed=dark is not None)
         flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
-    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second)
+    pictures = {kind: used for kind, found in files.items() if (used := _pictures_used(found))}
+    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second, pictures)
 
 
 def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
@@ -180,6 +268,7 @@ def _write(path: Path, masters: Masters) -> None:
     if masters.only_seconds is not None:
         planes["only_seconds"] = np.array(masters.only_seconds)
     planes["bias_per_second"] = np.array(masters.bias_per_second)
+    planes |= {f"{kind}.pictures": np.array(used) for kind, used in masters.pictures.items()}
     keep_arrays(path, planes, partial=path.with_suffix(".partial"))  # the lock keeps others from it
 
 
@@ -200,6 +289,7 @@ def _read(path: Path, expected: tuple[str, ...]) -> Masters:
         bad_pixels=planes.get("bad_pixels"),
         only_seconds=float(planes["only_seconds"]) if "only_seconds" in planes else None,
         bias_per_second=float(planes["bias_per_second"]),
+        pictures={kind: str(planes[f"{kind}.pictures"]) for kind in _PLANE_OF if f"{kind}.pictures" in planes},
     )
 
 
