@@ -133,3 +133,29 @@ def unevenness(frame: CCDData) -> float:
     levels = Background2D(frame.data, 64, mask=frame.mask).background_mesh
     low, middle, high = np.percentile(levels, [10, 50, 90])
     return float((high - low) / middle)
+
+
+def lit(light: np.ndarray) -> None:
+    """Combine flats of so many electrons."""
+    rng = np.random.default_rng(5)
+    flats = [(as_exposure(rng.poisson(light) + rng.normal(0, 5, light.shape)), 1.0) for _ in range(2)]
+    master_flat(flats, bias=None, dark=None, readout=Readout(1.0, 5.0), rule=RULE)
+
+
+def test_flats_of_little_steep_and_coloured_light_and_with_dark_corners_are_taken() -> None:
+    y, x = np.mgrid[:200, :200] / 200
+    even = np.full((200, 200), 60.0)
+    coloured = even * 100
+    coloured[::2, ::2], coloured[1::2, 1::2] = 300, 100
+    for light in (even, 20_000 * x, coloured, np.where(np.hypot(x - 0.5, y - 0.5) < 0.5, 5000.0, 0.0)):
+        lit(light)
+
+
+@pytest.mark.parametrize(("level", "unlit"), [(0.0, 0.0), (8.0, 0.0), (5000.0, 0.6), (5000.0, 0.95)])
+def test_flats_of_too_little_light_are_refused(level: float, unlit: float) -> None:
+    light = np.full((200, 200), level)
+    light[: int(200 * unlit)] = 0
+    with pytest.raises(
+        DataError, match=r"a flat must hold light above bias and dark, more than 3 times .* leave it out"
+    ):
+        lit(light)

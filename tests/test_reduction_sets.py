@@ -229,3 +229,23 @@ def test_a_mosaic_without_the_detector_is_refused(tmp_path: Path) -> None:
         calibrated(PreprocessConfig(bias=["bias.fits"]), tmp_path, science)
     level, steps = calibrated(PreprocessConfig(bias=["bias.fits[C]"]), tmp_path, science)
     assert level == 1000 and "bias: master of HDU 2 (C) subtracted" in steps
+
+
+@pytest.mark.parametrize(
+    ("level", "noise", "rule"),
+    [
+        (1000.0, 0.0, "a flat must hold light above bias and dark, more than 3 times"),
+        (1000.0, 5.0, "a flat must hold light above bias and dark, more than 3 times"),
+        (1010.0, 5.0, "a flat must hold light above bias and dark, more than 3 times"),
+        (65_000.0, 0.0, "most pixels must be below the level of saturation of 60000 ADU"),
+    ],
+)
+def test_a_flat_without_light_or_with_too_much_is_refused_by_its_file(
+    tmp_path: Path, level: float, noise: float, rule: str
+) -> None:
+    knobs = write_sets(tmp_path)
+    counts = np.random.default_rng(3).normal(level, noise, SHAPE).astype(np.float32)
+    counts[:, 12:] = 1000
+    fits.writeto(tmp_path / "flat_1.fits", counts, fits.Header(HEADER), overwrite=True)
+    with pytest.raises(DataError, match=rf"flat_1\.fits: {rule}"):
+        make_masters(replace(knobs, dark=[]), root=tmp_path)

@@ -23,6 +23,9 @@ from .detector import Readout, add_noise, remove_bias, remove_dark, with_added_s
 
 _BYTES_PER_VALUE = 80
 """Peak of a clipped combination per pixel of each frame in a band: doubles, masks and the copies of the clipping."""
+_LIT, _MOST_UNLIT = 3.0, 0.25
+"""Median of a flat, in units of the scatter of its pixels, and share of pixels without light, beyond which it is none:
+of noise alone a half is below 0, of a flat with dark corners a tenth."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def master_flat(
     Raises
     ------
     DataError
-        If the median of an exposure is not positive.
+        If an exposure holds no light well above its noise.
     """
 
     def prepared() -> Iterable[CCDData]:
@@ -196,13 +199,36 @@ def master_flat(
             flat = exposure if bias is None else remove_bias(exposure, _exact(bias))
             flat = _noisy(flat, readout)
             flat = flat if dark is None else remove_dark(flat, _exact(dark), seconds=seconds)
-            level = float(np.median(flat.data[~flat.mask]))
-            if not level > 0:
-                raise DataError(f"a flat must hold light above bias and dark, got a median of {level:g}; leave it out")
-            yield _scaled(flat, 1 / level)
+            yield _scaled(flat, 1 / _level_of_light(flat))
 
     flat = combine_frames(prepared(), rule)
     return _scaled(flat, 1 / float(flat.data[~flat.mask].mean(dtype=np.float64)))
+
+
+def _level_of_light(flat: CCDData) -> float:
+    """Return the median of the good pixels of a flat above bias and dark, ADU, once that is well above its noise."""
+    values = flat.data[~flat.mask]
+    if values.size == 0:
+        raise DataError("a flat must have good pixels, got none; leave it out")
+    level, scatter, unlit = float(np.median(values)), _pixel_scatter(flat), float(np.mean(values <= 0))
+    if not level > _LIT * scatter or unlit > _MOST_UNLIT:
+        raise DataError(
+            f"a flat must hold light above bias and dark, more than {_LIT:g} times the scatter of its pixels, got a "
+            f"median of {level:.3g} ADU, a scatter of {scatter:.3g} and {unlit:.0%} of the pixels at or below 0; leave "
+            "it out"
+        )
+    return level
+
+
+def _pixel_scatter(frame: CCDData) -> float:
+    """Return the standard deviation of a pixel about the light that falls onto it, in the unit of the frame.
+
+    It is that of differences between next but one neighbours, over the root of 2: the slope of the light hardly counts,
+    nor do the colours of a camera with a Bayer filter.
+    """
+    good = ~(frame.mask[:, 2:] | frame.mask[:, :-2])
+    differences = (frame.data[:, 2:] - frame.data[:, :-2])[good]
+    return float(mad_std(differences) / np.sqrt(2)) if differences.size else 0.0
 
 
 def _noisy(exposure: CCDData, readout: Readout | None) -> CCDData:

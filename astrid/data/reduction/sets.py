@@ -8,7 +8,8 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,17 +196,21 @@ def make_masters(
     bias, dark, flat, only, bias_per_second = None, None, None, None, 0.0
     if files["bias"]:
         readout = _readout(files["bias"], config)
-        frames = (frame for frame, _ in _exposures(files["bias"], config, timed=False))
-        bias = master_bias(frames, readout=readout, rule=rule)
+        biases = _Exposures(files["bias"], config, timed=False)
+        with biases.named():
+            bias = master_bias((frame for frame, _ in biases), readout=readout, rule=rule)
     if files["dark"]:
         readout = _readout(files["dark"], config)
         only = None if config.knows_pedestal else _seconds(files["dark"][0])
-        made = master_dark(_exposures(files["dark"], config, only=only), bias=bias, readout=readout, rule=rule)
+        darks = _Exposures(files["dark"], config, only=only)
+        with darks.named():
+            made = master_dark(darks, bias=bias, readout=readout, rule=rule)
         dark, bias_per_second = made.current, made.bias_per_second
     if files["flat"]:
         readout = _readout(files["flat"], config)
-        flats = _exposures(files["flat"], config, only=only, timed=dark is not None)
-        flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
+        flats = _Exposures(files["flat"], config, only=only, timed=dark is not None)
+        with flats.named():
+            flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
     pictures = {kind: used for kind, found in files.items() if (used := _pictures_used(found))}
     return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second, pictures)
 
@@ -234,12 +239,11 @@ def _bad_pixels(files: Sequence[ImageFile]) -> NDArray[np.bool_] | None:
     return np.logical_or.reduce(maps) if maps else None
 
 
-def _exposures(
-    files: Sequence[ImageFile], config: PreprocessConfig, *, only: float | None = None, timed: bool = True
-) -> Iterator[tuple[CCDData, float]]:
-    """Read each exposure, its overscan subtracted and trimmed, and the seconds that a dark counts in it.
+@dataclass
+class _Exposures:
+    """Exposures of a set, read one by one, their overscan subtracted and trimmed, and the seconds that a dark counts.
 
-    Parameters
+    Attributes
     ----------
     files : sequence of ImageFile
     config : PreprocessConfig
@@ -247,12 +251,33 @@ def _exposures(
         Duration in seconds that all must have, as a dark can't be scaled; None: any.
     timed : bool
         Whether a dark counts at all; otherwise headers need no duration, and the seconds are 0.
+    current : ImageFile or None
+        The one that was handed out last, while it is worked on.
     """
-    for file in files:
-        image = read_image(file.path, hdu=file.hdu)
-        with saying_of(f"{file}: "):
-            prepared = start(image, config).frame, dark_seconds(image.header, only=only) if timed else 0.0
-        yield prepared
+
+    files: Sequence[ImageFile]
+    config: PreprocessConfig
+    only: float | None = None
+    timed: bool = True
+    current: ImageFile | None = None
+
+    def __iter__(self) -> Iterator[tuple[CCDData, float]]:
+        for file in self.files:
+            image = read_image(file.path, hdu=file.hdu)
+            with saying_of(f"{file}: "):
+                seconds = dark_seconds(image.header, only=self.only) if self.timed else 0.0
+                prepared = start(image, self.config).frame
+            self.current = file
+            yield prepared, seconds
+            self.current = None
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Say which exposure an error is of, where one was being worked on."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.current}: {error}" if self.current else str(error)) from error
 
 
 def _write(path: Path, masters: Masters) -> None:
