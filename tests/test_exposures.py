@@ -244,7 +244,8 @@ def test_a_header_without_what_it_should_give_is_refused_by_its_file(observatory
         ("RDNOISE", -5.0, r"RDNOISE of the header must be .*, got -5"),
         ("RDNOISE", 1e30, r"RDNOISE of the header must be .*, got 1e\+30"),
         ("SATURATE", -1.0, r"SATURATE of the header must be .*, got -1"),
-        ("EXPTIME", -60.0, r"EXPTIME of the header must be from 0 to 1e30, got -60"),
+        ("EXPTIME", -60.0, r"EXPTIME of the header must be above 0 and below 1e30, got -60"),
+        ("EXPTIME", 0.0, r"EXPTIME of the header must be above 0 and below 1e30, got 0"),
     ],
 )
 def test_a_number_that_no_detector_has_is_refused_by_its_file(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -9,9 +11,12 @@ from astropy.nddata import CCDData
 from raw_exposures import READOUT, Camera, pull_width
 
 from astrid.config import DataError, PreprocessConfig
+from astrid.config.compose import load
+from astrid.data.frames import _unit
 from astrid.data.reduction.chain import Masters, calibrate
 from astrid.data.reduction.combine import Combination, master_bias, master_dark
 from astrid.data.reduction.detector import as_exposure
+from astrid.data.reduction.header import unit_of
 
 HEADER = {"GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 60_000, "EXPTIME": 10.0}
 FROM_HEADER = {"gain": "header", "read_noise": "header", "saturation": "header"}
@@ -42,7 +47,8 @@ def exposure(counts: np.ndarray, **header: object) -> CCDData:
             0,
             r"SATURATE of the header must be above 0 and below 1e30, got 0; .* data\.preprocess\.saturation",
         ),
-        ("EXPTIME", -30.0, r"EXPTIME of the header must be from 0 to 1e30, got -30; .* data\.preprocess\.dark"),
+        ("EXPTIME", -30.0, r"EXPTIME of the header must be above 0 and below 1e30, got -30; .* data\.preprocess\.dark"),
+        ("EXPTIME", 0.0, r"EXPTIME of the header must be above 0 and below 1e30, got 0; .* data\.preprocess\.dark"),
     ],
 )
 def test_a_number_of_a_header_that_cannot_be_is_refused(keyword: str, value: float, message: str) -> None:
@@ -106,3 +112,77 @@ def test_the_error_of_a_bias_that_is_in_the_dark_too_counts_once(
     knobs = PreprocessConfig(bias=["b"], dark=["d"], gain=READOUT.gain, read_noise=READOUT.read_noise)
     frame = calibrate(image, knobs, masters).frame
     assert pull_width(frame, np.full(camera.shape, 20.0)) == pytest.approx(1, abs=0.02)
+
+
+def test_a_strip_without_light_in_the_part_that_is_kept_is_refused() -> None:
+    knobs = PreprocessConfig(overscan="[60:64,1:64]", trim="header")
+    with pytest.raises(DataError, match=r"must lie outside .* got overscan \[60:64,1:64\] and trim \[1:60,1:64\]; m"):
+        calibrate(exposure(np.full((64, 64), 1000.0), TRIMSEC="[1:60,1:64]"), knobs, Masters())
+    calibrate(exposure(np.full((64, 64), 1000.0), TRIMSEC="[1:59,1:64]"), knobs, Masters())
+
+
+@pytest.mark.parametrize(
+    "unit", ["electron", "ELECTRONS", "e-", "e-/s", "adu/s", "ADU/sec", "counts/s", "electron s-1", "MJy/sr"]
+)
+def test_a_gain_for_what_is_no_longer_counts_is_refused(unit: str) -> None:
+    image = exposure(np.full((8, 8), 100.0), BUNIT=unit)
+    image = CCDData(image.data, mask=image.mask, unit=_unit(image.meta), meta=image.meta)
+    for gain in ("header", 2.0):
+        with pytest.raises(DataError, match=rf"BUNIT must be counts where .*\.gain is given, got '{unit}'; leave out"):
+            calibrate(image, PreprocessConfig(gain=gain), Masters())
+    record = calibrate(image, PreprocessConfig(pedestal=0), Masters())
+    assert unit_of(record) == unit
+
+
+@pytest.mark.parametrize("unit", ["", "ADU", "adu", "counts", "COUNTS", "DN", "ct", "raw values"])
+def test_counts_under_any_name_are_multiplied_by_the_gain(unit: str) -> None:
+    image = exposure(np.full((8, 8), 100.0), BUNIT=unit)
+    image = CCDData(image.data, mask=image.mask, unit=_unit(image.meta), meta=image.meta)
+    record = calibrate(image, PreprocessConfig(gain="header"), Masters())
+    assert record.frame.data == pytest.approx(200) and unit_of(record) == "electron"
+
+
+def test_an_overscan_without_good_pixels_says_what_took_them() -> None:
+    knobs = PreprocessConfig(overscan="[61:64,1:64]", saturation=5000)
+    counts = np.full((64, 64), 1000.0)
+    bled, endless, marked = counts.copy(), counts.copy(), np.zeros((64, 64), bool)
+    bled[3, 60:] = 60_000
+    endless[:, 62:], endless[:, 60:62] = np.nan, 1e33
+    marked[7:9, 60:] = True
+    rule = r"overscan \[61:64,1:64\] must have good pixels in every line, got none in"
+    with pytest.raises(DataError, match=rf"{rule} 1 of 64: most are saturated; raise data\.preprocess\.saturation, or"):
+        calibrate(exposure(bled), knobs, Masters())
+    with pytest.raises(DataError, match=rf"{rule} 64 of 64: most are not finite, or beyond 1e30; leave the frame out"):
+        calibrate(exposure(endless), knobs, Masters())
+    with pytest.raises(DataError, match=rf"{rule} 2 of 64: most are marked in data\.preprocess\.bad_pixels; mend"):
+        calibrate(exposure(counts), knobs, Masters(bad_pixels=marked))
+
+
+def test_a_level_of_saturation_below_most_pixels_is_refused() -> None:
+    counts = np.full((64, 64), 1000.0)
+    counts[:, :30] = 5
+    with pytest.raises(DataError, match=r"most pixels must be below .* saturation of 10 ADU, got 53% at or above it"):
+        calibrate(exposure(counts), PreprocessConfig(saturation=10), Masters())
+    counts[:, :33] = 5
+    assert calibrate(exposure(counts), PreprocessConfig(saturation=10), Masters()).frame.mask.mean() == 31 / 64
+
+
+@pytest.mark.parametrize(("knob", "names"), [("overscan", "BIASSEC"), ("trim", "TRIMSEC or DATASEC")])
+def test_the_remedy_for_a_missing_section_can_be_typed(knob: str, names: str) -> None:
+    message = rf"must have {names}, and hasn't; give '(.*)' \(with both kinds of quotes\), or data.preprocess.{knob}=n"
+    with pytest.raises(DataError, match=message) as caught:
+        calibrate(exposure(np.ones((8, 8))), PreprocessConfig(**{knob: "header"}), Masters())
+    remedy = re.search(message, str(caught.value))[1].replace("x1:x2,y1:y2", "5:8,1:8")  # type: ignore[index]
+    assert getattr(load(["data=frames", "data.root=.", "data.manifest=m.csv", remedy]).data.preprocess, knob)
+    broken = exposure(np.ones((8, 8)), **{names.split()[0]: "[8:5,1:8]"})
+    with pytest.raises(DataError, match=rf"{names.split()[0]} of the header must be .*, got '\[8:5,1:8\]'; mend it"):
+        calibrate(broken, PreprocessConfig(**{knob: "header"}), Masters())
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, np.inf])
+def test_values_out_of_range_are_masked_and_overflow_nowhere(value: float) -> None:
+    counts = np.random.default_rng(0).normal(1000, 5, (64, 64))
+    counts[3, 4] = value
+    knobs = PreprocessConfig(pedestal=1000, gain="header", read_noise="header")
+    frame = calibrate(exposure(counts), knobs, Masters()).frame
+    assert frame.mask.sum() == 1 and frame.mask[3, 4] and np.isfinite(frame.data[~frame.mask]).all()

@@ -19,19 +19,20 @@ class PreprocessConfig:
     """Steps between the files and the channels, in this order; one without its frames or numbers is skipped."""
 
     saturation: int | float | Header | None = None
-    """Counts (ADU) from which a pixel is masked; `header`: SATURATE."""
+    """Counts (ADU) from which a pixel is masked; `header`: SATURATE. A frame of which half is beyond it is refused."""
     bad_pixels: str | None = None
     """Map of bad pixels below data.root, of the shape of the raw exposures; any but 0 is masked. HDUs as for bias."""
     overscan: str = "none"
-    """Strip without light, [x1:x2,y1:y2], whose level is subtracted; `header`: BIASSEC."""
+    """Strip without light, outside of what the trim keeps, whose level is subtracted; `header`: BIASSEC. In a shell both
+    kinds of quotes are needed: `'data.preprocess.overscan="[141:156,1:120]"'`."""
     trim: str = "none"
-    """Part that sees the sky, [x1:x2,y1:y2]; `header`: TRIMSEC, or DATASEC. The other planes are cut alike."""
+    """Part that sees the sky, typed like overscan; `header`: TRIMSEC, or DATASEC. The other planes are cut alike."""
     pedestal: int | float | None = None
     """Counts (ADU) of no light in every raw exposure, after its overscan; subtracted. 0: they are so already."""
     bias: list[str] = field(default_factory=list)
     """Bias exposures below data.root: names or patterns such as bias/*.fits; combined and subtracted. An HDU may stand
-    behind, as in `bias/*.fits[CCD2]`; without it, of files with several pictures that of the exposure's EXTNAME, else of
-    its HDU number."""
+    behind, as in `bias/*.fits[CCD2]`; without it, of files with several pictures that of the exposure's EXTNAME, else
+    of its HDU number."""
     dark: list[str] = field(default_factory=list)
     """Dark exposures below data.root; combined, scaled by EXPTIME and subtracted. They need bias, overscan or pedestal,
     or must last as long as what they are subtracted from. HDUs as for bias."""
@@ -43,7 +44,7 @@ class PreprocessConfig:
     memory_mib: int = 256
     """Memory that combining a set may take, in MiB."""
     gain: int | float | Header | None = None
-    """Electrons per ADU; `header`: EGAIN, or GAIN. With it frames are in electrons."""
+    """Electrons per ADU; `header`: EGAIN, or GAIN. With it frames are in electrons; refused where BUNIT isn't counts."""
     read_noise: int | float | Header | None = None
     """Electrons; `header`: RDNOISE, or READNOIS. With the gain it gives each pixel its uncertainty."""
     cosmic_rays: bool = False

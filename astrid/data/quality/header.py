@@ -135,6 +135,11 @@ def is_rate(unit: str) -> bool:
     return _PER_SECOND.search(unit) is not None
 
 
+def is_electrons(unit: str) -> bool:
+    """Tell whether a unit, in small letters, is electrons, or these per second."""
+    return _ELECTRONS.match(unit) is not None
+
+
 def _gain(header: Mapping[str, Any], *, unit: str, seconds: float | None) -> float | None:
     """Return the electrons per unit of the image: of a rate, what so many seconds collect of it."""
     per_count = 1.0 if _ELECTRONS.match(unit) else _above_zero(_of_amplifiers(header, keywords.GAIN))

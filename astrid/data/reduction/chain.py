@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from astropy import units
 from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from astrid.config import DataError, Header, PreprocessConfig
 
 from .. import keywords
 from ..frames import LARGEST_VALUE
+from ..quality.header import is_electrons, is_rate
 from ..rows import Section
 from .detector import (
     Readout,
@@ -33,14 +35,15 @@ from .detector import (
     trim,
 )
 
+_COUNTS = (units.adu, units.ct, units.Unit("DN"), units.ph)
+_MOST_SATURATED = 0.5
 _SAME_DURATION = 0.01
 """Share by which durations may differ and count as the same: cameras tell them to a thousandth or so."""
 Step = Callable[[CCDData], CCDData]
-Rule = Literal["finite", "above 0 and below 1e30", "from 0 to 1e30"]
+Rule = Literal["finite", "above 0 and below 1e30"]
 _KEEPS: dict[Rule, Callable[[float], bool]] = {
     "finite": math.isfinite,
     "above 0 and below 1e30": lambda number: 0 < number < LARGEST_VALUE,
-    "from 0 to 1e30": lambda number: 0 <= number <= LARGEST_VALUE,
 }
 
 
@@ -149,24 +152,73 @@ def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None =
     DataError
         If a value or section that the header should give isn't there or doesn't fit.
     """
+    _check_counts(image, config)
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
     level = _above_zero(image.meta, config, "saturation", names=keywords.SATURATION)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
+    _check_apart(overscan, section)
     record = Record(exposure, exposure.shape, section=section)
     record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
+    _check_saturation(exposure, level)
     masters = masters or Masters()
     bad = masters.bad_pixels
     told = f"{0 if bad is None else bad.sum()} masked{masters.origin('bad_pixels')}"
     record.take("bad pixels", given(flag_bad, bad=bad), detail=told, knob="bad_pixels")
-    level_overscan = functools.partial(remove_overscan, readout=read_out(image.meta, config))
+    reasons = {} if overscan is None else _reasons(image, overscan, level=level, bad=bad)
+    level_overscan = functools.partial(remove_overscan, readout=read_out(image.meta, config), reasons=reasons)
     record.take("overscan", given(level_overscan, section=overscan), detail=f"median of {overscan}", knob="overscan")
     if config.pedestal is not None:
         lower = functools.partial(remove_pedestal, level=config.pedestal)
         record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
     record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
+
+
+def _check_apart(overscan: Section | None, kept: Section | None) -> None:
+    """Refuse an overscan strip in the part that sees the sky."""
+    if overscan is not None and kept is not None and overscan.gap_to(kept) < 0:
+        raise DataError(
+            f"the overscan must lie outside of what the trim keeps, got overscan {overscan} and trim {kept}; mend "
+            "data.preprocess.overscan or trim, or where they are header, BIASSEC or TRIMSEC"
+        )
+
+
+def _check_counts(image: CCDData, config: PreprocessConfig) -> None:
+    """Refuse to multiply by a gain what is no longer counts."""
+    text = str(image.meta.get("BUNIT", "")).strip()
+    was_counted = image.unit == units.dimensionless_unscaled or any(image.unit.is_equivalent(one) for one in _COUNTS)
+    other = is_electrons(text.lower()) or is_rate(text.lower()) or not was_counted
+    if config.gain is not None and text and other:
+        raise DataError(
+            f"BUNIT must be counts where data.preprocess.gain is given, got {text!r}; leave out that knob, or mend the "
+            "header"
+        )
+
+
+def _check_saturation(exposure: CCDData, level: float | None) -> None:
+    """Refuse a level from which most of a frame is saturated."""
+    share = 0.0 if level is None else float(np.mean(exposure.data >= level))
+    if share > _MOST_SATURATED:
+        raise DataError(
+            f"most pixels must be below the level of saturation of {level:g} ADU, got {share:.0%} at or above it; "
+            "raise data.preprocess.saturation, or leave the frame out"
+        )
+
+
+def _reasons(
+    image: CCDData, section: Section, *, level: float | None, bad: NDArray[np.bool_] | None
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which pixels of a strip each mask takes, by what it is and the remedy."""
+    strip = image.data[section.slices]
+    usable = np.abs(strip) < LARGEST_VALUE
+    masks = {"not finite, or beyond 1e30; leave the frame out": ~usable}
+    if level is not None:
+        masks["saturated; raise data.preprocess.saturation, or leave the frame out"] = usable & (strip >= level)
+    if bad is not None and bad.shape == image.shape:
+        masks["marked in data.preprocess.bad_pixels; mend the map, or give another strip"] = bad[section.slices]
+    return masks
 
 
 def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Record:
@@ -248,7 +300,9 @@ def _above_zero(
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
     """Return the duration of an exposure in seconds."""
-    seconds = header_number(header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", rule="from 0 to 1e30")
+    seconds = header_number(
+        header, "header", keywords.EXPOSURE, knob="data.preprocess.dark", rule="above 0 and below 1e30"
+    )
     assert seconds is not None
     return seconds
 
@@ -304,13 +358,17 @@ def header_section(header: Mapping[str, Any], given: str, names: Sequence[str], 
     """Return a section that is given, or else is in the header under one of the names; None for `none`."""
     if given != "header":
         return None if given == "none" else Section.parse(given)
-    found = next((header[keyword] for keyword in names if keyword in header), None)
-    if found is None:
+    keyword = next((keyword for keyword in names if keyword in header), None)
+    remedy = f"""'data.preprocess.{knob}="[x1:x2,y1:y2]"' (with both kinds of quotes), or data.preprocess.{knob}=none"""
+    if keyword is None:
+        raise DataError(f"the header must have {' or '.join(names)}, and hasn't; give {remedy}")
+    try:
+        return Section.parse(str(header[keyword]))
+    except DataError as error:
+        rule = "[x1:x2,y1:y2] with 1 <= x1 <= x2 and 1 <= y1 <= y2"
         raise DataError(
-            f"the header must have {' or '.join(names)}, got neither; give data.preprocess.{knob}=[x1:x2,y1:y2], "
-            "or none"
-        )
-    return Section.parse(str(found))
+            f"{keyword} of the header must be {rule}, got {header[keyword]!r}; mend it, or give {remedy}"
+        ) from error
 
 
 def write_history(record: Record) -> None:

@@ -6,6 +6,7 @@ Masks are True = bad, uncertainties standard deviations in the unit of the data.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy import ndimage
 
 from astrid.config import DataError
 
+from ..frames import LARGEST_VALUE
 from ..rows import Section
 
 
@@ -51,10 +53,12 @@ DEADEST_RESPONSE = 0.1
 
 
 def as_exposure(values: NDArray[np.floating], *, mask: NDArray[np.bool_] | None = None) -> CCDData:
-    """Take (H, W) counts as they were digitised as an exposure in ADU; what is not finite is masked."""
-    with np.errstate(over="ignore"):  # what is out of range becomes infinite, and is masked
-        counts = np.asarray(values, dtype=np.float32)
-    bad = ~np.isfinite(counts)
+    """Take (H, W) counts as they were digitised as an exposure in ADU; what is not finite or too large is masked.
+
+    It becomes NaN, as a gain would multiply it beyond the range of single precision.
+    """
+    bad = ~(np.abs(values) < LARGEST_VALUE)
+    counts = np.where(bad, np.nan, values).astype(np.float32)
     return CCDData(counts, mask=bad if mask is None else bad | mask, unit=units.adu)
 
 
@@ -75,7 +79,13 @@ def flag_bad(exposure: CCDData, bad: NDArray[np.bool_]) -> CCDData:
     return _masked(exposure, bad)
 
 
-def remove_overscan(exposure: CCDData, *, section: Section, readout: Readout | None = None) -> CCDData:
+def remove_overscan(
+    exposure: CCDData,
+    *,
+    section: Section,
+    readout: Readout | None = None,
+    reasons: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> CCDData:
     """Subtract the median of the overscan, row by row, or column by column where the strip is wider than high.
 
     Parameters
@@ -86,6 +96,8 @@ def remove_overscan(exposure: CCDData, *, section: Section, readout: Readout | N
         The overscan strip, in FITS convention.
     readout : Readout or None
         With it the noise of the level, which all pixels of a line share, becomes the uncertainty.
+    reasons : mapping of str to bool array, optional
+        What masks pixels of the strip, and the remedy, to be told where a line of it has none left.
 
     Raises
     ------
@@ -99,8 +111,14 @@ def remove_overscan(exposure: CCDData, *, section: Section, readout: Readout | N
             f"overscan must run along a whole edge of the exposure of {exposure.shape[1]}x{exposure.shape[0]} pixels, "
             f"got {section}; widen it"
         )
-    if bool(strip.mask.all(axis=axis).any()):
-        raise DataError(f"overscan {section} must have good pixels in every line, got none in some; give another strip")
+    empty = strip.mask.all(axis=axis, keepdims=True)
+    if empty.any():
+        taken = {why: int((mask & empty).sum()) for why, mask in (reasons or {}).items()}
+        why = max(taken, key=taken.__getitem__, default="")
+        raise DataError(
+            f"overscan {section} must have good pixels in every line, got none in {empty.sum()} of {empty.size}"
+            + (f": most are {why}" if why else "; give another strip")
+        )
     level = CCDData(np.nanmedian(_blanked(strip), axis=axis, keepdims=True), unit=strip.unit)
     levelled = subtract_overscan(exposure, overscan=level, overscan_axis=axis, median=True)
     return levelled if readout is None else with_added_sigma(levelled, overscan_error(section, readout))

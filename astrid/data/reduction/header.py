@@ -49,8 +49,10 @@ def true_header(record: Record, raw: Header, config: PreprocessConfig) -> Header
 
 def unit_of(record: Record) -> str:
     """Return the unit of a frame: that of its steps, or else what its header says, if only to people."""
+    told = str(record.frame.header.get("BUNIT", ""))
     was_counted = any(step.name == "uncertainty" for step in record.steps)  # a step of the detector, done or skipped
-    return str(record.frame.unit) if was_counted else str(record.frame.header.get("BUNIT", ""))
+    has_gain = any(step.name == "gain" and step.done for step in record.steps)
+    return str(record.frame.unit) if was_counted and (has_gain or not told) else told
 
 
 def move_pixels(header: Header, *, x: int, y: int) -> None:
