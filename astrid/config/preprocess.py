@@ -23,8 +23,8 @@ class PreprocessConfig:
     bad_pixels: str | None = None
     """Map of bad pixels below data.root, of the shape of the raw exposures; any but 0 is masked. HDUs as for bias."""
     overscan: str = "none"
-    """Strip without light, outside of what the trim keeps, whose level is subtracted; `header`: BIASSEC. In a shell both
-    kinds of quotes are needed: `'data.preprocess.overscan="[141:156,1:120]"'`."""
+    """Strip without light, outside of what the trim keeps, whose level is subtracted; `header`: BIASSEC. In a shell
+    both kinds of quotes are needed: `'data.preprocess.overscan="[141:156,1:120]"'`."""
     trim: str = "none"
     """Part that sees the sky, typed like overscan; `header`: TRIMSEC, or DATASEC. The other planes are cut alike."""
     pedestal: int | float | None = None
@@ -44,7 +44,7 @@ class PreprocessConfig:
     memory_mib: int = 256
     """Memory that combining a set may take, in MiB."""
     gain: int | float | Header | None = None
-    """Electrons per ADU; `header`: EGAIN, or GAIN. With it frames are in electrons; refused where BUNIT isn't counts."""
+    """Electrons per ADU; `header`: EGAIN, or GAIN. With it frames are in electrons; BUNIT must not contradict."""
     read_noise: int | float | Header | None = None
     """Electrons; `header`: RDNOISE, or READNOIS. With the gain it gives each pixel its uncertainty."""
     cosmic_rays: bool = False
