@@ -13,9 +13,10 @@ from astrid.config.checks import saying_of
 
 from .background import subtract_background
 from .frames import read_image
-from .reduction.chain import Record, calibrate, write_history
+from .reduction.chain import Masters, Record, calibrate, write_history
 from .reduction.cosmics import flag_cosmic_rays
 from .reduction.register import register
+from .reduction.roles import doubt_filter, told_filter, warn_once
 from .reduction.sets import cached_masters
 from .rows import FrameRow, ImageFile
 from .stars import typical_fwhm
@@ -36,6 +37,7 @@ def read_exposure(
         if not raw or not knobs.treats_exposures:
             return Record(image, image.shape)
         masters = cached_masters(knobs, root=Path(config.root), cache=Path(config.cache), like=file)
+        _tell_doubts(masters, file, image)
         record = calibrate(image, knobs, masters)
         remove = functools.partial(_without_cosmic_rays, config=config, fwhm_pixels=fwhm_pixels)
         record.take(
@@ -46,6 +48,15 @@ def read_exposure(
         )
         write_history(record)
         return record
+
+
+def _tell_doubts(masters: Masters, file: ImageFile, image: CCDData) -> None:
+    """Warn of calibration frames that their headers, or that of an exposure, contradict, once for each set."""
+    for doubt in masters.doubts:
+        warn_once(doubt)
+    flat, told = masters.flat_filter, None if masters.flat_filter is None else told_filter(file, image.header)
+    if flat is not None and told is not None:
+        warn_once(doubt_filter(flat, told), flat.file, flat.meaning, told.meaning)
 
 
 def _without_cosmic_rays(frame: CCDData, *, config: FramesData, fwhm_pixels: float | None) -> CCDData:

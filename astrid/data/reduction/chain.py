@@ -34,6 +34,7 @@ from .detector import (
     to_electrons,
     trim,
 )
+from .roles import Told
 
 _COUNTS = (units.adu, units.ct, units.Unit("DN"), units.ph)
 _MOST_SATURATED = 0.5
@@ -80,6 +81,10 @@ class Masters:
     pictures : mapping of str to str
         Which HDU of its files a set was taken from, by `bias`, `dark`, `flat`, `bad_pixels`; only where they hold
         several pictures.
+    doubts : tuple of str
+        Where a header contradicts the set in which its exposure is.
+    flat_filter : Told or None
+        Filter of the flats, where their headers tell it.
     """
 
     bias: CCDData | None = None
@@ -89,6 +94,8 @@ class Masters:
     only_seconds: float | None = None
     bias_per_second: float = 0.0
     pictures: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+    flat_filter: Told | None = None
 
     def origin(self, kind: str) -> str:
         """Return ` of HDU 2 (CCD2)` where files of a set hold several pictures, else nothing."""
@@ -158,7 +165,6 @@ def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None =
     level = _above_zero(image.meta, config, "saturation", names=keywords.SATURATION)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
-    _check_apart(overscan, section)
     record = Record(exposure, exposure.shape, section=section)
     record.take("saturation", given(flag_saturated, level=level), detail=f"masked from {level} ADU", knob="saturation")
     _check_saturation(exposure, level)
@@ -172,6 +178,7 @@ def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None =
     if config.pedestal is not None:
         lower = functools.partial(remove_pedestal, level=config.pedestal)
         record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
+    _check_apart(overscan, section)
     record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
 

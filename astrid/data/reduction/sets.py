@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from astrid.config import DataError, PreprocessConfig
 from astrid.config.checks import saying_of
 
 from ..frames import inspect_file, inspect_image, read_image, read_plane
-from ..hdus import PictureHDU, keywords
+from ..hdus import Header, PictureHDU, keywords
 from ..kept_arrays import keep_arrays, read_kept_arrays
 from ..rows import ImageFile
 from ..store import held, make_folder
 from .chain import Masters, dark_seconds, exposure_seconds, read_out, start
 from .combine import Combination, master_bias, master_dark, master_flat
 from .detector import Readout
+from .roles import Told, doubt_filter, doubt_kind, told_filter
 
 logger = logging.getLogger(__name__)
 
@@ -194,25 +195,30 @@ def make_masters(
     files = set_files(config, root, like=like)
     rule = Combination(config.clip_sigma, config.memory_mib, folder)
     bias, dark, flat, only, bias_per_second = None, None, None, None, 0.0
+    biases, darks, flats = (_Exposures(kind, files[kind], config) for kind in SETS)
     if files["bias"]:
         readout = _readout(files["bias"], config)
-        biases = _Exposures(files["bias"], config, timed=False)
+        biases.timed = False
         with biases.named():
             bias = master_bias((frame for frame, _ in biases), readout=readout, rule=rule)
     if files["dark"]:
         readout = _readout(files["dark"], config)
         only = None if config.knows_pedestal else _seconds(files["dark"][0])
-        darks = _Exposures(files["dark"], config, only=only)
+        darks.only = flats.only = only
         with darks.named():
             made = master_dark(darks, bias=bias, readout=readout, rule=rule)
         dark, bias_per_second = made.current, made.bias_per_second
     if files["flat"]:
         readout = _readout(files["flat"], config)
-        flats = _Exposures(files["flat"], config, only=only, timed=dark is not None)
+        flats.timed = dark is not None
         with flats.named():
             flat = master_flat(flats, bias=bias, dark=dark, readout=readout, rule=rule)
     pictures = {kind: used for kind, found in files.items() if (used := _pictures_used(found))}
-    return Masters(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second, pictures)
+    return Masters(
+        *(bias, dark, flat, _bad_pixels(files["bad_pixels"]), only, bias_per_second, pictures),
+        doubts=tuple(doubt for one in (biases, darks, flats) for doubt in one.doubts.values()),
+        flat_filter=flats.filter,
+    )
 
 
 def _readout(files: Sequence[ImageFile], config: PreprocessConfig) -> Readout | None:
@@ -245,6 +251,8 @@ class _Exposures:
 
     Attributes
     ----------
+    kind : str
+        Set: bias, dark or flat.
     files : sequence of ImageFile
     config : PreprocessConfig
     only : float or None
@@ -253,13 +261,20 @@ class _Exposures:
         Whether a dark counts at all; otherwise headers need no duration, and the seconds are 0.
     current : ImageFile or None
         The one that was handed out last, while it is worked on.
+    doubts : dict of str to str
+        The first contradiction between the set and a header, of its kind and of its filter, once all were read.
+    filter : Told or None
+        Of flats, that of the first whose header tells it.
     """
 
+    kind: str
     files: Sequence[ImageFile]
     config: PreprocessConfig
     only: float | None = None
     timed: bool = True
     current: ImageFile | None = None
+    doubts: dict[str, str] = field(default_factory=dict)
+    filter: Told | None = None
 
     def __iter__(self) -> Iterator[tuple[CCDData, float]]:
         for file in self.files:
@@ -267,9 +282,19 @@ class _Exposures:
             with saying_of(f"{file}: "):
                 seconds = dark_seconds(image.header, only=self.only) if self.timed else 0.0
                 prepared = start(image, self.config).frame
+            self._doubt(file, image.header)
             self.current = file
             yield prepared, seconds
             self.current = None
+
+    def _doubt(self, file: ImageFile, header: Header) -> None:
+        """Remember the first contradiction of each sort."""
+        found = {"kind": doubt_kind(file, header, used_as=self.kind)}
+        if self.kind == "flat":
+            told = told_filter(file, header)
+            self.filter = self.filter or told
+            found["filter"] = "" if self.filter is None else doubt_filter(self.filter, told)
+        self.doubts = {sort: doubt for sort, doubt in found.items() if doubt} | self.doubts
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -294,6 +319,9 @@ def _write(path: Path, masters: Masters) -> None:
         planes["only_seconds"] = np.array(masters.only_seconds)
     planes["bias_per_second"] = np.array(masters.bias_per_second)
     planes |= {f"{kind}.pictures": np.array(used) for kind, used in masters.pictures.items()}
+    planes["doubts"] = np.array(masters.doubts, dtype=np.str_)
+    if masters.flat_filter is not None:
+        planes["flat_filter"] = np.array(astuple(masters.flat_filter))
     keep_arrays(path, planes, partial=path.with_suffix(".partial"))  # the lock keeps others from it
 
 
@@ -315,6 +343,8 @@ def _read(path: Path, expected: tuple[str, ...]) -> Masters:
         only_seconds=float(planes["only_seconds"]) if "only_seconds" in planes else None,
         bias_per_second=float(planes["bias_per_second"]),
         pictures={kind: str(planes[f"{kind}.pictures"]) for kind in _PLANE_OF if f"{kind}.pictures" in planes},
+        doubts=tuple(planes["doubts"].tolist()),
+        flat_filter=Told(*planes["flat_filter"].tolist()) if "flat_filter" in planes else None,
     )
 
 
