@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrid.config import DataError
-from astrid.data.draws import draw_place
+from astrid.data.draws import Places
 from astrid.data.frames import Sources
 from astrid.data.inject.electrons import add_electrons, draw_photons, expected_light
-from astrid.data.inject.hosts import find_hosts
+from astrid.data.inject.hosts import HostPlaces, Hosts, find_hosts
 from astrid.data.inject.trails import trail_light
 from astrid.data.inject.transients import Kinds, draw_sources, snr_of_unit_flux
 from astrid.data.psf import moffat
 from astrid.data.psf_image import PsfImage, as_psf
+from astrid.data.truth import disc_mask
 
 SHAPE = (64, 80)
 PLACES = st.floats(-20.0, 100.0)
@@ -169,16 +173,12 @@ def test_transients_follow_the_light_of_galaxies_and_not_that_of_stars() -> None
     star = expected_light(catalogue((90, 90, 3e4)), (128, 128), psf=moffat_psf())
     valid = np.ones(image.shape, bool)
     hosts = find_hosts((image + star).astype(np.float32), valid, sigma=10.0, fwhm_pixels=3.0)
-    places = [
-        find_hosts((image + star).astype(np.float32), valid, sigma=10.0, fwhm_pixels=3.0).draw_place(
-            rng, np.ones(image.shape)
-        )
-        for _ in range(100)
-    ]
+    places = [HostPlaces(hosts, np.ones(image.shape)).draw(rng) for _ in range(100)]
     assert all(place is not None and np.hypot(place[0] - 40, place[1] - 40) < 25 for place in places)
     assert hosts.labels[90, 90] == 0
-    assert hosts.draw_place(rng, np.ones(image.shape)) is not None
-    assert hosts.draw_place(rng, np.ones(image.shape)) is None  # its only galaxy hosts one already
+    in_hosts = HostPlaces(hosts, np.ones(image.shape))
+    assert in_hosts.draw(rng) is not None
+    assert in_hosts.draw(rng) is None  # its only galaxy hosts one already
 
 
 def test_a_galaxy_that_touches_a_bad_pixel_hosts_nothing() -> None:
@@ -186,9 +186,8 @@ def test_a_galaxy_that_touches_a_bad_pixel_hosts_nothing() -> None:
     image = (300 * np.exp(-np.hypot(columns - 30, rows - 30) / 6)).astype(np.float32)
     valid = np.ones(image.shape, bool)
     valid[30, 30] = False
-    assert (
-        find_hosts(image, valid, sigma=5.0, fwhm_pixels=3.0).draw_place(np.random.default_rng(0), valid * 1.0) is None
-    )
+    hosts = find_hosts(image, valid, sigma=5.0, fwhm_pixels=3.0)
+    assert HostPlaces(hosts, valid * 1.0).draw(np.random.default_rng(0)) is None
 
 
 def test_a_galaxy_of_more_pixels_than_seps_buffer_holds_is_found() -> None:
@@ -220,7 +219,7 @@ def test_what_sep_refuses_is_told_with_a_remedy() -> None:
 
 def test_a_frame_without_a_free_pixel_is_refused() -> None:
     with pytest.raises(DataError, match="there must be a pixel for a source to lie on, got none"):
-        draw_place(np.random.default_rng(0), np.zeros((4, 4)))
+        Places(np.zeros((4, 4))).draw(np.random.default_rng(0))
 
 
 def test_a_source_beside_pixels_that_are_known_and_not_free_has_the_signal_of_both() -> None:
@@ -232,6 +231,52 @@ def test_a_source_beside_pixels_that_are_known_and_not_free_has_the_signal_of_bo
     assert (round(x), round(y)) == (20, 20)
     _, share = psf.stamp(SHAPE, x=x, y=y)
     assert one.flux[0] * np.sqrt((share**2).sum() * 0.01) == pytest.approx(9.0)
+
+
+def memory_peak(work: Callable[[], object]) -> int:
+    """Return the bytes that a call takes at most at one time, beyond what was there."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_source_more_goes_through_its_own_window_and_not_through_the_frame() -> None:
+    shape = (1000, 1000)
+    labels = np.zeros(shape, np.int32)
+    labels.reshape(20, 50, 20, 50)[:, :9, :, :9] = 1 + np.arange(400).reshape(20, 1, 20, 1)
+    places, rng = Places(np.ones(shape)), np.random.default_rng(0)
+    in_hosts = HostPlaces(Hosts(labels, (labels > 0) * 1.0), np.ones(shape))
+    assert memory_peak(lambda: places.draw(rng)) < labels.size // 10
+    assert memory_peak(lambda: in_hosts.draw(rng)) < labels.size // 5
+    middle = np.full(30, 500.0)
+    assert memory_peak(lambda: disc_mask(middle, middle, shape, radius=5.0)) < 1.1 * labels.size  # the mask itself
+
+
+@given(x=PLACES, y=PLACES, radius=st.floats(0, 30))
+@settings(max_examples=100, deadline=None)
+def test_a_disc_holds_each_pixel_within_its_radius(x: float, y: float, radius: float) -> None:
+    rows, columns = np.indices(SHAPE)
+    found = disc_mask(np.array([x]), np.array([y]), SHAPE, radius=radius)
+    np.testing.assert_array_equal(found, (columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hosts_are_drawn_as_one_draw_over_all_pixels_would(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, (5, 7)).repeat(6, 0).repeat(6, 1).astype(np.int32)
+    light = np.where(labels > 0, rng.random(labels.shape), 0.0)
+    free = rng.random(labels.shape) > 0.3
+    in_hosts, mine, other = HostPlaces(Hosts(labels, light), free * 1.0), *map(np.random.default_rng, (seed, seed))
+    left = np.where(free, light, 0.0).ravel()
+    while left.any():
+        pixel = int(other.choice(left.size, p=left / left.sum()))
+        dx, dy = other.uniform(-0.5, 0.5, 2)
+        assert in_hosts.draw(mine) == (pixel % labels.shape[1] + dx, pixel // labels.shape[1] + dy)
+        left[labels.ravel() == labels.ravel()[pixel]] = 0.0
+    assert in_hosts.draw(mine) is None
 
 
 @given(angle=st.floats(0, np.pi))

@@ -17,22 +17,29 @@ def log_uniform(rng: Generator, bounds: Sequence[float], size: int) -> NDArray[n
     return np.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1]), size))
 
 
-def draw_place(rng: Generator, precision: NDArray[np.float64]) -> tuple[float, float]:
-    """Draw (x, y) evenly over the pixels of which something is known, those of precision above 0.
+class Places:
+    """The pixels of which something is known, those of precision (H, W) above 0; listed once for all draws."""
 
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    if not precision.any():
-        raise DataError(
-            "there must be a pixel for a source to lie on, got none that is good and counts; leave the frame out, or "
-            "look at its mask and its labels"
-        )
-    row, column = divmod(int(rng.choice(np.flatnonzero(precision))), precision.shape[1])
-    dx, dy = rng.uniform(-0.5, 0.5, 2)
-    return column + dx, row + dy
+    def __init__(self, precision: NDArray[np.float64]) -> None:
+        self._width = precision.shape[1]
+        self._pixels = np.flatnonzero(precision)
+
+    def draw(self, rng: Generator) -> tuple[float, float]:
+        """Draw (x, y) evenly over the pixels.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        if not self._pixels.size:
+            raise DataError(
+                "there must be a pixel for a source to lie on, got none that is good and counts; leave the frame out, "
+                "or look at its mask and its labels"
+            )
+        row, column = divmod(int(rng.choice(self._pixels)), self._width)
+        dx, dy = rng.uniform(-0.5, 0.5, 2)
+        return column + dx, row + dy
 
 
 def is_visible(x: float, y: float, precision: NDArray[np.float64]) -> bool:

@@ -32,7 +32,14 @@ def disc_mask(
 ) -> NDArray[np.bool_]:
     """Mark the pixels whose centres lie within `radius` pixels of one of the places; (H, W) bool."""
     mask = np.zeros(shape, dtype=bool)
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     for column, row in zip(x, y, strict=True):
-        mask |= (columns - column) ** 2 + (rows - row) ** 2 <= radius**2
+        window = _window(row, radius, shape[0]), _window(column, radius, shape[1])
+        rows, columns = np.ogrid[window]
+        mask[window] |= (columns - column) ** 2 + (rows - row) ** 2 <= radius**2
     return mask
+
+
+def _window(centre: float, radius: float, size: int) -> slice:
+    """Return the rows, or columns, of a frame that a disc can reach."""
+    start, stop = math.floor(centre - radius), math.ceil(centre + radius) + 1
+    return slice(min(max(start, 0), size), min(max(stop, 0), size))

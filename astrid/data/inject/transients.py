@@ -10,11 +10,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ..draws import draw_place, log_uniform
+from ..draws import Places, log_uniform
 from ..frames import Sources
 from ..psf_image import PsfImage
 from ..truth import snr_per_flux
-from .hosts import Hosts
+from .hosts import HostPlaces, Hosts
 
 FADING = "fading"
 """Kind of a source whose light is in the reference and not in the science frame; its flux is negative."""
@@ -74,10 +74,11 @@ def draw_sources(
     wanted = log_uniform(rng, kinds.snr if kinds.flux is None else kinds.flux, number)
     hosted, fading = rng.random((2, number)) < np.array([[kinds.on_galaxies], [kinds.fading]])
     x, y, flux, snr = np.empty((4, number))
-    kind, open_to = [], np.where(free, precision, 0.0)
+    open_to, kind = np.where(free, precision, 0.0), []
+    anywhere, in_hosts = Places(open_to), None if hosts is None else HostPlaces(hosts, open_to)
     for i in range(number):
-        place = hosts.draw_place(rng, open_to) if hosts is not None and hosted[i] else None
-        x[i], y[i] = place or draw_place(rng, open_to)
+        place = in_hosts.draw(rng) if in_hosts is not None and hosted[i] else None
+        x[i], y[i] = place or anywhere.draw(rng)
         own = faded_psf if faded_psf is not None and fading[i] else psf
         depth = snr_of_unit_flux(x[i], y[i], psf=own, precision=precision)
         flux[i], snr[i] = (wanted[i] / depth, wanted[i]) if kinds.flux is None else (wanted[i], wanted[i] * depth)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from astrid.config import SimulatedData
 
-from ..draws import draw_place, is_visible, log_uniform
+from ..draws import Places, is_visible, log_uniform
 from ..frames import Sources
 from ..psf import psf_stamp
 from ..truth import snr_per_flux
@@ -53,11 +53,11 @@ def draw_transients(
     hosted = rng.random(number) < config.transients_on_galaxies
     x, y, flux = np.empty((3, number))
     kind = []
-    light = galaxies.flux.copy()
+    light, anywhere = galaxies.flux.copy(), Places(precision)
     for i in range(number):
         place = _place_in_galaxy(rng, precision, galaxies, light) if hosted[i] else None
         kind.append("transient" if place is None else "transient_on_galaxy")
-        x[i], y[i] = place or draw_place(rng, precision)
+        x[i], y[i] = place or anywhere.draw(rng)
         flux[i] = flux_for_snr(snr[i], x=x[i], y=y[i], precision=precision, conditions=conditions)
     return Sources(x, y, flux, snr, kind)
 
