@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 from starfields import sky_cards
 from test_exposures import BAD, EDGE, HIT, RAW, Observatory
 
@@ -191,3 +191,77 @@ def test_the_truth_is_trimmed_with_the_image_and_read_back_with_its_codes(
     labels, kept = load_frames(row, config).labels, truth[MARGIN[1] : EDGE, MARGIN[0] : EDGE]
     for found, code in ((labels.target, 4), (labels.unlabelled, 8), (labels.ignored, 16)):
         np.testing.assert_array_equal(found, kept == code)
+
+
+def distorted_exposure(path: Path, *, table: tuple[int, int] = (17, 21)) -> Path:
+    """Write an exposure whose coordinates are shifted by tables of their own, by two pixels or so."""
+    rng = np.random.default_rng(8)
+    wcs = WCS(fits.Header(sky_cards()))
+    shifts = [
+        DistortionLookupTable(rng.normal(0, 2, table).astype(np.float32), crpix, crval, (12.5, 11.0))
+        for crpix, crval in (((1, 1), (1, 1)), ((3, 2), (26, 13.5)), ((1, 1), (-4, 2)))
+    ]
+    wcs.cpdis1, wcs.cpdis2, wcs.det2im2 = shifts
+    own, *tables = wcs.to_fits(relax=True)
+    image = fits.ImageHDU(rng.normal(100, 5, (160, 200)).astype(np.float32), own.header, name="SCI")
+    image.header.update({"GAIN": 1.5, "EXPTIME": 60.0})
+    fits.HDUList([fits.PrimaryHDU(), image, *tables]).writeto(path)
+    return path
+
+
+def sky_places(path: Path, name: str, *, x0: int = 0, y0: int = 0) -> np.ndarray:
+    """Return where pixels of a plane lie, in degrees, given the pixel of the raw exposure at which it begins."""
+    x, y = np.meshgrid(np.arange(20.0, 190.0, 7.3), np.arange(15.0, 150.0, 5.1))
+    with fits.open(path) as hdus:
+        wcs = WCS(hdus[name].header, hdus)
+        assert wcs.cpdis1 is not None and wcs.cpdis2 is not None and wcs.det2im2 is not None
+        return wcs.all_pix2world(np.column_stack([x.ravel() - x0, y.ravel() - y0]), 0)
+
+
+LINEAR = ("data.preprocess.gain=1.5", "data.preprocess.cosmic_rays=false")
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("trim", ["none", "[8:195,5:158]"])
+def test_tables_of_distortion_go_with_the_image_and_move_with_its_trim(tmp_path: Path, trim: str) -> None:
+    raw, out = distorted_exposure(tmp_path / "a.fits"), tmp_path / "out"
+    assert (
+        main(
+            [
+                "-q",
+                "reduce",
+                str(raw),
+                "--out",
+                str(out),
+                "--jobs",
+                "1",
+                *LINEAR,
+                f"data.preprocess.trim={written(trim)}",
+            ]
+        )
+        == 0
+    )
+    x0, y0 = (0, 0) if trim == "none" else (7, 4)
+    for name in ("SCI", "DQ"):
+        found = sky_places(out / "a.fits", name, x0=x0, y0=y0)
+        np.testing.assert_allclose(found, sky_places(raw, "SCI"), rtol=0, atol=1e-8)
+    assert read_image(out / "a.fits", hdu="SCI").wcs.cpdis1 is not None
+    assert CCDData.read(out / "a.fits", hdu=1, hdu_mask="DQ").unit == "electron"
+    with fits.open(out / "a.fits", checksum=True) as hdus:
+        hdus.verify("exception")
+        assert [(hdu.name, hdu.ver) for hdu in hdus[-3:]] == [("D2IMARR", 2), ("WCSDVARR", 1), ("WCSDVARR", 2)]
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("command_line", [["quality", "--jobs", "1"], ["manifest"], ["reduce", *LINEAR, "--jobs", "1"]])
+def test_tables_and_stamps_beside_an_image_are_no_exposures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command_line: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = distorted_exposure(tmp_path / "a.fits")
+    if command_line[0] == "reduce":
+        fits.append(path, np.ones((9, 9), np.float32))
+    main([command_line[0], ".", *command_line[1:]])
+    said = "".join(capsys.readouterr())
+    assert "WCSDVARR" not in said and "D2IMARR" not in said
+    assert command_line[0] != "reduce" or "1 written, 0 there already, 0 refused" in said

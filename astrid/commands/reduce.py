@@ -103,6 +103,7 @@ def _quoted(text: str) -> str:
 def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
     """Return a row for a file that is named, or for each science exposure of a folder, without what was reduced."""
     from ..data.listing.pictures import find_files, list_folder
+    from ..data.listing.table import large_enough
     from ..data.quality import list_files
     from ..data.rows import FrameRow, ImageFile
 
@@ -112,7 +113,7 @@ def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
     inside = out.resolve()
     files = [file for file in find_files(Path(path)) if not file.resolve().is_relative_to(inside)]
     pictures = list(list_folder(files, Path(path)))
-    chosen = [one for one in pictures if one.role == "science" and one.kind == "science"]
+    chosen = large_enough([one for one in pictures if one.role == "science" and one.kind == "science"])
     if not chosen:
         kinds = Counter(one.kind if one.role == "science" else one.role for one in pictures)
         found = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no FITS file outside --out"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from astrid.config import DataError, RunError
 
 from .frames import inspect_file
+from .lookup_tables import CARD as LOOKUP_CARD
 
 MARK, KEY = "ASTRID", "ASTRKEY"
 """Cards of the primary header: the version that wrote the file, and the digest of all that decided it."""
@@ -55,7 +56,15 @@ class Plane:
     cards: Mapping[str, tuple[str | int | float, str]] = field(default_factory=dict)
 
 
-def write_planes(path: Path, planes: Sequence[Plane], *, primary: fits.Header | None, key: str, version: str) -> None:
+def write_planes(
+    path: Path,
+    planes: Sequence[Plane],
+    *,
+    primary: fits.Header | None,
+    key: str,
+    version: str,
+    tables: Sequence[fits.ImageHDU] = (),
+) -> None:
     """Write planes, one HDU each behind an empty primary one.
 
     Parameters
@@ -68,6 +77,8 @@ def write_planes(path: Path, planes: Sequence[Plane], *, primary: fits.Header | 
         What the primary header tells.
     key, version : str
         Kept as `KEY` and `MARK`.
+    tables : sequence of ImageHDU
+        Of the distortions that the planes' coordinates name, behind the planes.
 
     Raises
     ------
@@ -81,7 +92,7 @@ def write_planes(path: Path, planes: Sequence[Plane], *, primary: fits.Header | 
     first.header[KEY] = (key, "digest of files, knobs and code")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        hdus = fits.HDUList([first, *(_hdu(plane, planes[0]) for plane in planes)])
+        hdus = fits.HDUList([first, *(_hdu(plane, planes[0]) for plane in planes), *tables])
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cards that are mended
@@ -114,7 +125,8 @@ def _bare(header: fits.Header) -> fits.Header:
 def coordinates(header: fits.Header | None) -> fits.Header:
     """Return the cards of a header that give its pixels a place on the sky."""
     cards = [] if header is None else header.cards
-    return fits.Header([card for card in cards if _COORDINATES.fullmatch(card.keyword)])
+    wanted = (_COORDINATES, LOOKUP_CARD)
+    return fits.Header([card for card in cards if any(one.fullmatch(card.keyword) for one in wanted)])
 
 
 def written_key(path: Path) -> str | None:

@@ -14,6 +14,8 @@ from astropy.io import fits
 
 from astrid.config import DataError
 
+from .lookup_tables import TABLES
+
 Header = fits.Header
 _SHOWN = 10  # HDUs listed in a message
 
@@ -72,10 +74,10 @@ class FileContent:
 
 
 def sort_images(hdus: Sequence[Any]) -> FileContent:
-    """Tell the HDUs that hold a picture from images that are none: cubes and spectra."""
+    """Tell the HDUs that hold a picture from images that are none: cubes and spectra; tables of shifts are neither."""
     pictures, others = [], []
     for index, hdu in enumerate(hdus):
-        shape = _declared_shape(hdu)
+        shape = () if hdu.name in TABLES else _declared_shape(hdu)
         if len(shape) == 2 and min(shape) > 0:
             pictures.append(PictureHDU(index, str(hdu.name), int(hdu.ver), (shape[0], shape[1])))
         elif shape and min(shape) > 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from astrid.config import ConfigError, DataError, FramesData
@@ -17,6 +18,7 @@ from astrid.config import ConfigError, DataError, FramesData
 from .channels import Subtracted, subtract_reference
 from .frame_file import KEY, MARK, TRUTH_KEYWORDS, Plane, write_planes, written_key
 from .frames import inspect_file, inspect_image
+from .lookup_tables import with_tables
 from .manifest import fingerprint_rows
 from .preprocess import Labels, Loaded, load_frames, steps_of_reference
 from .recipes import fingerprint
@@ -122,9 +124,9 @@ def reduce_job(job: Job, config: FramesData, *, difference: bool) -> Outcome:
         primary = inspect_file(job.row.science.path).primary
         if MARK in primary and config.preprocess.treats_exposures:
             raise DataError("it must be a raw exposure, but astrid reduce wrote it; name the raw one")
-        planes, steps = reduced_planes(job.row, config, difference=difference)
+        planes, tables, steps = reduced_planes(job.row, config, difference=difference)
         own = primary if KEY not in primary and _is_extension(job.row.science) else None
-        write_planes(job.path, planes, primary=own, key=job.key, version=version("astrid"))
+        write_planes(job.path, planes, primary=own, key=job.key, version=version("astrid"), tables=tables)
     except DataError as error:
         return Outcome(job, "refused", reason=str(error).removeprefix(f"{job.row.science.path}: "))
     return Outcome(job, "written", steps=tuple(steps))
@@ -135,8 +137,17 @@ def _is_extension(image: ImageFile) -> bool:
     return inspect_image(image.path, hdu=image.hdu).hdu != 0
 
 
-def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tuple[list[Plane], list[Taken]]:
-    """Take an exposure through all of its steps, as training does, and return its planes with the steps.
+def reduced_planes(
+    row: FrameRow, config: FramesData, *, difference: bool
+) -> tuple[list[Plane], list[fits.ImageHDU], list[Taken]]:
+    """Take an exposure through all of its steps, as training does.
+
+    Returns
+    -------
+    planes : list of Plane
+    tables : list of ImageHDU
+        Of the distortions that their coordinates name.
+    steps : list of Taken
 
     Raises
     ------
@@ -151,7 +162,7 @@ def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tu
     steps = [*science.steps, *([] if reference is None else steps_of_reference(reference))]
     science.steps = steps
     write_history(science)
-    header = true_header(science, science.frame.header, config.preprocess)
+    header, tables = with_tables(true_header(science, science.frame.header, config.preprocess), science.frame.wcs)
     unit = {"BUNIT": (unit_of(science), "unit of the image")}
     planes = [Plane("SCI", np.asarray(science.frame.data, np.float32), header)]
     if science.frame.uncertainty is not None:
@@ -162,7 +173,7 @@ def reduced_planes(row: FrameRow, config: FramesData, *, difference: bool) -> tu
         planes.append(_truth_plane(loaded.labels))
     if reference is not None:
         planes += _reference_planes(row, loaded, made)
-    return planes, steps
+    return planes, tables, steps
 
 
 def _truth_plane(labels: Labels) -> Plane:

@@ -85,7 +85,7 @@ class Table:
 def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     """Make the manifest of the pictures of a folder; what is left out is named."""
     science = [picture for picture in pictures if picture.role == "science" and picture.kind == "science"]
-    science = _large_enough([*science, *_alone(pictures, science)])
+    science = large_enough([*science, *_alone(pictures, science)])
     companions = _companions(pictures, science, target=rules.target)
     nights = find_nights(science, longitude=rules.longitude)
     fields = find_fields(science, tolerance_arcmin=rules.tolerance_arcmin) if science else {}
@@ -99,7 +99,7 @@ def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     return Table(rows, _sets(pictures, kept), _registration(kept, references))
 
 
-def _large_enough(science: Sequence[Listed]) -> list[Listed]:
+def large_enough(science: Sequence[Listed]) -> list[Listed]:
     """Leave out, by name, frames so small that there is neither sky nor star to measure."""
     small = [one.file for one in science if min(one.shape) < SMALLEST_EDGE]
     if small:
