@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cmath
 import math
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from astrid.config import DataError
 from astrid.data.background import subtract_background
 from astrid.data.frames import read_image
 from astrid.data.psf import psf_stamp
-from astrid.data.reduction.align import Alignment, align, match_stars, measure_stars
+from astrid.data.reduction.align import Alignment, _common_shift, align, match_stars, measure_stars
 from astrid.data.reduction.resample import resample
 
 
@@ -89,6 +91,49 @@ def test_frames_of_different_fields_are_refused() -> None:
 def test_frames_without_stars_are_refused() -> None:
     with pytest.raises(DataError, match=r"at least 4 stars must be bright enough in both frames .* got 0 and"):
         aligned(sky(UNMOVED, stars=0), sky(UNMOVED))
+
+
+def memory_peak(work: Callable[[], object]) -> int:
+    """Return the bytes that a call takes at most at one time, beyond what was there."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_matching_the_most_stars_takes_little_memory_and_finds_the_shift_that_most_agree_on() -> None:
+    rng = np.random.default_rng(6)
+    here = rng.uniform(0, 400, (60, 2))
+    there = rng.permutation(here + np.array([7.0, -3.0]) + rng.normal(0, 0.2, here.shape))
+    assert memory_peak(lambda: match_stars(here, there, tolerance_pixels=1.0)) < 10e6
+    shifts = np.subtract.outer(*(stars[:, 0] + 1j * stars[:, 1] for stars in (there, here))).ravel()
+    near = np.abs(np.subtract.outer(shifts, shifts)) < 1.0
+    expected = shifts[near[near.sum(axis=1).argmax()]].mean()
+    found = _common_shift(*(stars[:, 0] + 1j * stars[:, 1] for stars in (here, there)), tolerance_pixels=1.0)
+    assert found is not None and found.shift == expected
+
+
+def test_a_match_of_fewer_than_half_of_the_stars_is_doubtful() -> None:
+    moved = Alignment(1, 7.25 + 3j, 0, 0.0)
+    target = sky(UNMOVED, stars=16) + sky(UNMOVED, stars=20, seed=5)
+    found = aligned(target, sky(moved, stars=16) + sky(moved, stars=20, seed=6))
+    assert abs(found.shift - moved.shift) < 0.5
+    assert found.doubts == f"{found.matches} of the {found.shared} stars that both frames should show agree"
+    assert found.matches < 0.5 * found.shared and 25 < found.shared <= 36
+
+
+def test_stars_beyond_the_other_frame_or_on_its_bad_pixels_are_not_missed() -> None:
+    there = Alignment(1, -150 + 0j, 0, 0.0)
+    found = aligned(sky(UNMOVED), sky(there))
+    assert 15 < found.shared < 32 and found.matches > 0.8 * found.shared and not found.doubts
+    hidden = sky(there)
+    hidden[:200] = np.nan
+    half = align(
+        sky(UNMOVED), np.nan_to_num(hidden), target_valid=np.ones((400, 400), bool), source_valid=hidden == hidden
+    )
+    assert half.shared < 0.8 * found.shared and not half.doubts
 
 
 @pytest.fixture(scope="module")

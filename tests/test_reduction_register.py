@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from astropy.nddata import CCDData, StdDevUncertainty
@@ -52,6 +54,36 @@ def test_a_frame_that_is_registered_already_stays_as_it_is() -> None:
     record = Record(frame, frame.shape)
     register(record, frame, PreprocessConfig(), box=64)
     assert record.frame is frame and not record.steps[0].done
+
+
+def starry(*, bent: float, stars: int = 40) -> CCDData:
+    """Expose a field of stars that lie off by a cubic distortion, of so many pixels at the edges."""
+    rng, shape = np.random.default_rng(3), (400, 400)
+    places, fluxes = rng.uniform(20, 380, (stars, 2)), rng.uniform(3e3, 3e4, stars)
+    image = np.random.default_rng(round(100 * bent)).normal(0, 5, shape)
+    for place, flux in zip(places, fluxes, strict=True):
+        from_middle = (place - 200) / 200
+        x, y = place + bent * from_middle * np.hypot(*from_middle) ** 2
+        where, light = psf_stamp(shape, x=x, y=y, radius=25, fwhm=3.0, beta=3.5)
+        image[where] += flux * light
+    return CCDData(image.astype(np.float32), mask=np.zeros(shape, bool), unit="")
+
+
+def test_a_match_that_a_distortion_loosens_is_warned_of_with_its_rms_and_a_remedy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    knobs = PreprocessConfig(register="stars")
+    for bent in (0.0, 6.0):
+        reference = Record(starry(bent=bent), (400, 400))
+        register(reference, starry(bent=0.01), knobs, box=64, name="ref.fits")
+        assert bool(caplog.records) == bool(bent)
+    (said,) = caplog.messages
+    assert re.match(
+        r"reference ref\.fits: its registration by stars is doubtful, they miss by 0\.\d\d pixels rms: "
+        r"at least 50% of these stars must agree, within 0\.3 pixels rms; .*register=wcs",
+        said,
+    )
+    assert re.search(r"by \d+ of \d+ stars, rms", reference.steps[0].detail)
 
 
 @pytest.mark.parametrize("lacking", ["reference", "science"])

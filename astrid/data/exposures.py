@@ -78,7 +78,7 @@ def read_reference(row: FrameRow, science: Record, config: FramesData) -> Record
     raw, fwhm = knobs.raw_reference, row.reference_fwhm_pixels
     reference = read_exposure("reference", row.reference, config, raw=raw, fwhm_pixels=fwhm)
     with naming("reference", row.reference):
-        register(reference, science.frame, knobs, box=config.background_box)
+        register(reference, science.frame, knobs, box=config.background_box, name=row.reference.path.name)
         if reference.frame.shape != science.frame.shape:
             raise DataError(
                 f"it must have the shape of science, got {reference.frame.shape} and {science.frame.shape}; add "

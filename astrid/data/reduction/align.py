@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from numpy.typing import NDArray
 from photutils.detection import find_peaks
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from astrid.config import DataError
 
@@ -26,6 +28,10 @@ _ROUNDS = 5
 _SEARCH_FWHM = (3.0, 6.0, 12.0)
 """Widths of the smoothing that are tried, in pixels; the one that gives the smallest error is taken."""
 _AGREEING_SHARE = 0.4
+LEAST_SHARE = 0.5
+"""Of the stars that both frames should show; fewer agree where frames differ by more than shift, turn and scale."""
+MOST_RMS_PIXELS = 0.3
+"""Beyond it a difference of the frames shows a pair of light and dark at every star."""
 _DETECTION_SIGMA = 6.0
 _BRIGHTEST = 60
 _WINDOW_SIGMAS = 4.0
@@ -45,12 +51,27 @@ class Alignment:
         Stars that it rests on.
     rms_pixels : float
         Distance, rms over these stars, between where they are in the source and where it puts them.
+    shared : int
+        Bright stars that both frames should show: those of a frame that lie on good pixels of the other, in the frame
+        with fewer of them; 0 where nobody looked.
     """
 
     factor: complex
     shift: complex
     matches: int
     rms_pixels: float
+    shared: int = 0
+
+    @property
+    def doubts(self) -> str:
+        """What speaks against it: too few of the stars agree, or too badly; empty where nothing does."""
+        few = self.matches < LEAST_SHARE * self.shared
+        return " and ".join(
+            [
+                *([f"{self.matches} of the {self.shared} stars that both frames should show agree"] if few else []),
+                *([f"they miss by {self.rms_pixels:.2f} pixels rms"] if self.rms_pixels > MOST_RMS_PIXELS else []),
+            ]
+        )
 
     @property
     def error_pixels(self) -> float:
@@ -96,7 +117,9 @@ def align(
         here = measure_stars(target, target_valid, fwhm_pixels=fwhm)
         there = measure_stars(source, source_valid, fwhm_pixels=fwhm)
         try:
-            found.append(match_stars(here, there, tolerance_pixels=_MATCH_FWHM * fwhm))
+            one = match_stars(here, there, tolerance_pixels=_MATCH_FWHM * fwhm)
+            shared = _shared_stars(one, here, there, target_valid=target_valid, source_valid=source_valid)
+            found.append(dataclasses.replace(one, shared=shared))
         except DataError as error:
             reasons.append(str(error))
     if not found:
@@ -120,6 +143,25 @@ def match_stars(here: NDArray[np.float64], there: NDArray[np.float64], *, tolera
     return _refined(*places, guess, tolerance_pixels=tolerance_pixels)
 
 
+def _shared_stars(
+    found: Alignment,
+    here: NDArray[np.float64],
+    there: NDArray[np.float64],
+    *,
+    target_valid: NDArray[np.bool_],
+    source_valid: NDArray[np.bool_],
+) -> int:
+    """Count the stars of each frame that the other should show, and return the smaller number."""
+    back = (_complex(there) - found.shift) / found.factor
+    return min(_count_good(*found(*here.T), source_valid), _count_good(back.real, back.imag, target_valid))
+
+
+def _count_good(x: Coordinates, y: Coordinates, valid: NDArray[np.bool_]) -> int:
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    inside = (column >= 0) & (column < valid.shape[1]) & (row >= 0) & (row < valid.shape[0])
+    return int(valid[row[inside], column[inside]].sum())
+
+
 def _complex(stars: NDArray[np.float64]) -> NDArray[np.complex128]:
     return stars[:, 0] + 1j * stars[:, 1]
 
@@ -129,12 +171,14 @@ def _common_shift(
 ) -> Alignment | None:
     """Return the shift on which most pairs of stars agree, if that is a good share of them; frames mostly drift."""
     shifts = np.subtract.outer(there, here).ravel()
-    near = np.abs(np.subtract.outer(shifts, shifts)) < tolerance_pixels
-    votes = near.sum(axis=1)
+    places = np.column_stack([shifts.real, shifts.imag])
+    tree = KDTree(places)  # distances of all shifts from all would be a matrix of stars to the power of four
+    votes = tree.query_ball_point(places, tolerance_pixels, return_length=True)
     best = int(votes.argmax())
     if votes[best] < max(FEWEST_MATCHES, _AGREEING_SHARE * min(len(here), len(there))):
         return None
-    return Alignment(1 + 0j, complex(shifts[near[best]].mean()), 0, math.inf)
+    near = tree.query_ball_point(places[best], tolerance_pixels, return_sorted=True)
+    return Alignment(1 + 0j, complex(shifts[near].mean()), 0, math.inf)
 
 
 def _common_triangles(here: NDArray[np.float64], there: NDArray[np.float64]) -> Alignment:
