@@ -105,6 +105,15 @@ def test_bits_are_joined_into_one_mask(folder: Path) -> None:
     assert (row.target_bits, row.ignore_bits, row.unlabelled_bits) == (256 | 2048, 1, None)
 
 
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [("target_bits", r"256\|2048 or 0x1000: bit n has the value 2\*\*n"), ("target_codes", r"3\|4")],
+)
+def test_what_is_no_bit_is_told_by_values_that_are(folder: Path, column: str, remedy: str) -> None:
+    with pytest.raises(DataError, match=rf"{column} must be whole numbers separated by \|, got '1\.5'; try {remedy}$"):
+        rows_of(folder, f"field,science,target,{column}\nA,a.fits,mask.fits,1.5\n")
+
+
 def test_rows_of_one_field_get_names_of_their_own(folder: Path) -> None:
     rows = rows_of(folder, THREE + "A,d.fits,train\n")
     assert [row.name for row in rows] == ["A#2", "B", "C", "A#5"]

@@ -164,6 +164,24 @@ def test_a_frame_in_which_nothing_is_to_be_found_has_an_empty_catalogue(bench: W
     assert bench.field({"science": noise(4)}).sources is None  # nor does a frame without truth have one
 
 
+@pytest.mark.parametrize(
+    ("plane", "columns", "message"),
+    [
+        ("target", {"target_bits": 300}, r"target_bits must be .* plane of 8 bits has, at most 128, got 256; bit n"),
+        ("target", {"target_codes": (1,), "ignore_codes": (300,)}, "ignore_codes .* 0 to 255, got 300; mend it"),
+        ("target", {"target_bits": 1, "unlabelled_bits": 2**40}, "unlabelled_bits must .* got 1099511627776; bit n"),
+        ("mask", {"mask_bits": 256}, "mask_bits must be values of bits that its plane of 8 bits has"),
+        ("mask", {"mask_codes": (-1,)}, "mask_codes must be values that its plane of 8 bits holds, 0 to 255, got -1"),
+    ],
+)
+def test_bits_and_codes_that_the_type_of_their_plane_cannot_hold_are_refused(
+    bench: Workbench, plane: str, columns: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"row 7 \(f\): {message}"):
+        bench.field({"science": noise(4), plane: PLANE.astype(np.uint8)}, **columns)
+    bench.field({"science": noise(4), plane: PLANE.astype(np.uint8)}, **{f"{plane}_bits": 128})
+
+
 def test_the_sign_bit_of_a_plane_is_a_bit_like_others(bench: Workbench) -> None:
     plane = np.zeros(SHAPE, dtype=np.int16)
     plane[3, 4] = -(2**15)

@@ -170,14 +170,16 @@ def _whole_numbers(column: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number, 0) for number in _SEPARATORS.split(text) if number)
     except ValueError:
-        raise DataError(f"{column} must be whole numbers separated by |, got {text!r}; try 3|4 or 0x1000") from None
+        remedy = "256|2048 or 0x1000: bit n has the value 2**n" if column in BIT_COLUMNS else "3|4"
+        raise DataError(f"{column} must be whole numbers separated by |, got {text!r}; try {remedy}") from None
 
 
 def _bit_mask(column: str, text: str) -> int:
     mask = 0
     for number in _whole_numbers(column, text):
         if not 0 < number < 2**64:
-            raise DataError(f"{column} must be values of bits from 1 to 2**63, got {number}; try 4096 or 256|2048")
+            rule = f"{column} must be values of bits from 1 to 2**63, got {number}"
+            raise DataError(f"{rule}; try 4096 or 256|2048: bit n has the value 2**n")
         mask |= number
     return mask
 

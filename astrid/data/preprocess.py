@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,7 @@ def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
     if row.target is None:
         return Labels(*(np.zeros(shape, dtype=bool) for _ in range(3)))
     plane = read_plane(row.target.path, hdu=row.target.hdu)
+    _refuse_unheld(plane, row, roles=("target", "ignore", "unlabelled"))
     ignored = _marked(plane, bits=row.ignore_bits, codes=row.ignore_codes)
     unlabelled = _marked(plane, bits=row.unlabelled_bits, codes=row.unlabelled_codes)
     if row.target_bits is None and row.target_codes is None:
@@ -179,6 +181,21 @@ def read_labels(row: FrameRow, *, shape: tuple[int, int]) -> Labels:
     else:
         target = _marked(plane, bits=row.target_bits, codes=row.target_codes)
     return Labels(target & ~ignored & ~unlabelled, ignored, unlabelled)
+
+
+def _refuse_unheld(plane: NDArray[np.integer], row: FrameRow, *, roles: Sequence[str]) -> None:
+    """Refuse bits and codes that a plane of this type can't hold: they mean another plane, or something else."""
+    width, ends = 8 * plane.dtype.itemsize, np.iinfo(plane.dtype)
+    for role in roles:
+        bits, codes = getattr(row, f"{role}_bits") or 0, getattr(row, f"{role}_codes") or ()
+        if bits >> width:
+            rule = f"must be values of bits that its plane of {width} bits has, at most {1 << width - 1}"
+            remedy = "bit n has the value 2**n; mend it, or name another plane"
+            raise DataError(f"{role}_bits {rule}, got {1 << bits.bit_length() - 1}; {remedy}")
+        for code in codes:
+            if not ends.min <= code <= ends.max:
+                rule = f"must be values that its plane of {width} bits holds, {ends.min} to {ends.max}"
+                raise DataError(f"{role}_codes {rule}, got {code}; mend it, or name another plane")
 
 
 def _above_zero(plane: NDArray[np.integer], *, explained: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -198,7 +215,9 @@ def good_pixels(row: FrameRow, *, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return where the mask isn't bad, the valid plane isn't 0 and the weight is above 0."""
     good: NDArray[np.bool_] = np.ones(shape, dtype=bool)
     if row.mask is not None:
-        good &= ~_meant(read_plane(row.mask.path, hdu=row.mask.hdu), bits=row.mask_bits, codes=row.mask_codes)
+        plane = read_plane(row.mask.path, hdu=row.mask.hdu)
+        _refuse_unheld(plane, row, roles=("mask",))
+        good &= ~_meant(plane, bits=row.mask_bits, codes=row.mask_codes)
     if row.valid is not None:
         good &= read_plane(row.valid.path, hdu=row.valid.hdu) != 0
     if row.weight is not None:

@@ -117,7 +117,8 @@ class FrameRow:
     science, reference, target, mask, valid, weight : ImageFile
         Images of one shape. A pixel is good where `mask` isn't bad, `valid` isn't 0 and `weight` is above 0.
     target_bits, target_codes : int, tuple of int
-        Which bits, or which values, of the target plane make a pixel positive; without either, any above 0.
+        Which bits, as the sum of their values (bit n has 2**n), or which values, of the target plane make a pixel
+        positive; without either, any above 0.
     ignore_bits, ignore_codes : int, tuple of int
         Which make it invalid: not counted and blanked, so that the network can't see it.
     unlabelled_bits, unlabelled_codes : int, tuple of int
