@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from astrid.config import DataError, RunError
 from astrid.data.archives import Place, Product, Wanted
 from astrid.data.archives.catalogue import open_archive
-from astrid.data.archives.collection import RECORD, Collection
+from astrid.data.archives.collection import MANIFEST, RECORD, Collection
 from astrid.data.archives.download import Downloader, Outcome, ask_sizes, check_room
 from astrid.data.archives.http import ArchiveError, Cancelled, Patience, Patient, UnreachableError, open_session
 from astrid.data.archives.places import find_place
@@ -343,6 +343,28 @@ def test_a_folder_that_cannot_be_written_is_named(server: ArchiveServer, tmp_pat
         fetch(tmp_path / "nowhere" / "a.fits")
 
 
+def test_an_archive_that_sends_to_what_cannot_be_fetched_is_at_fault_and_not_the_disk(
+    server: ArchiveServer, tmp_path: Path
+) -> None:
+    server.troubles["archive.example/a.fits"] = ["302 Location ftp://archive.example/a.fits"]
+    with pytest.raises(ArchiveError, match=r"^a\.fits: the archive sends to what can't be fetched \(.*\)$"):
+        fetch(tmp_path / "a.fits")
+
+
+def test_a_size_that_a_redirect_hides_is_unknown(server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ArchiveServer, "next_trouble", lambda self, call: "302 Location ftp://archive.example/a.fits")
+    one = Product(FILE, "a.fits", "ztf", "M31", "r")
+    assert ask_sizes([one], open_session(Patient(HASTY)), parallel=1) == [one]
+
+
+@pytest.mark.parametrize("name", [RECORD, f"{MANIFEST}.partial"])
+def test_a_full_disk_is_one_message_wherever_it_is_met(server: ArchiveServer, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"^cannot write .*\.csv: No space left on device; make room, or name another"):
+        download(server, tmp_path, products_of(server, 2))
+        Collection(tmp_path).write_manifest()
+
+
 def test_a_stop_ends_every_wait() -> None:
     stop = threading.Event()
     stop.set()
@@ -526,6 +548,9 @@ def test_names_are_resolved_by_sesame_and_its_silence_is_no_unknown_name(server:
         server.answers["sesame/SNV"] = b"#=S=Simbad\n#!SIMBAD: No known catalog\n"
         with pytest.raises(DataError, match="an object must have a name that CDS' Sesame knows, got 'M31 or so'"):
             find_place("M31 or so")
-    lost = pytest.raises(UnreachableError, match=r"cannot ask Sesame where 'M 31' is .* is there a network")
+    said = (
+        r"^cannot ask CDS' Sesame where 'M 31' is: is there a network\? A position, as \"10\.684 41\.269\", needs none$"
+    )
+    lost = pytest.raises(UnreachableError, match=said)
     with name_resolve.sesame_url.set(["http://127.0.0.1:9/"]), lost:
         find_place("M 31")

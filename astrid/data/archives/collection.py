@@ -17,7 +17,7 @@ from astrid.config import DataError, RunError
 from ..frames import inspect_image
 from .http import ArchiveError
 from .products import Product
-from .transfer import Fetched
+from .transfer import Fetched, writing
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ class Collection:
         ------
         ArchiveError
             If it is no FITS image; it is deleted.
+        RunError
+            If the record can't be written.
         """
         path = self.path(product)
         try:
@@ -118,25 +120,33 @@ class Collection:
             sha256=fetched.sha256,
             url=product.url,
         )
-        self.entries[entry.file] = entry
-        is_new = not (self.folder / RECORD).exists()
-        with (self.folder / RECORD).open("a", newline="") as stream:
+        record = self.folder / RECORD
+        is_new = not record.exists()
+        with writing(record), record.open("a", newline="") as stream:
             writer = csv.DictWriter(stream, [field.name for field in fields(Entry)])
             if is_new:
                 writer.writeheader()
             writer.writerow(asdict(entry))
+        self.entries[entry.file] = entry
 
     def write_manifest(self) -> Path:
-        """Write what `data=frames data.root=FOLDER` reads: a row a file that is here; return where."""
+        """Write what `data=frames data.root=FOLDER` reads: a row a file that is here; return where.
+
+        Raises
+        ------
+        RunError
+            If it can't be written.
+        """
         path = self.folder / MANIFEST
         partial = path.with_name(f"{MANIFEST}.partial")
-        with partial.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["field", "science"])
-            for entry in self.entries.values():
-                if (self.folder / entry.file).is_file():
-                    writer.writerow([entry.field, entry.file])
-        partial.replace(path)
+        with writing(path):
+            with partial.open("w", newline="") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(["field", "science"])
+                for entry in self.entries.values():
+                    if (self.folder / entry.file).is_file():
+                        writer.writerow([entry.field, entry.file])
+            partial.replace(path)
         return path
 
     @contextmanager
@@ -160,7 +170,7 @@ class Collection:
             return {}
         names = [field.name for field in fields(Entry)]
         if not path.read_bytes().endswith(b"\n"):  # a kill cut the last line
-            with path.open("a") as stream:
+            with writing(path), path.open("a") as stream:
                 stream.write("\n")
         with path.open(newline="") as stream:
             reader = csv.DictReader(stream)

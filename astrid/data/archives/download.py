@@ -15,7 +15,7 @@ from astrid.config import RunError
 from .collection import Collection
 from .http import ArchiveError, Cancelled, Patient, UnreachableError
 from .products import Product
-from .transfer import Fetched, fetch_file
+from .transfer import Fetched, fetch_file, writing
 
 Show = Callable[[Product, int], None]
 """Told how many bytes of a product are here."""
@@ -77,7 +77,8 @@ class Downloader:
         if self.adapter.stop.is_set():
             raise Cancelled
         path = self.collection.path(product)
-        path.parent.mkdir(exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
         return fetch_file(
             product.url,
             path,
@@ -98,10 +99,13 @@ def ask_sizes(products: Sequence[Product], session: requests.Session, *, paralle
 
 
 def _ask_size(product: Product, session: requests.Session) -> Product:
-    with session.head(product.url, headers={"Accept-Encoding": "identity"}, allow_redirects=True) as answer:
-        length = answer.headers.get("Content-Length", "")
-        if answer.status_code == 200 and length.isdecimal():
-            return replace(product, size_bytes=int(length), is_exact=True)
+    try:
+        with session.head(product.url, headers={"Accept-Encoding": "identity"}, allow_redirects=True) as answer:
+            length = answer.headers.get("Content-Length", "")
+            if answer.status_code == 200 and length.isdecimal():
+                return replace(product, size_bytes=int(length), is_exact=True)
+    except requests.RequestException:  # a redirect to nowhere: fetching the file says what is wrong with it
+        return product
     return product
 
 

@@ -53,7 +53,6 @@ def _resolve(name: str) -> SkyCoord:
     except name_resolve.NameResolveError as error:
         reason = " ".join(str(error).split())
         if "All Sesame queries failed" in reason:
-            raise UnreachableError(
-                f"cannot ask Sesame where {name!r} is ({reason}): is there a network? A position needs none"
-            ) from error
+            remedy = 'is there a network? A position, as "10.684 41.269", needs none'
+            raise UnreachableError(f"cannot ask CDS' Sesame where {name!r} is: {remedy}") from error
         raise DataError(f"an object must have a name that CDS' Sesame knows, got {name!r}; give a position") from error

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,16 @@ _DIGESTS = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5"}
 
 Show = Callable[[int], None]
 """Told how many bytes of the file are here."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one message that a disk is full, or can't be written."""
+    try:
+        yield
+    except OSError as error:
+        stays = "make room, or name another --output; what was fetched stays"
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {stays}") from error
 
 
 class BrokenError(Exception):
@@ -103,10 +113,9 @@ def fetch_file(
     while True:
         before = transfer.part_bytes
         try:
-            transfer.attempt()
-            return transfer.finish()
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror or error}; what was fetched stays") from error
+            with writing(path):
+                transfer.attempt()
+                return transfer.finish()
         except BrokenError as error:
             idle = 0 if transfer.part_bytes > before else idle + 1
             if idle >= adapter.patience.tries:
@@ -155,6 +164,8 @@ class Transfer:
                 self._take(response, start)
         except requests.TooManyRedirects as error:
             raise ArchiveError(f"{self.path.name}: the archive sends in circles ({error})") from error
+        except requests.RequestException as error:  # an OSError too, and no fault of the disk
+            raise ArchiveError(f"{self.path.name}: the archive sends to what can't be fetched ({error})") from error
 
     def _take(self, response: requests.Response, start: int) -> None:
         if response.status_code == 416:  # the part is no beginning of what the server has
