@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sep
+from scipy import ndimage
 
 from astrid.baselines import Comparison, MaskRival, compare, compare_as_chosen
 from astrid.baselines.comparison import chosen_thresholds, compare_detectors, judge_detector, tally_detectors
@@ -22,6 +23,7 @@ from astrid.baselines.detectors import (
     extract_sources,
     look_at,
     matched_filter,
+    white_noise_score,
 )
 from astrid.baselines.mask_curve import (
     RATES,
@@ -213,6 +215,23 @@ def test_the_score_of_a_source_is_its_signal_to_noise_and_that_of_noise_has_unit
     assert noise.std() == pytest.approx(1.0, abs=0.02)
     lifted = matched_filter(image, good, fwhm_pixels=FWHM) - noise
     assert lifted[200, 100] == pytest.approx(12.0, rel=0.02)
+
+
+def test_the_score_beside_masks_and_edges_has_unit_variance_too() -> None:
+    pixels = np.ones((48, 48), bool)
+    pixels[20:28, 15:30] = False
+    pixels[40, 5:40:6] = False
+    scores = np.array(
+        [
+            white_noise_score(np.random.default_rng(seed).normal(size=pixels.shape), pixels, fwhm_pixels=FWHM)
+            for seed in range(600)
+        ]
+    )
+    framed = np.pad(pixels, 1)  # what lies beyond an edge is as good as masked
+    beside = pixels & (ndimage.distance_transform_edt(framed)[1:-1, 1:-1] <= FWHM)
+    assert beside.sum() > 500
+    assert scores[:, beside].std() == pytest.approx(1, abs=0.02)
+    assert scores.std(axis=0)[beside].min() > 0.85 and scores.std(axis=0)[beside].max() < 1.15
 
 
 def test_masked_pixels_and_edges_neither_hide_nor_make_a_source() -> None:

@@ -66,6 +66,17 @@ def test_a_variance_resampled_like_the_image_would_be_far_too_wide() -> None:
     assert np.std(new.data[good] / np.sqrt(variance.data[good])) < 0.85
 
 
+@pytest.mark.parametrize("lost", ["what adds", "what takes away"])
+def test_the_pull_of_pixels_that_lost_a_part_of_their_kernel_has_width_one(lost: str) -> None:
+    frame, part = noise_frame((700, 700)), MAPS["a tenth"]
+    frame.mask[np.random.default_rng(1).random(frame.shape) < 0.03] = True
+    new = resample(frame, part, shape=frame.shape)
+    weight = resample(CCDData(np.where(frame.mask, 0, 1.0), unit=""), part, shape=frame.shape).data  # of what is left
+    chosen = ~new.mask & ((weight < 0.985) if lost == "what adds" else (weight > 1.015))
+    assert chosen.sum() > 5000
+    assert np.std(new.data[chosen] / new.uncertainty.array[chosen]) == pytest.approx(1, abs=0.015)
+
+
 @settings(max_examples=20, deadline=None)
 @given(x=st.floats(-3, 3), y=st.floats(-3, 3), angle=st.floats(-0.5, 0.5), scale=st.floats(0.5, 2.5))
 def test_the_flux_of_a_star_stays(x: float, y: float, angle: float, scale: float) -> None:
