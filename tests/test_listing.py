@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from astrid.cli import main
 from astrid.config import FramesData
+from astrid.data.footprints import centre
+from astrid.data.listing import pairs
 from astrid.data.listing.headers import parse_date, read_facts
 from astrid.data.listing.nights import night_of
 from astrid.data.listing.pictures import Listed, find_files, list_folder
@@ -255,6 +257,24 @@ def two_nights(night: Night) -> None:
 def test_references_follow_the_rule(night: Night, rule: str, references: dict[str, str]) -> None:
     two_nights(night)
     assert column(night.table(reference=rule), "reference") == references
+
+
+def test_exposures_of_one_night_are_not_looked_at_pair_by_pair(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        night.expose(f"{number}.fits", ra=150.0, DATE_OBS=f"2020-05-01T22:{number:02d}:00", FILTER="r", SITELONG=10.0)
+    pictures, looks = night.pictures(), []
+    monkeypatch.setattr(pairs, "centre", lambda corners: looks.append(1) or centre(corners))
+    names = {picture.file: "one" for picture in pictures}
+    assert pairs.choose_references(pictures, rule="night", fields=names, nights=names) == {}
+    assert len(looks) <= len(pictures)
+
+
+def test_a_reference_shows_the_middle_of_its_picture(night: Night) -> None:
+    """Frames are 40 arcsec wide: the sharper one of the other night lies 30 arcsec aside."""
+    two_nights(night)
+    aside = 150.0 + 30 / 3600 / np.cos(np.radians(20))
+    night.expose("d.fits", ra=aside, DATE_OBS="2020-05-02T23:00:00", FILTER="r", FWHM=1.0, SITELONG=10.0)
+    assert column(night.table(), "reference") == {"a.fits": "c.fits", "b.fits": "c.fits", "c.fits": "b.fits"}
 
 
 def test_nights_and_what_is_left_out_are_told(night: Night, caplog: pytest.LogCaptureFixture) -> None:

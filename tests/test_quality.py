@@ -16,7 +16,7 @@ from astrid.config.compose import load
 from astrid.data import keywords
 from astrid.data.listing import headers as listing
 from astrid.data.quality import MEASURES, Assessment, explain, judge
-from astrid.data.quality.astrometry import residuals, tangent_plane
+from astrid.data.quality.astrometry import PARTNERS, partners, residuals, tangent_plane
 from astrid.data.quality.header import Facts, read_facts
 from astrid.data.quality.measures import noise_ratio, saturation_level, sky_shape
 from astrid.data.quality.score import grade
@@ -413,3 +413,33 @@ def test_the_exposure_whose_coordinates_are_off_is_told() -> None:
     assert found[4] is None
     assert found[2] == pytest.approx(4.0, abs=0.2)
     assert max(found[number] for number in (0, 1, 3)) < 0.2
+
+
+@pytest.mark.parametrize("count", [4, 60, 400])
+def test_each_exposure_is_compared_with_some_others_of_its_place_and_no_more(count: int) -> None:
+    rng = np.random.default_rng(1)
+    fields = [np.array([150.0, 2.0]), np.array([150.0, -40.0])]
+    places = [fields[number % 2] + rng.uniform(-0.02, 0.02, (20, 2)) for number in range(count)]
+    pairs = list(partners(places))
+    assert pairs == list(partners(places)) and len(set(pairs)) == len(pairs)
+    assert all(one < other and one % 2 == other % 2 for one, other in pairs)
+    degrees = np.bincount(np.ravel(pairs), minlength=count)
+    assert degrees.min() >= min(PARTNERS, count // 2 - 1) and degrees.mean() <= PARTNERS + 1
+
+
+def test_a_night_of_wrong_coordinates_is_compared_with_the_others_not_with_itself() -> None:
+    rng = np.random.default_rng(0)
+    here = np.column_stack([rng.uniform(150, 150.05, 20), rng.uniform(2, 2.05, 20)])
+    wrong = range(5)
+    places = [here + [(4.0 if number in wrong else 0.0) / 3600, 0] for number in range(24)]
+    found = np.array(residuals(places, [1.0] * 24), dtype=float)
+    assert found[:5].min() > 3.9 and found[5:].max() < 0.1
+
+
+def test_a_mosaic_is_compared_with_the_nearest_that_share_its_edges() -> None:
+    """Frames that lie half an edge and more apart share no middle."""
+    rng = np.random.default_rng(2)
+    sky = np.column_stack([rng.uniform(149.9, 150.3, 400), rng.uniform(1.9, 2.1, 400)])
+    places = [sky[np.abs(sky - [ra, 2.0]).max(axis=1) < 0.05] for ra in (150.0, 150.06, 150.12, 150.18)]
+    assert {(0, 1), (1, 2), (2, 3)} <= set(partners(places))
+    assert max(residuals(places, [1.0] * 4)) < 0.01

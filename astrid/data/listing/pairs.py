@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..footprints import centre
 from .pictures import Listed
@@ -34,11 +36,12 @@ def choose_references(
     chosen: dict[str, Listed] = {}
     for group in groups.values():
         ranked = sorted(group, key=_time if rule == "earliest" else _merit)
+        times, skies = _Times.of(ranked, nights), _Skies.of(ranked)
         for position, picture in enumerate(ranked):
-            others = ranked if rule == "night" else ranked[:position]
-            found = next((other for other in others if _fits(picture, other, rule=rule, nights=nights)), None)
+            others = times.apart(position, rule=rule)
+            found = next(iter(skies.showing(position, others)), None) if len(others) else None
             if found is not None:
-                chosen[picture.file] = found
+                chosen[picture.file] = ranked[found]
     return chosen
 
 
@@ -52,21 +55,44 @@ def _merit(picture: Listed) -> tuple[float, float, float, str]:
     return width, -(facts.seconds or 0.0), *_time(picture)
 
 
-def _fits(picture: Listed, other: Listed, *, rule: Rule, nights: Mapping[str, str]) -> bool:
-    if other is picture or not _shows_middle(other, picture):
-        return False
-    mine, theirs = picture.facts.mjd, other.facts.mjd
-    if mine is None or theirs is None:
-        return rule == "best"
-    if rule != "night":
-        return mine != theirs
-    known = nights.get(picture.file), nights.get(other.file)
-    return abs(mine - theirs) >= _NIGHT_DAYS if None in known else known[0] != known[1]
+@dataclass(frozen=True)
+class _Times:
+    """When the pictures of a group were taken: MJD, NaN where unknown, and the number of their night, -1 likewise."""
+
+    mjd: NDArray[np.float64]
+    night: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, group: Sequence[Listed], nights: Mapping[str, str]) -> _Times:
+        names = [nights.get(picture.file) for picture in group]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names)) if name is not None}
+        mjd = [math.nan if picture.facts.mjd is None else picture.facts.mjd for picture in group]
+        return cls(np.array(mjd), np.array([-1 if name is None else numbers[name] for name in names]))
+
+    def apart(self, one: int, *, rule: Rule) -> NDArray[np.int64]:
+        """Return the numbers of those that may be reference to one, as far as their times go, the best first."""
+        days = np.abs(self.mjd - self.mjd[one])  # NaN, which is neither above nor below, where a time is unknown
+        if rule != "night":
+            fits = (days[:one] > 0) | (np.isnan(days[:one]) & (rule == "best"))
+            return np.flatnonzero(fits)
+        are_known = (self.night >= 0) & (self.night[one] >= 0)
+        other_night = np.where(are_known, self.night != self.night[one], days >= _NIGHT_DAYS)
+        return np.flatnonzero(other_night & np.isfinite(days))
 
 
-def _shows_middle(other: Listed, picture: Listed) -> bool:
-    """Tell whether the middle of a picture lies within another; without coordinates one field must do."""
-    if other.corners is None or picture.corners is None:
-        return True
-    normals = np.cross(other.corners, np.roll(other.corners, -1, axis=0))
-    return bool((normals @ centre(picture.corners) > 0).all())
+@dataclass(frozen=True)
+class _Skies:
+    """Where the pictures of a group lie: inner normals of their edges, (N, 4, 3), and middles, (N, 3); NaN: nowhere."""
+
+    normals: NDArray[np.float64]
+    middles: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, group: Sequence[Listed]) -> _Skies:
+        corners = np.array([np.full((4, 3), np.nan) if one.corners is None else one.corners for one in group])
+        return cls(np.cross(corners, np.roll(corners, -1, axis=1)), np.array([centre(own) for own in corners]))
+
+    def showing(self, one: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those others that hold the middle of one; without coordinates one field must do."""
+        sides = self.normals[others] @ self.middles[one]
+        return others[(sides > 0).all(axis=1) | np.isnan(sides).any(axis=1)]

@@ -128,10 +128,11 @@ def _companions(
     pictures: Sequence[Listed], science: Sequence[Listed], *, target: Mapping[str, str] | None
 ) -> dict[str, dict[str, Listed]]:
     """Return the planes that go with each science frame by its file and their column; name those of none."""
+    chosen = set(science)
     owners: dict[tuple[str, str, str], Listed] = {picture.key: picture for picture in science}
     found: dict[str, dict[str, Listed]] = {picture.file: {} for picture in science}
     for picture in pictures:
-        if picture.role not in PLANES or picture in science:
+        if picture.role not in PLANES or picture in chosen:
             continue
         owner = owners.get(picture.key)
         if owner is not None and owner.shape == picture.shape:
@@ -151,7 +152,8 @@ def _as_target(planes: dict[str, Listed]) -> dict[str, Listed]:
 
 def _named_references(pictures: Sequence[Listed], science: Sequence[Listed]) -> dict[str, Listed]:
     """Return the references that are so by their names, `m31_ref.fits` of `m31.fits`."""
-    named = {picture.key: picture for picture in pictures if picture.role == "reference" and picture not in science}
+    chosen = set(science)
+    named = {one.key: one for one in pictures if one.role == "reference" and one not in chosen}
     return {picture.file: named[picture.key] for picture in science if picture.key in named}
 
 

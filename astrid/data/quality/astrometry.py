@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from astrid.config import DataError
 
@@ -23,6 +23,10 @@ _TOLERANCE_PIXELS = 1.5
 """Distance within which two places count as the same source, once a common shift is taken out."""
 _SAME_SCALE = 0.02
 """Change of scale and turn, beyond which a match was by chance: both places are on the sky already."""
+PARTNERS = 10
+"""Exposures that each one is compared with, where so many show its place."""
+_MOSTLY_SHARED = 0.5
+"""Distance of two exposures' middles, in units of the field's radius, within which they share most of their sources."""
 _CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
 """How the types of celestial axes begin."""
 BROKEN_WCS = (ValueError, ArithmeticError, TypeError, AttributeError, RuntimeError, np.linalg.LinAlgError)
@@ -135,7 +139,7 @@ def _overlap(here: NDArray[np.float64], there: NDArray[np.float64]) -> bool:
 
 
 def residuals(places: Sequence[NDArray[np.float64]], pixels: Sequence[float | None]) -> list[float | None]:
-    """Return for each exposure the median of its residuals against all others of its place, in its own pixels.
+    """Return for each exposure the median of its residuals against some others of its place, in its own pixels.
 
     The median is that of the exposure itself as soon as most of the others are right; of two that disagree, nobody can
     say which is wrong, and both have the residual.
@@ -143,12 +147,12 @@ def residuals(places: Sequence[NDArray[np.float64]], pixels: Sequence[float | No
     Parameters
     ----------
     places : sequence of (N, 2) float64
-        Sources of each exposure, right ascension and declination in degrees.
+        Sources of each exposure, right ascension and declination in degrees; at least one.
     pixels : sequence of float or None
         Edge of a pixel of each exposure in arcseconds.
     """
     found: list[list[float]] = [[] for _ in places]
-    for one, other in itertools.combinations(range(len(places)), 2):
+    for one, other in partners(places):
         pixel = pixels[one]
         residual = None if pixel is None else residual_arcsec(places[one], places[other], pixel=pixel)
         if residual is not None:
@@ -158,3 +162,49 @@ def residuals(places: Sequence[NDArray[np.float64]], pixels: Sequence[float | No
         float(np.median(own)) / pixel if own and pixel is not None else None
         for own, pixel in zip(found, pixels, strict=True)
     ]
+
+
+def partners(places: Sequence[NDArray[np.float64]]) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of each two exposures that are to be compared, the same ones for the same set.
+
+    Each has `PARTNERS` where it can, and hardly more: at random among those that show mostly the same, so that the
+    nights of a field are told from each other, those with the fewest partners first; where these are too few, also the
+    nearest of the others.
+
+    Parameters
+    ----------
+    places : sequence of (N, 2) float64
+        As in `residuals`.
+    """
+    if not places:
+        return
+    middles, radii = (np.array(column) for column in zip(*map(_extent, places), strict=True))
+    tree, taken = KDTree(middles), [set[int]() for _ in places]
+    rank = np.random.default_rng(0).permutation(len(places))  # raised with each partner, so that these decide first
+    for one in range(len(places)):
+        near = np.array(tree.query_ball_point(middles[one], _MOSTLY_SHARED * radii[one]))
+        alike = _lowest(near, rank, count=PARTNERS + len(taken[one]) + 1)
+        reach = radii[one] + radii.max()
+        distances, nearest = tree.query(middles[one], k=min(PARTNERS + 1, len(places)), distance_upper_bound=reach)
+        others = np.atleast_1d(nearest)[np.isfinite(np.atleast_1d(distances))].tolist()
+        new = [other for other in dict.fromkeys([*alike, *others]) if other != one and other not in taken[one]]
+        for other in new[: max(0, PARTNERS - len(taken[one]))]:
+            taken[one].add(other)
+            taken[other].add(one)
+            rank[[one, other]] += len(places)
+            yield min(one, other), max(one, other)
+
+
+def _lowest(numbers: NDArray[np.int64], rank: NDArray[np.int64], *, count: int) -> list[int]:
+    """Return so many of some numbers, those of the lowest rank first."""
+    if len(numbers) > count:
+        numbers = numbers[np.argpartition(rank[numbers], count)[:count]]
+    return numbers[np.argsort(rank[numbers])].tolist()  # type: ignore[no-any-return]
+
+
+def _extent(sky: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return the unit vector of the middle of places on the sky, (N, 2) degrees, and how far they reach from it."""
+    ra, dec = np.radians(sky).T
+    vectors = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    middle = vectors.mean(axis=0)
+    return middle, float(np.linalg.norm(vectors - middle, axis=1).max())
