@@ -431,7 +431,7 @@ def test_a_night_of_wrong_coordinates_is_compared_with_the_others_not_with_itsel
     rng = np.random.default_rng(0)
     here = np.column_stack([rng.uniform(150, 150.05, 20), rng.uniform(2, 2.05, 20)])
     wrong = range(5)
-    places = [here + [(4.0 if number in wrong else 0.0) / 3600, 0] for number in range(24)]
+    places = [here + np.array([(4.0 if number in wrong else 0.0) / 3600, 0]) for number in range(24)]
     found = np.array(residuals(places, [1.0] * 24), dtype=float)
     assert found[:5].min() > 3.9 and found[5:].max() < 0.1
 

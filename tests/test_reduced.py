@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from test_exposures import BAD, EDGE, HIT, RAW, Observatory
 from astrid.cli import main
 from astrid.config import FramesData
 from astrid.config.command import written
+from astrid.data import reduced as reduced_files
 from astrid.data.exposures import read_exposure
 from astrid.data.frames import read_image
 from astrid.data.manifest import read_rows
 from astrid.data.preprocess import load_frames, prepare_field
+from astrid.data.recipes import fingerprint
+from astrid.data.reduced import plan
 from astrid.data.rows import FrameRow, ImageFile
 
 MARGIN = (7, 4)
@@ -149,6 +153,19 @@ def test_a_frame_that_cannot_be_reduced_is_named_and_the_others_are_written(
     said = capsys.readouterr()
     assert "mute.fits: science mute.fits: the header must have a number SATURATE" in said.err
     assert "1 written, 0 there already, 1 refused" in said.out and not (tmp_path / "mute.fits").exists()
+
+
+def test_what_all_exposures_share_is_hashed_once(observatory: Observatory, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = observatory.config()
+    rows = [
+        FrameRow(2, "a", "a", None, ImageFile(observatory.folder / name)) for name in ("science.fits", "reference.fits")
+    ]
+    rows += [dataclasses.replace(rows[0], mask=rows[1].science), dataclasses.replace(rows[0], mask_bits=3)]
+    asked: list[int] = []
+    monkeypatch.setattr(reduced_files, "fingerprint", lambda *a, **k: asked.append(1) or fingerprint(*a, **k))
+    out = {"root": observatory.folder, "out": observatory.folder / "out"}
+    jobs = [*plan(rows, given, difference=True, **out), *plan(rows, given, difference=False, **out)]
+    assert len(asked) == 2 and len({job.key for job in jobs}) == len(jobs) == 8
 
 
 def test_a_file_from_elsewhere_stays_inside_the_folder(

@@ -19,7 +19,8 @@ from astrid.config.compose import load
 from astrid.data import screening
 from astrid.data.manifest import read_manifest
 from astrid.data.recipes import frames_recipe
-from astrid.data.rows import ImageFile
+from astrid.data.reduction.sets import masters_key
+from astrid.data.rows import FrameRow, ImageFile
 from astrid.data.screening import screen
 
 SPLITS = ("train", "train", "val", "test")
@@ -142,6 +143,18 @@ def test_other_pixels_or_another_gain_are_assessed_anew(night: Path) -> None:
     assert ratios[1] > 1.5 * ratios[0]
 
 
+def key_of(row: FrameRow, given: FramesData) -> str:
+    return screening._key(row, given, screening._shared_key(given))
+
+
+def test_code_and_masters_are_hashed_once_however_many_rows(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screened(config(night, "keep"))
+    asked: list[int] = []
+    monkeypatch.setattr(screening, "masters_key", lambda *given: asked.append(1) or masters_key(*given))
+    screened(config(night, "keep"))
+    assert len(asked) == 1
+
+
 PARTS = {
     "mask": {"mask": "3_truth.fits"},
     "valid": {"valid": "0_truth.fits"},
@@ -168,14 +181,14 @@ def test_whatever_decides_an_assessment_is_part_of_its_key(night: Path, part: st
     }
     without = {name: value for name, value in planes.items() if name != part}
     one, other = dataclasses.replace(row, **without), dataclasses.replace(row, **planes)
-    assert screening._key(one, given) != screening._key(other, changed)
+    assert key_of(one, given) != key_of(other, changed)
     assert (screening.Pixels.of(one) == screening.Pixels.of(other)) == (part in KNOBS)
 
 
 def test_a_plane_counts_by_what_it_is_for(night: Path) -> None:
     given = config(night, "keep")
     row, plane = read_manifest(given, receptive_field_pixels=1)[0], ImageFile(night / "0_truth.fits")
-    keys = {screening._key(dataclasses.replace(row, **{name: plane}), given) for name in ("mask", "valid", "weight")}
+    keys = {key_of(dataclasses.replace(row, **{name: plane}), given) for name in ("mask", "valid", "weight")}
     assert len(keys) == 3
 
 

@@ -95,16 +95,17 @@ def fingerprint_rows(rows: Sequence[FrameRow], config: FramesData) -> str:
 
     Where the files lie doesn't count, so that a copy elsewhere has the same fingerprint.
     """
-    described = [
-        {
-            name: [value.digest(), value.hdu] if isinstance(value, ImageFile) else str(value)
-            for name, value in vars(row).items()
-        }
-        for row in rows
-    ]
     masters = masters_key(config.preprocess, Path(config.root))
-    text = json.dumps([described, config.background_box, masters], sort_keys=True)
+    text = json.dumps([[describe_row(row) for row in rows], config.background_box, masters], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_row(row: FrameRow) -> dict[str, object]:
+    """Return everything that a row says, and of files their content, wherever they lie."""
+    return {
+        name: [value.digest(), value.hdu] if isinstance(value, ImageFile) else str(value)
+        for name, value in vars(row).items()
+    }
 
 
 def _parse_row(line: int, cells: dict[str, str], root: Path) -> FrameRow:

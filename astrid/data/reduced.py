@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +21,7 @@ from .channels import Subtracted, subtract_reference
 from .frame_file import KEY, MARK, TRUTH_KEYWORDS, Plane, write_planes, written_key
 from .frames import inspect_file, inspect_image
 from .lookup_tables import with_tables
-from .manifest import fingerprint_rows
+from .manifest import describe_row, fingerprint_rows
 from .preprocess import Labels, Loaded, load_frames, steps_of_reference
 from .recipes import fingerprint
 from .reduction.chain import Taken, write_history
@@ -72,6 +74,7 @@ def plan(rows: Iterable[FrameRow], config: FramesData, *, root: Path, out: Path,
     difference : bool
         Whether references are subtracted.
     """
+    shared = fingerprint(config, contents=f"{fingerprint_rows([], config)}{difference}")  # code and masters: read once
     bare = dict.fromkeys(dataclasses.replace(row, **_ASIDE) for row in rows)
     jobs: dict[Path, Job] = {}
     for row in bare:
@@ -79,8 +82,8 @@ def plan(rows: Iterable[FrameRow], config: FramesData, *, root: Path, out: Path,
         while path in jobs:
             number += 1
             path = out / _name(row.science, root, f"_{number}")
-        contents = f"{fingerprint_rows([row], config)}{difference}"
-        jobs[path] = Job(row, path, fingerprint(config, contents=contents)[:32])
+        key = hashlib.sha256(json.dumps([shared, describe_row(row)], sort_keys=True).encode()).hexdigest()
+        jobs[path] = Job(row, path, key[:32])
     return list(jobs.values())
 
 

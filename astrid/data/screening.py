@@ -133,7 +133,8 @@ def _refuse_empty(rows: Sequence[FrameRow], kept: Sequence[FrameRow]) -> None:
 
 def _assessed(rows: Sequence[FrameRow], config: FramesData) -> Iterator[Assessment]:
     """Assess exposures on all cores, in order; those that are kept in the cache are read from there."""
-    paths = [Path(config.cache) / "quality" / f"{_key(row, config)[:24]}.json" for row in rows]
+    shared = _shared_key(config)
+    paths = [Path(config.cache) / "quality" / f"{_key(row, config, shared)[:24]}.json" for row in rows]
     kept = [read_kept(path) for path in paths]
     missing = [row for row, one in zip(rows, kept, strict=True) if one is None]
     made = _made(missing, config)
@@ -199,21 +200,20 @@ def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     return dataclasses.replace(facts, **of_header)  # type: ignore[arg-type]
 
 
-def _key(row: FrameRow, config: FramesData) -> str:
-    """Return the SHA-256 of everything that decides an assessment."""
+def _shared_key(config: FramesData) -> str:
+    """Return the SHA-256 of what decides the assessments of all rows: knobs, code, versions and masters."""
     quality = {name: value for name, value in vars(config.quality).items() if name not in ("policy", "min_score")}
     knobs = [dataclasses.asdict(config.preprocess), {name: str(value) for name, value in quality.items()}]
     code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py")) if path.parent.name != "archives"]
     versions = [importlib.metadata.version(package) for package in _VERSIONS]
     masters = masters_key(config.preprocess, Path(config.root))
-    told = [
-        Pixels.of(row).told(),
-        knobs,
-        code,
-        versions,
-        masters,
-        config.background_box,
-        row.fwhm_pixels,
-        _name(row, config),
-    ]
+    return _digest([knobs, code, versions, masters, config.background_box])
+
+
+def _key(row: FrameRow, config: FramesData, shared: str) -> str:
+    """Return the SHA-256 of everything that decides the assessment of a row, with what all rows share."""
+    return _digest([shared, Pixels.of(row).told(), row.fwhm_pixels, _name(row, config)])
+
+
+def _digest(told: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
