@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
+from raw_exposures import Camera
 from starfields import Starfield
 
 from astrid.config import DataError, FramesData, QualityConfig, RunError
@@ -217,11 +219,46 @@ def test_without_the_bad_exposures_the_fields_have_another_key(night: Path) -> N
 def test_after_the_steps_of_the_detector_counts_are_electrons_from_zero(tmp_path: Path) -> None:
     manifest(tmp_path, blurred=())
     knobs = ["data.preprocess.gain=2", "data.preprocess.read_noise=6", "data.preprocess.pedestal=0"]
-    knobs += ["data.quality.pedestal=0"]
     _, found = screened(config(tmp_path, "keep", *knobs))
     for one in found:
         assert one.found.facts.unit == "electron"
         assert one.found.values["noise_ratio"] == pytest.approx(1, abs=0.05)
+
+
+RAW = {
+    "bias": ["bias=[bias_*.fits]"],
+    "overscan": ["overscan='[129:148,1:128]'", "trim='[1:128,1:128]'"],
+    "pedestal": ["pedestal=300"],
+    "dark that holds the bias": ["dark=[long_*.fits]"],
+    "bias and dark": ["bias=[bias_*.fits]", "dark=[dark_*.fits]"],
+    "pedestal and dark": ["pedestal=300", "dark=[dark_*.fits]"],
+}
+
+
+@pytest.mark.parametrize("steps", RAW)
+def test_the_noise_after_the_steps_is_that_of_all_that_was_counted(tmp_path: Path, steps: str) -> None:
+    camera = Camera((128, 148))
+    seconds, rate = 600.0, 1.0 if "and dark" in steps else 0.005
+    camera.bias[:], camera.dark[:], camera.flat[:] = 300.0, rate, 1.0
+    sky = np.full((128, 148), 100.0)
+    sky[:, 128 if steps == "overscan" else 148 :] = 0
+
+    def write(name: str, light: np.ndarray | float, duration: float) -> None:
+        counts = camera.expose(light, seconds=duration).data.astype(np.float32)
+        cards = {"GAIN": 1.5, "RDNOISE": 6.0, "PEDESTAL": -1000, "EXPTIME": duration}
+        fits.PrimaryHDU(counts, fits.Header(cards)).writeto(tmp_path / name)
+
+    for number in range(20):
+        write(f"bias_{number}.fits", 0.0, 0.0)
+        write(f"dark_{number}.fits", 0.0, 3 * seconds)
+        write(f"long_{number}.fits", 0.0, seconds)
+    write("science.fits", sky, seconds)
+    knobs = [f"data.preprocess.{knob}" for knob in ("gain=1.5", *RAW[steps])]
+    knobs += [] if "holds" in steps else ["data.preprocess.read_noise=6"]
+    row = FrameRow(2, "a", "a", None, ImageFile(tmp_path / "science.fits"), fwhm_pixels=3.0)
+    found = screening.assess_row(row, config(tmp_path, "keep", *knobs))
+    assert found.facts.pedestal == 0
+    assert found.values["noise_ratio"] == pytest.approx(1, abs=0.06)
 
 
 def test_numbers_that_are_given_hold_after_the_steps_and_those_of_the_header_do_not(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 from joblib.externals.loky import get_reusable_executor
+from numpy.typing import NDArray
 
 from astrid.config import DataError, FramesData
 
@@ -25,6 +26,7 @@ from .quality.astrometry import remarks_on
 from .quality.header import Facts, read_facts
 from .quality.kept import keep, read_kept
 from .reduction.chain import Record
+from .reduction.header import LEVELLED_BY
 from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile
 
@@ -174,12 +176,22 @@ def assess_row(row: FrameRow, config: FramesData) -> Assessment:
     valid = good if frame.mask is None else good & ~np.asarray(frame.mask)
     facts = _facts(row, record, config)
     remarks = remarks_on(frame.header, frame.wcs)
-    exposure = Exposure(_name(row, config), frame.data, valid, facts, frame.wcs, remarks=remarks)
+    sigma = _expected_noise(record, config)
+    exposure = Exposure(_name(row, config), frame.data, valid, facts, frame.wcs, remarks=remarks, sigma=sigma)
     return assess(exposure, box=config.background_box)
 
 
 def _name(row: FrameRow, config: FramesData) -> str:
     return str(row.science).removeprefix(f"{Path(config.root)}/")
+
+
+def _expected_noise(record: Record, config: FramesData) -> NDArray[np.float32] | None:
+    """Return the uncertainty that the steps made of photons and readout, unless the knobs give other numbers."""
+    is_known = any(step.name == "uncertainty" and step.done for step in record.steps)
+    knobs = (config.quality.gain, config.quality.read_noise, config.quality.pedestal)
+    sigma = record.frame.uncertainty
+    is_taken = is_known and sigma is not None and all(knob == "header" for knob in knobs)
+    return np.asarray(sigma.array) if is_taken else None
 
 
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
@@ -189,7 +201,7 @@ def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     facts = read_facts(header, frame.data, config.quality, path=path, on_sky=on_sky)
     done = {step.name for step in record.steps if step.done}
     untrue: dict[str, float | None] = {}
-    if {"bias", "overscan"} & done:
+    if LEVELLED_BY & done:
         untrue["pedestal"] = 0.0
     if "saturation" in done or "gain" in done:  # masked already, or on another scale
         untrue["saturation"] = None

@@ -75,6 +75,8 @@ class Exposure:
         Why nothing can be measured on it; empty where something can.
     remarks : tuple of str
         What a person should know of it beside what is measured.
+    sigma : (H, W) float or None
+        Noise to be expected of each pixel, in the image's unit; None takes that of the facts.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Exposure:
     wcs: WCS | None = None
     spoilt: str = ""
     remarks: tuple[str, ...] = ()
+    sigma: NDArray[np.floating] | None = None
 
 
 @dataclass
@@ -170,7 +173,8 @@ def _measure(
         gradient, flatness = sky_shape(image, valid, noise=noise)
         found.values |= {"background_gradient": gradient, "flatness": flatness}
     with found.measuring("noise_ratio"):
-        found.values["noise_ratio"] = noise_ratio(facts, level=level, noise=noise)
+        sigma = None if exposure.sigma is None else float(np.median(exposure.sigma[valid]))
+        found.values["noise_ratio"] = noise / sigma if sigma else noise_ratio(facts, level=level, noise=noise)
     with found.measuring("saturated_fraction"):
         saturated = image >= saturation_level(image, valid, facts=facts, level=level, noise=noise)
         found.values["saturated_fraction"] = float((saturated & exposure.valid).sum() / valid.size)

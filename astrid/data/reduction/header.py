@@ -13,6 +13,8 @@ from .chain import Record, read_out
 
 _SCALED = {"saturation", "overscan", "pedestal", "bias", "dark", "gain", "flat"}
 """Steps after which the level of saturation is another, or is masked."""
+LEVELLED_BY = {"overscan", "pedestal", "bias", "dark"}
+"""Steps after which no light is 0: a dark without one of the others holds the bias."""
 _PIXEL = re.compile(r"CRPIX([12])[A-Z]?|LTV([12])")
 """Places in pixels that move where a frame is trimmed: of the sky's reference, and of IRAF's physical pixels."""
 _AMPLIFIERS = ("A", "B")
@@ -33,7 +35,7 @@ def true_header(record: Record, raw: Header, config: PreprocessConfig) -> Header
     if record.section is not None:
         move_pixels(header, x=record.section.x1 - 1, y=record.section.y1 - 1)
         _drop(header, *keywords.OVERSCAN, *keywords.TRIM)
-    if {"overscan", "pedestal", "bias"} & done:
+    if LEVELLED_BY & done:
         _drop(header, *keywords.PEDESTAL)
     if _SCALED & done:
         _drop(header, *keywords.SATURATION)
