@@ -198,6 +198,25 @@ def test_calibration_frames_and_planes_have_no_stars(kind: str) -> None:
     assert (judge(found, QualityConfig()).score is None) == (kind in ("mask", "noise", "kernel"))
 
 
+@pytest.mark.parametrize(("kind", "is_good"), [("flat", True), ("science", False)])
+def test_a_flat_is_not_blamed_for_the_response_that_it_shows(kind: str, is_good: bool) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:384, :384] / 384
+    response = (1 - 0.3 * ((x - 0.3) ** 2 + (y - 0.5) ** 2)) * rng.normal(1, 0.01, (384, 384))
+    image = rng.poisson(60_000 * response).astype(np.float32)
+    facts = Facts(kind=kind, gain=1.0, read_noise=6.0, pedestal=0.0, saturation=1e6)
+    verdict = judge(Starfield().assessed(image=image, facts=facts), QualityConfig())
+    assert (verdict.score == 1) == is_good
+    assert (verdict.grades.keys() == {"bad_fraction", "saturated_fraction"}) == is_good
+
+
+def test_a_saturated_flat_is_bad() -> None:
+    image = np.full((384, 384), 65_535, dtype=np.float32)
+    image[:100] = np.random.default_rng(0).normal(60_000, 250, (100, 384))
+    facts = Facts(kind="flat", gain=1.0, read_noise=6.0, pedestal=0.0, saturation=65_535.0)
+    assert not judge(Starfield().assessed(image=image, facts=facts), QualityConfig()).passed
+
+
 def test_the_noise_of_a_subtracted_sky_is_not_held_against_it() -> None:
     field = Starfield(sky=10_000.0)
     found = field.assessed(image=field.image() - 10_000)

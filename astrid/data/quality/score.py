@@ -11,6 +11,9 @@ from astrid.config import DataError, QualityConfig
 from .assess import Assessment
 from .header import NO_EXPOSURES
 
+OF_SKY = frozenset({"background_gradient", "flatness", "noise_ratio"})
+"""Measures that are graded on a sky only: in a flat they are those of the response, which it is taken for."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -38,10 +41,12 @@ def judge(found: Assessment, config: QualityConfig) -> Verdict:
     """Grade each measure that is there and has limits, and multiply: two faults are worse than one.
 
     An exposure without noise, or without a good pixel, has nothing to be graded by, and scores 0; a bias may lack it.
+    Of a flat neither gradient, structure nor noise of the light are graded: they are the response that it is to show.
     """
     if found.facts.kind in NO_EXPOSURES:
         return Verdict(None, passed=True)
-    limits = {name: pair for name in found.values if (pair := getattr(config.limits, name, None)) is not None}
+    graded = [name for name in found.values if not (found.facts.kind == "flat" and name in OF_SKY)]
+    limits = {name: pair for name in graded if (pair := getattr(config.limits, name, None)) is not None}
     grades = {name: grade(found.values[name], pair) for name, pair in limits.items()}
     score = 0.0 if _is_blank(found) else math.prod(grades.values())
     flaws = [_flaw(name, found.values[name], limits[name]) for name in sorted(grades, key=grades.__getitem__)]
