@@ -28,6 +28,8 @@ from astrid.data.listing.roles import read_name
 from astrid.data.listing.table import Rules, Table, make_table
 from astrid.data.manifest import read_manifest, read_rows
 from astrid.data.preprocess import prepare_field
+from astrid.data.quality import list_files
+from astrid.data.rows import ImageFile
 
 NOON = 57828.0 + 0.5  # 2017-03-16T12:00:00
 
@@ -275,6 +277,20 @@ def test_a_reference_shows_the_middle_of_its_picture(night: Night) -> None:
     aside = 150.0 + 30 / 3600 / np.cos(np.radians(20))
     night.expose("d.fits", ra=aside, DATE_OBS="2020-05-02T23:00:00", FILTER="r", FWHM=1.0, SITELONG=10.0)
     assert column(night.table(), "reference") == {"a.fits": "c.fits", "b.fits": "c.fits", "c.fits": "b.fits"}
+
+
+def test_links_to_folders_are_followed_once_and_hidden_files_left_alone(night: Night) -> None:
+    night.expose("a.fits", ra=150.0)
+    night.expose("../elsewhere/b.fits", ra=150.0)
+    night.expose(".trash/c.fits", ra=150.0)
+    (night.folder / "linked").symlink_to(night.folder.parent / "elsewhere")
+    (night.folder / "again").symlink_to(night.folder.parent / "elsewhere")
+    (night.folder / "round").symlink_to(night.folder)
+    files = [path.relative_to(night.folder) for path in find_files(night.folder)]
+    assert files == [Path("a.fits"), Path("again/b.fits")]
+    named = [ImageFile(path) for path in find_files(night.folder)]
+    assert named == list_files([str(night.folder)]), "astrid manifest and astrid quality see the same files"
+    assert column(night.table(), "science").keys() == {"a.fits", "again/b.fits"}
 
 
 def test_nights_and_what_is_left_out_are_told(night: Night, caplog: pytest.LogCaptureFixture) -> None:

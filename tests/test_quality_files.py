@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def test_links_are_followed_and_those_that_lead_nowhere_named(
     said = capsys.readouterr()
     assert "2 exposures" in said.out and said.out.count("a.fits") == 1
     assert "dead.fits" in said.err and "gone.fits, which isn't there" in said.err
+
+
+def test_a_pipe_is_called_no_regular_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = good_night(tmp_path / "night")
+    os.mkfifo(folder / "pipe.fits")
+    assert main(["quality", str(folder), "--jobs", "1"]) == 2
+    assert main(["quality", str(folder / "pipe.fits"), "--jobs", "1"]) == 2
+    assert capsys.readouterr().err.count("no regular file") == 2
 
 
 def test_an_empty_column_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from typing import IO, Any
 
 from astrid.config import DataError
 
+from .folders import NO_FILE
+
 Source = str | Path | bytes
 """Where a FITS file is: its path, or its content itself, as alert packets carry it."""
 
@@ -46,5 +48,7 @@ def _raw(source: Source) -> IO[bytes]:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not Path(source).is_file():
+        if Path(source).exists():
+            raise DataError(f"it is {'a folder' if Path(source).is_dir() else NO_FILE}; name a file")
         raise DataError("there is no such file; check the name and the folder it starts from")
     return Path(source).open("rb")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from ..folders import walk_files
 from ..footprints import centre, footprint
 from ..frame_file import TRUTH_KEYWORDS
 from ..frames import Picture, list_pictures
@@ -68,7 +69,7 @@ class Listed:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Return the FITS files in a folder and below it, in the order of their names.
+    """Return the FITS files in a folder and below it, links followed, in the order of their names.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def find_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"DIR must be a folder, got {folder}; check the name")
-    files = sorted(path for path in folder.rglob("*") if _is_fits(path.name) and not path.is_dir())
+    files = sorted(path for path in walk_files(folder) if _is_fits(path.name))
     if not files:
         endings = ", ".join(ENDINGS)
         raise DataError(f"DIR must have FITS files ({endings}, packed or not), got none in {folder}; name another")

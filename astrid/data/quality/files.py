@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError, QualityConfig
 
+from ..folders import NO_FILE, walk_files
 from ..frame_units import why_not_linear
 from ..frames import inspect_file, is_fits, read_image, read_plane
 from ..hdus import FileContent, PictureHDU, keywords
@@ -51,7 +51,7 @@ def list_files(names: Sequence[str]) -> list[ImageFile]:
     found: dict[str, ImageFile] = {}
     for name in names:
         path = Path(name)
-        inside = [ImageFile(file) for file in sorted(_walk(path))] if path.is_dir() else [_named(name)]
+        inside = [ImageFile(file) for file in sorted(walk_files(path))] if path.is_dir() else [_named(name)]
         if not inside:
             raise DataError(f"PATH must be a FITS file or a folder of some, got {name}, which is empty; name another")
         found |= {str(file): file for file in inside}
@@ -61,21 +61,11 @@ def list_files(names: Sequence[str]) -> list[ImageFile]:
 def _named(name: str) -> ImageFile:
     plain = ImageFile(Path(name))
     image = plain if plain.path.is_file() else ImageFile.parse(name, Path())
+    if image.path.exists() and not image.path.is_file():
+        raise DataError(f"PATH must be a FITS file or a folder of some, got {name}, which is {NO_FILE}; name another")
     if not image.path.is_file():
         raise DataError(f"PATH must be a FITS file or a folder of some, got {name}, which isn't there; check the name")
     return image
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:  # a link back would go round for ever
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(parent, name) for name in files if not name.startswith(".")]
-        yield from (path for path in paths if path.is_file() or path.is_symlink())
 
 
 def assess_files(files: Sequence[ImageFile], config: QualityConfig, *, box: int, jobs: int) -> Iterator[list[Result]]:
@@ -103,6 +93,8 @@ def assess_file(file: ImageFile, config: QualityConfig, *, box: int) -> list[Res
     if not file.path.exists():
         rule = f"a link to {file.path.readlink()}, which isn't there" if file.path.is_symlink() else "isn't there"
         return [Refusal(str(file), f"{rule}; name another file or mend the link")]
+    if not file.path.is_file():
+        return [Refusal(str(file), f"is {NO_FILE}; name another", is_stranger=not _claims_fits(file.path))]
     if not _claims_fits(file.path) and not is_fits(file.path):
         rule = "neither FITS nor named like it; alert packets are read by data=alerts, tables are no exposures"
         return [Refusal(str(file), rule, is_stranger=True)]
