@@ -20,7 +20,41 @@ _NAME_LETTERS = 34
 _ENDING = re.compile(r"\.(fits|fit|fts)(\.\w+)?$")
 _DECADES = 30.0
 """Ratio of the largest to the smallest value beyond which an axis is logarithmic."""
+_MARGIN = 0.04
+"""Beyond the outermost values, as a share of the axis."""
 _GRADES = LinearSegmentedColormap.from_list("grades", [VERMILION, "#f6d9a8", "#d7e8f3"])
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the axis of a measure shows at least: differences below that mean nothing.
+
+    Attributes
+    ----------
+    span : float
+        Least extent, in the unit of the measure.
+    share : float
+        The same as a share of the median value.
+    start : float or None
+        Where the axis begins; None: around the values.
+    floor : float
+        Smallest value that is told from smaller ones, which are drawn there.
+    """
+
+    span: float = 0.0
+    share: float = 0.0
+    start: float | None = None
+    floor: float = 0.0
+
+    def ends(self, values: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the ends of the axis for values, (N,), all finite."""
+        low, high = float(values.min()), float(values.max())
+        least = max(self.span, self.share * abs(float(np.median(values))))
+        if self.start is not None:
+            top = max(high, self.start + least)
+            return self.start - _MARGIN * (top - self.start), top + _MARGIN * (top - self.start)
+        half = max(least, (1 + 2 * _MARGIN) * (high - low)) / 2
+        return (low + high) / 2 - half, (low + high) / 2 + half
 
 
 @dataclass(frozen=True)
@@ -34,11 +68,13 @@ class Panel:
         One for each exposure; NaN where it is absent.
     limits : (good, useless) or None
         Between which its grade falls from 1 to 0.
+    scale : Scale
     """
 
     title: str
     values: NDArray[np.float64]
     limits: tuple[float, float] | None = None
+    scale: Scale = Scale(share=0.1)
 
 
 @dataclass(frozen=True)
@@ -90,17 +126,21 @@ def quality_figure(panels: Sequence[Panel], table: Grades, *, passed: NDArray[np
 
 def _draw_panel(axes: Axes, panel: Panel, passed: NDArray[np.bool_]) -> None:
     numbers = np.arange(1, len(panel.values) + 1)
+    values = np.maximum(panel.values, panel.scale.floor) if panel.scale.floor else panel.values
     for chosen, color in ((passed, BLUE), (~passed, VERMILION)):
-        axes.plot(numbers[chosen], panel.values[chosen], color=color, marker="o", markersize=3, linestyle="")
-    axes.set_title(panel.title, fontsize=9)
+        axes.plot(numbers[chosen], values[chosen], color=color, marker="o", markersize=3, linestyle="")
+    axes.set_title(panel.title, fontsize=8)  # more would reach beyond the edge in the last column
     axes.tick_params(labelsize=8)
     axes.set_xlim(0.5, len(numbers) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    finite = panel.values[np.isfinite(panel.values)]
+    finite = values[np.isfinite(values)]
     axes.ticklabel_format(axis="y", useOffset=False)
-    if finite.min() > 0 and finite.max() > _DECADES * finite.min():
+    is_wide = finite.max() > max(panel.scale.span, _DECADES * finite.min())
+    if finite.min() > 0 and is_wide:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())  # labels of the minor ticks would lie on each other
+    elif (ends := panel.scale.ends(finite))[0] < ends[1]:
+        axes.set_ylim(*ends)
     if panel.limits is not None:
         _shade(axes, *panel.limits)
 
@@ -128,7 +168,7 @@ def _draw_grades(axes: Axes, table: Grades, worst: Sequence[int]) -> None:
     axes.grid(visible=False)
     several = f"the {len(worst)} worst of {len(table.names)}" if len(table.names) > len(worst) else "worst first"
     axes.set_xlabel(
-        f"grades, {several}: blue is good, red is useless, grey text no measure; behind names their numbers",
+        f"grades, {several}: blue is good, red is useless, grey text not graded; behind names their numbers",
         fontsize=8,
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from astrid.config import LimitsConfig
 from astrid.data.quality import MEASURES, Assessment, Verdict, explain
-from astrid.quality_plots import Grades, Panel, quality_figure
+from astrid.quality_plots import Grades, Panel, Scale, quality_figure
 from astrid.tracking.tables import Cell, Table
 
 UNITS = {
@@ -29,22 +29,22 @@ UNITS = {
     "seconds": "s",
 }
 PANELS = {
-    "score": "score",
-    "fwhm_pixels": "FWHM (pixels)",
-    "ellipticity": "ellipticity",
-    "background": "sky (image unit)",
-    "noise": "noise (image unit)",
-    "noise_ratio": "noise / expected",
-    "background_gradient": "gradient (sigma)",
-    "flatness": "structure (sigma)",
-    "sources": "sources",
-    "saturated_fraction": "saturated share",
-    "cosmic_ray_fraction": "cosmic-ray share",
-    "depth": "5-sigma flux (unit)",
-    "limiting_magnitude": "limiting magnitude",
-    "wcs_residual_pixels": "WCS residual (pixels)",
+    "score": ("score", Scale(span=1.0, start=0.0)),
+    "fwhm_pixels": ("FWHM (pixels)", Scale(span=1.0)),
+    "ellipticity": ("ellipticity", Scale(span=0.2, start=0.0)),
+    "background": ("sky (image unit)", Scale(share=0.1)),
+    "noise": ("noise (image unit)", Scale(share=0.1)),
+    "noise_ratio": ("noise / expected", Scale(span=0.5)),
+    "background_gradient": ("gradient (sigma)", Scale(span=1.0, start=0.0)),
+    "flatness": ("structure (sigma)", Scale(span=1.0, start=0.0)),
+    "sources": ("sources", Scale(span=10.0, start=0.0)),
+    "saturated_fraction": ("saturated share", Scale(span=1e-3, start=0.0)),
+    "cosmic_ray_fraction": ("cosmic-ray share", Scale(span=1e-3, start=0.0)),
+    "depth": ("5-sigma flux (unit)", Scale(share=0.1)),
+    "limiting_magnitude": ("limiting magnitude", Scale(span=0.5)),
+    "wcs_residual_pixels": ("WCS residual (pix)", Scale(span=0.1, start=0.0, floor=1e-3)),
 }
-"""Measures that have a panel in the figure, with its title."""
+"""Measures that have a panel in the figure, with its title and the least that its axis shows."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def draw_quality(judged: Sequence[Judged], limits: LimitsConfig) -> Figure | Non
         {name: [_text(one.found.values.get(name)) for one in scored] for name in graded},
     )
     panels = [
-        Panel(title, _values(scored, name), None if name not in graded else tuple(getattr(limits, name)))
-        for name, title in PANELS.items()
+        Panel(title, _values(scored, name), None if name not in graded else tuple(getattr(limits, name)), scale)
+        for name, (title, scale) in PANELS.items()
     ]
     return quality_figure(panels, table, passed=np.array([one.verdict.passed for one in scored]))
 
