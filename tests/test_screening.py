@@ -20,7 +20,7 @@ from astrid.config import DataError, FramesData, QualityConfig, RunError
 from astrid.config.compose import load
 from astrid.data import screening
 from astrid.data.manifest import read_manifest
-from astrid.data.recipes import frames_recipe
+from astrid.data.recipes import frames_recipe, injected_recipe
 from astrid.data.reduction.sets import masters_key
 from astrid.data.rows import FrameRow, ImageFile
 from astrid.data.screening import screen
@@ -281,6 +281,25 @@ def test_a_frame_that_comes_in_electrons_keeps_the_zero_point_of_its_header(tmp_
         fits.setval(path, "BUNIT", value="electron")
     _, found = screened(config(tmp_path, "keep"))
     assert found[0].found.facts.zero_point == 20.0 and found[0].found.facts.saturation == 1e6
+
+
+@pytest.mark.parametrize("kind", ["frames", "injected"])
+def test_an_error_about_a_bad_exposure_that_was_kept_says_how_to_leave_it_out(tmp_path: Path, kind: str) -> None:
+    manifest(tmp_path, blurred=())
+    values = fits.getdata(tmp_path / "1.fits")
+    fits.writeto(tmp_path / "1.fits", values * np.nan, overwrite=True)
+    given = config(tmp_path, "keep", f"data={kind}", "data.prepare_workers=1")
+    rows = read_manifest(given, receptive_field_pixels=1)
+    make = injected_recipe if kind == "injected" else frames_recipe
+    with pytest.raises(
+        DataError, match=r"row 3 .* no good pixel at all .*; or leave it out.* data\.quality\.policy=skip"
+    ):
+        make(given, rows, announce=show).prepare("train", config=given, announce=show)
+    fits.writeto(tmp_path / "1.fits", values, overwrite=True)
+    fits.writeto(tmp_path / "1_truth.fits", np.full(values.shape, -1, np.int16), overwrite=True)
+    with pytest.raises(DataError) as caught:
+        make(given, rows, announce=show).prepare("train", config=given, announce=show)
+    assert "policy=skip" not in str(caught.value), "a good exposure isn't to be left out"
 
 
 def test_the_default_keeps_everything() -> None:

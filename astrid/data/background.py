@@ -67,10 +67,13 @@ def measure_sky(image: NDArray[np.floating], valid: NDArray[np.bool_], *, box: i
             )
             return Sky(found.background, float(found.background_rms_median))
     except ValueError as error:
+        checks = "check for NaN, values beyond 1e30, masks and weights of 0"
+        planes = "science, reference, target, valid and weight together"
+        if not valid.any():
+            raise DataError(f"it has no good pixel at all among {valid.size}, in {planes}; {checks}") from error
         share = f"{100 * float(valid.mean()):.1f} % of {valid.size}"
         raise DataError(
-            f"a tenth of the pixels of a background cell must be good in all of science, reference, target, valid and "
-            f"weight together, got {share}; check for NaN, values beyond 1e30, masks and weights of 0"
+            f"a tenth of the pixels of a background cell must be good in all of {planes}, got {share}; {checks}"
         ) from error
 
 

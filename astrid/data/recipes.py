@@ -22,7 +22,7 @@ from astrid.config import AlertsData, ConfigError, DataConfig, DataError, Frames
 from . import alert_rows, alerts, difference, injected, manifest, preprocess, simulate
 from .frames import Field
 from .rows import FrameRow
-from .screening import Screened, screen
+from .screening import Screened, recalling, screen
 from .splits import SPLITS, group_rows
 from .store import FieldStore, cached_store
 
@@ -119,7 +119,8 @@ class Recipe:
         work = self.makers[split]
         what = "fields" if split == "all" else f"{split} fields"
         fields = announce(in_parallel(work, workers=config.prepare_workers), what, len(work))
-        return cached_store(_open_cache(config.cache), f"{self.key[:16]}/{split}", fields)
+        with recalling(self.quality):
+            return cached_store(_open_cache(config.cache), f"{self.key[:16]}/{split}", fields)
 
 
 def _joined(by_split: Mapping[str, Collection[T]]) -> dict[str, list[T]]:
@@ -190,7 +191,8 @@ def injected_recipe(config: InjectedData, rows: Sequence[FrameRow], *, announce:
     """Return how the fields of real frames with injections are made, as `frames_recipe` does for those without."""
     digest = injected.table_digest(config)
     rows, screened = screen(rows, config, show=announce)
-    rows = injected.with_psf(rows, config)
+    with recalling(screened):
+        rows = injected.with_psf(rows, config)
     frames, made = _screened_recipe(config, rows, screened), injected.injections(rows, config)
     return dataclasses.replace(
         frames,

@@ -7,7 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from .rows import FrameRow, ImageFile
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Iterable[Assessment], str, int], Iterable[Assessment]]
+_ROW = re.compile(r"\brow (\d+) \(")
 _FEWEST_FOR_POOL = 8
 """Exposures below which a pool of processes takes longer to start than it saves."""
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "astroscrappy")
@@ -40,11 +43,12 @@ _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "astroscrappy")
 
 @dataclass(frozen=True)
 class Screened:
-    """A science exposure of a manifest, how good it is, and whether it was left out."""
+    """A science exposure of a manifest, how good it is, whether it was left out, and the numbers of its rows."""
 
     found: Assessment
     verdict: Verdict
     is_skipped: bool
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,14 @@ def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple
         With policy=stop for the first exposure that isn't good enough; with policy=skip if a split has none left.
     """
     firsts: dict[Pixels, FrameRow] = {}
+    numbers: dict[Pixels, tuple[int, ...]] = {}
     for row in rows:
-        firsts.setdefault(Pixels.of(row), row)
+        pixels = Pixels.of(row)
+        firsts.setdefault(pixels, row)
+        numbers[pixels] = (*numbers.get(pixels, ()), row.number)
     work = _assessed(list(firsts.values()), config)
     found = with_residuals(list(show(work, "exposures", len(firsts))))
-    screened = [_screened(one, config) for one in found]
+    screened = [_screened(one, config, rows=numbers[pixels]) for pixels, one in zip(firsts, found, strict=True)]
     bad = {pixels: one for pixels, one in zip(firsts, screened, strict=True) if not one.verdict.passed}
     if bad and config.quality.policy == "stop":
         pixels, worst = next(iter(bad.items()))
@@ -107,9 +114,23 @@ def screen(rows: Sequence[FrameRow], config: FramesData, *, show: Show) -> tuple
     return kept, screened
 
 
-def _screened(found: Assessment, config: FramesData) -> Screened:
+def _screened(found: Assessment, config: FramesData, *, rows: tuple[int, ...]) -> Screened:
     verdict = judge(found, config.quality)
-    return Screened(found, verdict, is_skipped=not verdict.passed and config.quality.policy == "skip")
+    return Screened(found, verdict, is_skipped=not verdict.passed and config.quality.policy == "skip", rows=rows)
+
+
+@contextmanager
+def recalling(screened: Sequence[Screened]) -> Iterator[None]:
+    """Say of an error about a row, where its exposure isn't good enough and was kept, that it may be left out."""
+    kept = {number for one in screened if not (one.verdict.passed or one.is_skipped) for number in one.rows}
+    try:
+        yield
+    except DataError as error:
+        named = _ROW.search(str(error))
+        if named is None or int(named[1]) not in kept:
+            raise
+        remedy = "leave it out, as its quality is below data.quality.min_score: data.quality.policy=skip"
+        raise DataError(f"{error}; or {remedy}") from error
 
 
 def _tell(bad: Iterable[Screened], count: int, config: FramesData) -> None:
