@@ -286,8 +286,8 @@ def test_a_frame_that_comes_in_electrons_keeps_the_zero_point_of_its_header(tmp_
 @pytest.mark.parametrize("kind", ["frames", "injected"])
 def test_an_error_about_a_bad_exposure_that_was_kept_says_how_to_leave_it_out(tmp_path: Path, kind: str) -> None:
     manifest(tmp_path, blurred=())
-    values = fits.getdata(tmp_path / "1.fits")
-    fits.writeto(tmp_path / "1.fits", values * np.nan, overwrite=True)
+    values, header = fits.getdata(tmp_path / "1.fits", header=True)
+    fits.writeto(tmp_path / "1.fits", values * np.nan, header, overwrite=True)
     given = config(tmp_path, "keep", f"data={kind}", "data.prepare_workers=1")
     rows = read_manifest(given, receptive_field_pixels=1)
     make = injected_recipe if kind == "injected" else frames_recipe
@@ -295,7 +295,7 @@ def test_an_error_about_a_bad_exposure_that_was_kept_says_how_to_leave_it_out(tm
         DataError, match=r"row 3 .* no good pixel at all .*; or leave it out.* data\.quality\.policy=skip"
     ):
         make(given, rows, announce=show).prepare("train", config=given, announce=show)
-    fits.writeto(tmp_path / "1.fits", values, overwrite=True)
+    fits.writeto(tmp_path / "1.fits", values, header, overwrite=True)
     fits.writeto(tmp_path / "1_truth.fits", np.full(values.shape, -1, np.int16), overwrite=True)
     with pytest.raises(DataError) as caught:
         make(given, rows, announce=show).prepare("train", config=given, announce=show)
