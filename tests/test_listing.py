@@ -238,6 +238,26 @@ def test_frames_that_say_nothing_go_by_object_or_folder_and_are_named(
     assert "5 of 5 headers lack a position" in caplog.text and "lack a date with its time" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ({"CRVAL1": "text"}, "CRVAL1 must be a number, got 'text'"),
+        ({"CDELT1": 0.0}, "matrix is singular"),
+        ({"CDELT1": 40.0, "CDELT2": 40.0}, "a pixel is too wide for a telescope"),
+        ({"CTYPE2": "DEC--XXX"}, "Unrecognized projection code"),
+    ],
+)
+def test_coordinates_that_cannot_be_used_are_named(
+    night: Night, caplog: pytest.LogCaptureFixture, cards: dict[str, Any], reason: str
+) -> None:
+    night.expose("good.fits", ra=150.0)
+    night.expose("bad.fits", ra=150.0, **cards)
+    [bad] = [one for one in night.pictures() if one.file == "bad.fits"]
+    night.table()
+    assert bad.corners is None
+    assert "1 of 2 frames (bad.fits): its celestial coordinates (RA---TAN" in caplog.text and reason in caplog.text
+
+
 def two_nights(night: Night) -> None:
     """Three exposures of one field: two of one night, the second sharper, and one of the next; and one of a filter."""
     start = {"DATE_OBS": "2020-05-01T22:00:00", "FILTER": "r", "FWHM": 4.0, "SITELONG": 10.0}

@@ -247,6 +247,9 @@ def test_a_frame_in_magnitudes_is_named_and_never_good(
         ({"CTYPE2": "DEC--XXX"}, "RA---TAN, DEC--XXX"),
         ({"CTYPE2": "LINEAR"}, "RA---TAN, LINEAR"),
         ({"PC1_1": 0.0}, "RA---TAN, DEC--TAN"),
+        ({"CRVAL1": "text"}, "RA---TAN, DEC--TAN"),
+        ({"CD1_1": 0.0, "CD2_2": 0.0}, "RA---TAN, DEC--TAN"),
+        ({"CD1_1": 0.0}, "RA---TAN, DEC--TAN"),
     ],
 )
 def test_coordinates_that_are_there_but_cannot_be_used_are_remarked_on(

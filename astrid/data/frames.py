@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from .coordinates import unusable_number
 from .damage import DAMAGE, guarded
 from .hdus import FileContent, PictureHDU, keywords, locate_picture, locate_pictures, readable, sort_images
 from .packing import Source, uncompressed
@@ -298,6 +299,9 @@ def _celestial_wcs(header: fits.Header, hdus: fits.HDUList, source: Source) -> W
     try:
         wcs = WCS(header, fobj=hdus)
         if not wcs.has_celestial:
+            return None
+        if reason := unusable_number(header):
+            logger.info("%s has no celestial coordinates that can be used: %s", name, reason)
             return None
         wcs = wcs if wcs.naxis == 2 else wcs.celestial
         degrees = float(proj_plane_pixel_scales(wcs).max())

@@ -19,6 +19,7 @@ from ..footprints import centre, footprint
 from ..frame_file import TRUTH_KEYWORDS
 from ..frames import Picture, list_pictures
 from ..kinds import Kind, settled_kind
+from ..quality.astrometry import remarks_on
 from ..rows import Section
 from .headers import Facts, read_facts
 from .roles import Role, read_extension, read_name
@@ -48,6 +49,8 @@ class Listed:
         Unit vectors of the corners on the sky, where there are celestial coordinates.
     bad_bits : int or None
         Of a mask whose header names its bits, those that mean bad.
+    remarks : tuple of str
+        What is wrong with its celestial coordinates.
     codes : mapping of str to str
         Of a truth whose header names its codes, as that of `astrid reduce`: by column of the manifest.
     """
@@ -60,6 +63,7 @@ class Listed:
     facts: Facts
     corners: NDArray[np.float64] | None
     bad_bits: int | None = None
+    remarks: tuple[str, ...] = ()
     codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -116,6 +120,7 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
             shape=picture.shape,
             facts=facts,
             corners=_corners(picture),
+            remarks=remarks_on(picture.header, picture.wcs),
             bad_bits=_bad_bits(picture.header),
             codes=_codes(picture.header),
         )

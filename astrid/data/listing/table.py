@@ -187,7 +187,7 @@ def _some(files: Sequence[str]) -> str:
 
 
 def _say_what_is_unknown(kept: Sequence[Listed], nights: Mapping[str, str]) -> None:
-    """Name the frames whose headers lack a date, a longitude, a filter or a position."""
+    """Name the frames whose headers lack a date, a longitude, a filter or a position, or have one of no use."""
     unknown = {
         "a date with its time: night and date stay empty": [one for one in kept if one.facts.mjd is None],
         "the observatory's longitude: the night stays empty; give --longitude": [
@@ -200,6 +200,9 @@ def _say_what_is_unknown(kept: Sequence[Listed], nights: Mapping[str, str]) -> N
         if lacking:
             files = [picture.file for picture in lacking]
             logger.warning("%d of %d headers lack %s (%s)", *_told(files, kept), what, _some(files))
+    for remark in dict.fromkeys(remark for one in kept for remark in one.remarks):
+        files = [one.file for one in kept if remark in one.remarks]
+        logger.warning("%d of %d frames (%s): %s", *_told(files, kept), _some(files), remark)
 
 
 def _row(picture: Listed, known: Known, *, target: Mapping[str, str]) -> dict[str, str]:

@@ -15,10 +15,12 @@ from scipy.spatial import KDTree
 
 from astrid.config import DataError
 
+from ..coordinates import unusable_number
 from ..damage import DAMAGE
 from ..reduction.align import match_stars
 
 _ARCSEC = 3600.0
+_AXES = 2
 _TOLERANCE_PIXELS = 1.5
 """Distance within which two places count as the same source, once a common shift is taken out."""
 _SAME_SCALE = 0.02
@@ -63,10 +65,18 @@ def remarks_on(header: Mapping[str, Any], wcs: WCS | None) -> tuple[str, ...]:
 
 
 def _why_unread(header: Mapping[str, Any]) -> str:
+    if reason := unusable_number(header):
+        return reason
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return "" if WCS(header).has_celestial else "only one of the two axes is on the sky"
+            wcs = WCS(header)
+            if not wcs.has_celestial:
+                return "only one of the two axes is on the sky"
+            is_flat = np.linalg.matrix_rank(wcs.celestial.pixel_scale_matrix) < _AXES
+            return (
+                "their matrix (CD, or PC and CDELT) is singular" if is_flat else "a pixel is too wide for a telescope"
+            )
     except DAMAGE as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[-1]  # wcslib says the cause last
 
