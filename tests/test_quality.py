@@ -313,7 +313,13 @@ def test_a_plane_of_0_and_1_is_a_mask_unless_it_was_exposed(cards: dict[str, obj
         ({"GAIN": -3.0}, "GAIN = -3.0"),
         ({"GAIN": "unknown"}, "GAIN = 'unknown'"),
         ({"RDNOISE": 0}, "RDNOISE = 0"),
-        ({"EXPTIME": -5.0}, "exposure of -5 s"),
+        ({"EXPTIME": -5.0}, "EXPTIME = -5.0"),
+        ({"EXPTIME": "120.0 s"}, "EXPTIME = '120.0 s'"),
+        ({"EXPTIME": "NaN"}, "EXPTIME = 'NaN'"),
+        ({"SATURATE": -1}, "SATURATE = -1"),
+        ({"SATURATE": 0}, "SATURATE = 0"),
+        ({"BIASSEC": "[25:40,1:30]"}, "BIASSEC = '[25:40,1:30]'"),
+        ({"BIASSEC": "the left"}, "a section [x1:x2,y1:y2] with values in its 30x30 pixels"),
     ],
 )
 def test_what_a_header_cannot_mean_is_told(
@@ -321,9 +327,13 @@ def test_what_a_header_cannot_mean_is_told(
 ) -> None:
     facts = read_facts(cards, np.ones((30, 30)), QualityConfig(), path=Path("odd.fits"))
     assert (facts.gain, facts.read_noise, facts.seconds) == (None, None, None)
+    assert (facts.saturation, facts.pedestal) == (None, None)
     assert said in caplog.text and "odd.fits" in caplog.text
     caplog.clear()
-    read_facts({"GAIN": 1.5, "EXPTIME": 0.0}, np.ones((30, 30)), QualityConfig(), path=Path("fine.fits"))
+    fine = {"GAIN": 1.5, "EXPTIME": 0.0, "SATURATE": 6e4, "BIASSEC": "[25:30,1:30]"}
+    read_facts(fine, np.ones((30, 30)), QualityConfig(), path=Path("fine.fits"))
+    given = QualityConfig(gain=2.0, read_noise=3.0, saturation=6e4, pedestal=0.0)
+    read_facts(cards | {"EXPTIME": 3.0}, np.ones((30, 30)), given, path=Path("given.fits"))
     assert caplog.text == ""
 
 

@@ -22,6 +22,7 @@ from astrid.config import DataError, FramesData
 
 from .exposures import read_exposure
 from .hdus import keywords
+from .keywords import OVERSCAN
 from .preprocess import good_pixels
 from .quality import Assessment, Exposure, Verdict, assess, explain, judge, refuse, with_residuals
 from .quality.astrometry import remarks_on
@@ -218,9 +219,11 @@ def _expected_noise(record: Record, config: FramesData) -> NDArray[np.float32] |
 def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     """Return what the header tells, as far as the steps of the detector left it true."""
     frame, path = record.frame, row.science.path
-    header, on_sky = keywords(frame.header), frame.wcs is not None
-    facts = read_facts(header, frame.data, config.quality, path=path, on_sky=on_sky)
     done = {step.name for step in record.steps if step.done}
+    header, on_sky = keywords(frame.header), frame.wcs is not None
+    if record.section is not None or LEVELLED_BY & done:  # the strip of the raw frame isn't there, or holds nothing
+        header = {name: value for name, value in header.items() if name not in OVERSCAN}
+    facts = read_facts(header, frame.data, config.quality, path=path, on_sky=on_sky)
     untrue: dict[str, float | None] = {}
     if LEVELLED_BY & done:
         untrue["pedestal"] = 0.0

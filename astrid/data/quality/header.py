@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from astropy.io.fits.card import Undefined
 from numpy.typing import NDArray
 
 from astrid.config import DataError, Header, QualityConfig
@@ -110,7 +111,7 @@ def read_facts(
         Whether it has celestial coordinates: then its file's name doesn't say the kind.
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
-    _warn_of_impossible(header, name=path.name)
+    _warn_of_impossible(header, config, name=path.name)
     seconds = _not_negative(_number(header, keywords.EXPOSURE))
     was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
     return Facts(
@@ -121,7 +122,10 @@ def read_facts(
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
         gain=_given(config.gain, _gain(header, unit=unit, seconds=seconds)),
         read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, keywords.READ_NOISE))),
-        pedestal=_given(config.pedestal, 0.0 if was_reduced else _pedestal(header, values)),
+        pedestal=_given(
+            config.pedestal,
+            0.0 if was_reduced or config.pedestal != "header" else _pedestal(header, values, name=path.name),
+        ),
         saturation=_given(
             config.saturation,
             None if is_rate(unit) else _above_zero(_number(header, keywords.SATURATION)),  # which is in counts
@@ -186,16 +190,23 @@ def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return None
 
 
-def _warn_of_impossible(header: Mapping[str, Any], *, name: str) -> None:
-    """Say which numbers of a header can't be, and so count as unknown."""
-    for knob, names in (("gain", keywords.GAIN), ("read_noise", keywords.READ_NOISE)):
-        keyword = next((each for each in names if each in header), None)
-        if keyword is not None and _above_zero(_number(header, [keyword])) is None:
-            told = f"{keyword} = {header[keyword]!r} in its header, which must be a number above 0"
-            logger.warning("%s: %s, counts as unknown; give data.quality.%s", name, told, knob)
-    seconds = _number(header, keywords.EXPOSURE)
-    if seconds is not None and seconds < 0:
-        logger.warning("%s: an exposure of %g s in its header, which can't be, counts as unknown", name, seconds)
+def _warn_of_impossible(header: Mapping[str, Any], config: QualityConfig, *, name: str) -> None:
+    """Say which numbers of a header can't be, and so count as unknown; those that a knob replaces aren't asked for."""
+    knobs = {"gain": keywords.GAIN, "read_noise": keywords.READ_NOISE, "saturation": keywords.SATURATION}
+    asked = [(knob, names) for knob, names in knobs.items() if getattr(config, knob) == "header"]
+    for knob, names in asked:
+        if _above_zero(_of_amplifiers(header, names)) is None:
+            _warn(header, names, name=name, rule="a number above 0", remedy=f"give data.quality.{knob}")
+    if _not_negative(_number(header, keywords.EXPOSURE)) is None:
+        _warn(header, keywords.EXPOSURE, name=name, rule="a number of seconds, 0 or more", remedy="mend it")
+
+
+def _warn(header: Mapping[str, Any], names: Sequence[str], *, name: str, rule: str, remedy: str) -> None:
+    """Say of a keyword that is there and can't be used what it must be; the first of the names counts."""
+    keyword = next((each for each in names if not isinstance(header.get(each), Undefined | None)), None)
+    if keyword is not None:
+        told = f"{keyword} = {header[keyword]!r} in its header, which must be {rule}"
+        logger.warning("%s: %s, counts as unknown; %s", name, told, remedy)
 
 
 def _not_negative(value: float | None) -> float | None:
@@ -216,7 +227,7 @@ def _of_amplifiers(header: Mapping[str, Any], names: Sequence[str]) -> float | N
     return sum(known) / len(known) if known else None
 
 
-def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating]) -> float | None:
+def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating], *, name: str) -> float | None:
     """Return the counts of no light: what must be added to reach zero, negated, or the level of the overscan.
 
     PEDESTAL is that of the SBFITSEXT convention (Diffraction Limited, SBFITSEXT version 1.0).
@@ -224,13 +235,20 @@ def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating]) -> float 
     added = _number(header, keywords.PEDESTAL)
     if added is not None:
         return -added
-    text = next((str(header[keyword]) for keyword in keywords.OVERSCAN if keyword in header), None)
-    if text is None:
-        return None
+    keyword = next((keyword for keyword in keywords.OVERSCAN if keyword in header), None)
+    strip = None if keyword is None else _strip(values, str(header[keyword]))
+    if strip is None:
+        rule = f"a section [x1:x2,y1:y2] with values in its {values.shape[1]}x{values.shape[0]} pixels"
+        _warn(header, keywords.OVERSCAN, name=name, rule=rule, remedy="give data.quality.pedestal")
+    return None if strip is None else float(np.median(strip))
+
+
+def _strip(values: NDArray[np.floating], text: str) -> NDArray[np.floating] | None:
+    """Return the finite values of a section, None where it is none, lies outside or has none."""
     try:
         section = Section.parse(text)
-    except DataError:  # as unknown as without the keyword
+    except DataError:
         return None
     strip = values[section.slices] if section.fits_in((values.shape[0], values.shape[1])) else values[:0]
     finite = strip[np.isfinite(strip)]
-    return float(np.median(finite)) if finite.size else None
+    return finite if finite.size else None
