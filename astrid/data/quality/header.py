@@ -114,6 +114,8 @@ def read_facts(
     _warn_of_impossible(header, config, name=path.name)
     seconds = _not_negative(_number(header, keywords.EXPOSURE))
     was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
+    is_told = was_reduced or config.pedestal != "header"
+    pedestal = 0.0 if is_told else _pedestal(header, values, name=path.name)
     return Facts(
         kind=_kind_of_image(values, is_exposed=seconds is not None)
         or _kind(header, path=path, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
@@ -122,10 +124,7 @@ def read_facts(
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
         gain=_given(config.gain, _gain(header, unit=unit, seconds=seconds)),
         read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, keywords.READ_NOISE))),
-        pedestal=_given(
-            config.pedestal,
-            0.0 if was_reduced or config.pedestal != "header" else _pedestal(header, values, name=path.name),
-        ),
+        pedestal=_given(config.pedestal, pedestal),
         saturation=_given(
             config.saturation,
             None if is_rate(unit) else _above_zero(_number(header, keywords.SATURATION)),  # which is in counts
