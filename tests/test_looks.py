@@ -108,7 +108,7 @@ def test_what_one_thread_puts_back_lets_no_advice_of_another_through(
     first, second = threading.Event(), threading.Event()
     found = looks._look
 
-    def interleaved(row: FrameRow, config: FramesData) -> looks.Look:
+    def interleaved(row: FrameRow, config: FramesData) -> looks.Look | DataError:
         if row.name == "a":  # begins first and ends while b still reads
             with without_advice():
                 first.set()
@@ -147,3 +147,26 @@ def test_a_damaged_look_is_taken_again(tmp_path: Path, monkeypatch: pytest.Monke
         damaged[place] ^= 1
         kept.write_bytes(damaged)
         assert look_at([row], config)[2] is first
+
+
+def test_of_several_rows_that_are_refused_the_first_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later, describe = threading.Event(), looks._describe_frames
+
+    def slow_first(row: FrameRow, config: FramesData) -> tuple[looks.Described, looks.Described]:
+        if row.number == 2:
+            assert later.wait(10)
+            time.sleep(0.05)  # so that the other thread has said what is wrong with its row
+        else:
+            later.set()
+        return describe(row, config)
+
+    monkeypatch.setattr(looks, "_describe_frames", slow_first)
+    rows = []
+    for number in range(2, 8):
+        write(tmp_path / f"{number}.fits", exposure(number))
+        file = ImageFile(tmp_path / f"{number}.fits")
+        rows.append(FrameRow(number, str(number), str(number), "train", science=file, reference=file))
+    config = configured(tmp_path, trim="none")
+    config.prepare_workers = 2
+    with pytest.raises(DataError, match=r"^row 2: reference must be another exposure than science"):
+        looks.look_at(rows, config)

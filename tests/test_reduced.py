@@ -95,6 +95,30 @@ def test_other_programs_read_image_uncertainty_and_mask(reduced: Path) -> None:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "SCI", "ERR", "DQ"]
 
 
+def test_notes_of_the_library_that_took_the_steps_are_not_in_the_header(
+    observatory: Observatory, tmp_path: Path
+) -> None:
+    assert command(observatory, tmp_path, overscan="header", cosmic_rays=False) == 0
+    header = fits.getheader(tmp_path / "science.fits", "SCI")
+    assert not [card for card in header.cards if "CCDData" in str(card.value) or "ccdproc" in card.comment]
+    assert not {"SUBOSCAN", "SUBBIAS", "SUBDARK", "GAINCOR", "FLATCOR"} & set(header)
+
+
+def test_each_file_tells_which_picture_of_which_file_it_is_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).normal(100, 5, (40, 40)).astype(np.float32)
+    hdus = [fits.ImageHDU(image + number, fits.Header({"EXPTIME": 1.0})) for number in range(2)]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "mosaic.fits")
+    names = [f"{tmp_path}/mosaic.fits[{number}]" for number in (1, 2)]
+    assert main(["-q", "reduce", *names, "--out", str(tmp_path / "out"), "--jobs", "1", *LINEAR]) == 0
+    said = capsys.readouterr().out
+    written_files = sorted((tmp_path / "out").rglob("*.fits"))
+    for name, path in zip(names, written_files, strict=True):
+        assert f"{name} -> {path}: gain" in said
+        assert fits.getheader(path, "SCI")["RAWFILE"] == Path(name).name
+
+
 def test_data_frames_reads_back_what_was_written(observatory: Observatory, tmp_path: Path) -> None:
     assert command(observatory, tmp_path) == 0
     frame = read_exposure("science", observatory.row().science, observatory.config(), fwhm_pixels=None).frame

@@ -141,10 +141,12 @@ def show(outcomes: Sequence[Outcome], *, out: Path) -> None:
         if one.state == "refused":
             print(scrub(f"refused: {one.job.name}: {one.reason}"), file=sys.stderr)
         elif one.state == "there":
-            print_plain(f"{one.job.path}: there already")
+            print_plain(f"{one.job.name} -> {one.job.path}: there already")
         else:
             done, skipped = ([step.name for step in one.steps if step.done == taken] for taken in (True, False))
-            print_plain(f"{one.job.path}: {', '.join(done)}; skipped: {', '.join(skipped) or 'nothing'}")
+            print_plain(
+                f"{one.job.name} -> {one.job.path}: {', '.join(done)}; skipped: {', '.join(skipped) or 'nothing'}"
+            )
     counts = Counter(one.state for one in outcomes)
     told = f"{counts['written']} written, {counts['there']} there already, {counts['refused']} refused"
     print_plain(f"{told}: {out}")

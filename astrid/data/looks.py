@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,21 +87,25 @@ def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
         logger.info("looking at the pixels of %d of %d rows for the first time", len(missing), len(rows))
     workers = joblib.Parallel(n_jobs=config.prepare_workers or -1, prefer="threads", return_as="generator")
     with without_advice():
-        made: Iterable[Look] = workers(joblib.delayed(_look)(row, config) for row in missing)
+        made: Generator[Look | DataError] = workers(joblib.delayed(_look)(row, config) for row in missing)
         for row, look in zip(missing, made, strict=True):
+            if isinstance(look, DataError):
+                made.close()  # or threads would read on behind the message
+                raise look
             _write(_place(row, config), look)
             known[row.number] = look
     return known
 
 
-def _look(row: FrameRow, config: FramesData) -> Look:
+def _look(row: FrameRow, config: FramesData) -> Look | DataError:
+    """Look at a row; an error is returned, or that of a later row, which another thread meets first, would be told."""
     try:
         science, reference = _describe_frames(row, config)
         if reference.digest == science.digest:
             raise DataError("reference must be another exposure than science, got the same pixels; name another")
         target = read_labels(row, shape=science.shape).target[science.part.slices]
     except DataError as error:
-        raise DataError(f"row {row.number}: {error}") from error
+        return DataError(f"row {row.number}: {error}")
     assert science.digest is not None
     return Look(science.digest, reference.digest, science.keys, reference.keys, science.part, int(target.sum()))
 

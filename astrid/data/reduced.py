@@ -31,6 +31,8 @@ from .rows import FrameRow, ImageFile
 NOT_VALID = np.float32(np.nan)
 POSITIVE, UNLABELLED, IGNORED = 1, 2, 3
 """Codes of a plane of truth."""
+_LOGGED = ("SUBTRACT_OVERSCAN", "SUBTRACT_BIAS", "SUBTRACT_DARK", "GAIN_CORRECT", "FLAT_CORRECT")
+"""Functions of ccdproc, under whose names a header has the keyword in which it notes their arguments."""
 _USE = {"number": 0, "name": "", "field": "", "split": None, "section": None, "night": None, "gain": None}
 _ASIDE: dict[str, Any] = {**_USE, "psf": None, "picture": None, "positives": 0}
 """What of a row doesn't change its file: what it is called and used for, and what was found out about it."""
@@ -165,7 +167,9 @@ def reduced_planes(
     steps = [*science.steps, *([] if reference is None else steps_of_reference(reference))]
     science.steps = steps
     write_history(science)
-    header, tables = with_tables(true_header(science, science.frame.header, config.preprocess), science.frame.wcs)
+    header = _without_logs(true_header(science, science.frame.header, config.preprocess))
+    header["RAWFILE"] = (_ascii(_file_name(row.science)), "file of the raw exposure, with its HDU")
+    header, tables = with_tables(header, science.frame.wcs)
     unit = {"BUNIT": (unit_of(science), "unit of the image")}
     planes = [Plane("SCI", np.asarray(science.frame.data, np.float32), header)]
     if science.frame.uncertainty is not None:
@@ -177,6 +181,20 @@ def reduced_planes(
     if reference is not None:
         planes += _reference_planes(row, loaded, made)
     return planes, tables, steps
+
+
+def _without_logs(header: fits.Header) -> fits.Header:
+    """Return a header without the cards in which ccdproc notes its calls, as `SUBBIAS`; HISTORY tells the steps."""
+    told = header.copy()
+    for function in _LOGGED:
+        if function in told:
+            told.remove(str(told[function]), ignore_missing=True)
+            told.remove(function)
+    return told
+
+
+def _file_name(image: ImageFile) -> str:
+    return image.path.name if image.hdu is None else f"{image.path.name}[{image.hdu}]"
 
 
 def _truth_plane(labels: Labels) -> Plane:
