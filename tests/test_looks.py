@@ -108,7 +108,7 @@ def test_what_one_thread_puts_back_lets_no_advice_of_another_through(
     first, second = threading.Event(), threading.Event()
     found = looks._look
 
-    def interleaved(row: FrameRow, config: FramesData) -> looks.Look | DataError:
+    def interleaved(row: FrameRow, config: FramesData) -> looks.Look:
         if row.name == "a":  # begins first and ends while b still reads
             with without_advice():
                 first.set()

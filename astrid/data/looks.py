@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,26 +86,38 @@ def look_at(rows: Sequence[FrameRow], config: FramesData) -> dict[int, Look]:
     if missing:
         logger.info("looking at the pixels of %d of %d rows for the first time", len(missing), len(rows))
     workers = joblib.Parallel(n_jobs=config.prepare_workers or -1, prefer="threads", return_as="generator")
+    refused: list[DataError] = []
     with without_advice():
-        made: Generator[Look | DataError] = workers(joblib.delayed(_look)(row, config) for row in missing)
-        for row, look in zip(missing, made, strict=True):
-            if isinstance(look, DataError):
-                made.close()  # or threads would read on behind the message
-                raise look
-            _write(_place(row, config), look)
-            known[row.number] = look
+        made: Iterable[Look | DataError] = workers(joblib.delayed(_tried)(row, config, refused) for row in missing)
+        for row, found in zip(missing, made, strict=True):
+            if isinstance(found, DataError):
+                refused.append(found)
+            elif not refused:
+                _write(_place(row, config), found)
+                known[row.number] = found
+    if refused:
+        raise refused[0]
     return known
 
 
-def _look(row: FrameRow, config: FramesData) -> Look | DataError:
-    """Look at a row; an error is returned, or that of a later row, which another thread meets first, would be told."""
+def _tried(row: FrameRow, config: FramesData, refused: Sequence[DataError]) -> Look | DataError:
+    """Return a look or its error, so that the first row is told of, not the first thread; none behind an error."""
+    if refused:
+        return refused[0]
+    try:
+        return _look(row, config)
+    except DataError as error:
+        return error
+
+
+def _look(row: FrameRow, config: FramesData) -> Look:
     try:
         science, reference = _describe_frames(row, config)
         if reference.digest == science.digest:
             raise DataError("reference must be another exposure than science, got the same pixels; name another")
         target = read_labels(row, shape=science.shape).target[science.part.slices]
     except DataError as error:
-        return DataError(f"row {row.number}: {error}")
+        raise DataError(f"row {row.number}: {error}") from error
     assert science.digest is not None
     return Look(science.digest, reference.digest, science.keys, reference.keys, science.part, int(target.sum()))
 
