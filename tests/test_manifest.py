@@ -172,6 +172,7 @@ def test_a_bad_row_is_refused_by_its_line(folder: Path, row: str, message: str) 
         ("field,sience,split", r"no column 'sience'; did you mean 'science'\?"),
         ("field,science,science", "column 'science' must occur once, got 2"),
         ("science,split,section", "column 'field' must be there"),
+        ("field,science,colour", "Known are .*section.*, filter, exposure, mjd"),
     ],
 )
 def test_a_bad_header_is_refused_with_the_nearest_name(folder: Path, header: str, message: str) -> None:
@@ -182,6 +183,15 @@ def test_a_bad_header_is_refused_with_the_nearest_name(folder: Path, header: str
 def test_a_truncated_frame_is_refused_by_its_line(folder: Path) -> None:
     (folder / "b.fits").write_bytes((folder / "b.fits").read_bytes()[:5000])
     with pytest.raises(DataError, match=r"^frames\.csv, row 3: .*b\.fits: the file is cut short"):
+        rows_of(folder, THREE)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 15)])
+def test_a_frame_too_small_to_measure_is_refused_by_its_line(folder: Path, shape: tuple[int, int]) -> None:
+    (folder / "b.fits").unlink()
+    write_frame(folder / "b.fits", shape=shape)
+    rule = f"at least 16 pixels along each axis, got {shape[1]}x{shape[0]}"
+    with pytest.raises(DataError, match=rf"^frames\.csv, row 3: science must have {rule}.*; leave it out"):
         rows_of(folder, THREE)
 
 

@@ -21,7 +21,7 @@ from astrid.data.footprints import centre, footprint, overlapping
 from astrid.data.frames import inspect_image, read_image
 from astrid.data.manifest import read_manifest
 from astrid.data.rows import FrameRow, ImageFile, Section
-from astrid.data.splits import assign_splits
+from astrid.data.splits import assign_splits, group_rows
 
 SHAPE = (64, 72)
 PIXEL = 1 / 3600  # degrees
@@ -228,6 +228,11 @@ def test_nights_and_fields_are_drawn_in_chains() -> None:
     rows = draw(rows_of("aabcdefgh", set(), "122345678"), unit="night")
     assert len({row.split for row in rows if row.field in "ab"}) == 1
     assert {row.split for row in rows} == {"train", "val", "test"}
+
+
+def test_a_chain_is_named_by_its_first_field_in_the_alphabet() -> None:
+    rows = rows_of("dcba", set(), "1223")
+    assert group_rows(rows, "night") == ["d", "b", "b", "a"]
 
 
 def test_exposures_are_drawn_one_by_one_where_they_decide() -> None:

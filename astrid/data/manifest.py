@@ -26,6 +26,7 @@ from .manifest_table import (
     REQUIRED,
     read_cells,
 )
+from .quality.header import SMALLEST_EDGE
 from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile, Section, with_unique_names
 from .splits import SPLITS, assign_splits, each_by_itself, refuse_leaks
@@ -236,6 +237,9 @@ def _inspect_row(row: FrameRow, *, on_grid: bool) -> ImageInfo:
     try:
         infos = {column: inspect_image(image.path, hdu=image.hdu) for column, image in row.images.items()}
         science = infos["science"]
+        if min(science.shape) < SMALLEST_EDGE:
+            rule = f"at least {SMALLEST_EDGE} pixels along each axis, got {_size(science.shape)}"
+            raise DataError(f"science must have {rule}: there is neither sky nor star to measure; leave it out")
         for column, info in infos.items():
             if info.shape != science.shape and (on_grid or column != "reference"):
                 shapes = f"{_size(info.shape)} where science has {_size(science.shape)}"

@@ -60,9 +60,8 @@ def _check_header(line: int, header: list[str]) -> None:
     for column, count in Counter(header).items():
         if column not in (*COLUMNS, *NOTES):
             nearest = difflib.get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.0)[0]
-            raise DataError(
-                f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {', '.join(COLUMNS)}"
-            )
+            known = ", ".join((*COLUMNS, *NOTES))
+            raise DataError(f"row {line}: there is no column {column!r}; did you mean {nearest!r}? Known are {known}")
         if count > 1:
             raise DataError(f"row {line}: column {column!r} must occur once, got {count}; remove the others")
     for column in REQUIRED:

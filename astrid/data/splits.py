@@ -60,7 +60,10 @@ def _chained(fields: Sequence[str], nights: Sequence[str]) -> list[str]:
     size = len(names) + len(set(nights))
     graph = coo_array((np.ones(len(left)), (left, right + len(names))), shape=(size, size))
     groups = connected_components(graph, directed=False)[1][: len(names)].tolist()
-    return [names[groups.index(groups[field])] for field in left]
+    first: dict[int, str] = {}
+    for name, group in zip(names, groups, strict=True):
+        first.setdefault(group, name)
+    return [first[groups[field]] for field in left]
 
 
 def assign_splits(

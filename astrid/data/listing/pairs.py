@@ -95,4 +95,5 @@ class _Skies:
     def showing(self, one: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those others that hold the middle of one; without coordinates one field must do."""
         sides = self.normals[others] @ self.middles[one]
-        return others[(sides > 0).all(axis=1) | np.isnan(sides).any(axis=1)]
+        shown: NDArray[np.int64] = others[(sides > 0).all(axis=1) | np.isnan(sides).any(axis=1)]
+        return shown
