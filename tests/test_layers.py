@@ -19,7 +19,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOLE_IMPORTERS = {
     "mlflow": ("tracking/",),
     "pynvml": ("energy/",),
-    "astropy.io.fits": ("data/frames.py", "data/hdus.py", "data/damage.py", "data/frame_file.py"),
+    "astropy.io.fits": (
+        "data/frames.py",
+        "data/hdus.py",
+        "data/damage.py",
+        "data/frame_file.py",
+        "data/lookup_tables.py",
+    ),
     "optuna": ("sweep/",),
     "hydra": ("config/", "sweep/"),
 }

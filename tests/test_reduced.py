@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -296,9 +297,14 @@ def test_tables_of_distortion_go_with_the_image_and_move_with_its_trim(tmp_path:
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 @pytest.mark.parametrize("command_line", [["quality", "--jobs", "1"], ["manifest"], ["reduce", *LINEAR, "--jobs", "1"]])
 def test_tables_and_stamps_beside_an_image_are_no_exposures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command_line: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    command_line: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, "astrid.data.frames")  # which a command changes, and this puts back
     path = distorted_exposure(tmp_path / "a.fits")
     if command_line[0] == "reduce":
         fits.append(path, np.ones((9, 9), np.float32))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
 from astropy.io import fits
 from astropy.wcs import WCS
 
+ImageHDU: TypeAlias = fits.ImageHDU
 TABLES = ("WCSDVARR", "D2IMARR")
 """EXTNAME of a table, which is stored as an image and shows no sky."""
 CARD = re.compile(r"(CPDIS|CPERR|D2IMDIS|D2IMERR)\d|(DP|D2IM)\d(\..+)?|AXISCORR|D2IMEXT|D2IMERR")
 """Cards of an image that name its tables; `DP1.EXTVER` is one of several in the card DP1."""
 
 
-def with_tables(header: fits.Header, wcs: WCS | None) -> tuple[fits.Header, list[fits.ImageHDU]]:
+def with_tables(header: fits.Header, wcs: WCS | None) -> tuple[fits.Header, list[ImageHDU]]:
     """Return a header whose cards name the tables of its coordinates, and these as HDUs of the same file.
 
     Cards and tables are written anew from the coordinates, which know of every trim: the pixel of the image that a

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from astrid.config import ConfigError, DataError, FramesData
@@ -20,7 +19,8 @@ from astrid.config import ConfigError, DataError, FramesData
 from .channels import Subtracted, subtract_reference
 from .frame_file import KEY, MARK, TRUTH_KEYWORDS, Plane, write_planes, written_key
 from .frames import inspect_file, inspect_image
-from .lookup_tables import with_tables
+from .hdus import Header
+from .lookup_tables import ImageHDU, with_tables
 from .manifest import describe_row, fingerprint_rows
 from .preprocess import Labels, Loaded, load_frames, steps_of_reference
 from .recipes import fingerprint
@@ -144,7 +144,7 @@ def _is_extension(image: ImageFile) -> bool:
 
 def reduced_planes(
     row: FrameRow, config: FramesData, *, difference: bool
-) -> tuple[list[Plane], list[fits.ImageHDU], list[Taken]]:
+) -> tuple[list[Plane], list[ImageHDU], list[Taken]]:
     """Take an exposure through all of its steps, as training does.
 
     Returns
@@ -183,7 +183,7 @@ def reduced_planes(
     return planes, tables, steps
 
 
-def _without_logs(header: fits.Header) -> fits.Header:
+def _without_logs(header: Header) -> Header:
     """Return a header without the cards in which ccdproc notes its calls, as `SUBBIAS`; HISTORY tells the steps."""
     told = header.copy()
     for function in _LOGGED:
