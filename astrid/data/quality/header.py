@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from astropy.io.fits.card import Undefined
 from numpy.typing import NDArray
 
 from astrid.config import DataError, Header, QualityConfig
@@ -201,8 +200,8 @@ def _warn_of_impossible(header: Mapping[str, Any], config: QualityConfig, *, nam
 
 
 def _warn(header: Mapping[str, Any], names: Sequence[str], *, name: str, rule: str, remedy: str) -> None:
-    """Say of a keyword that is there and can't be used what it must be; the first of the names counts."""
-    keyword = next((each for each in names if not isinstance(header.get(each), Undefined | None)), None)
+    """Say of a keyword that is there and can't be used what it must be; the first counts, a card without a value is none."""
+    keyword = next((each for each in names if isinstance(header.get(each), str | int | float)), None)
     if keyword is not None:
         told = f"{keyword} = {header[keyword]!r} in its header, which must be {rule}"
         logger.warning("%s: %s, counts as unknown; %s", name, told, remedy)
