@@ -200,7 +200,7 @@ def _warn_of_impossible(header: Mapping[str, Any], config: QualityConfig, *, nam
 
 
 def _warn(header: Mapping[str, Any], names: Sequence[str], *, name: str, rule: str, remedy: str) -> None:
-    """Say of a keyword that is there and can't be used what it must be; the first counts, a card without a value is none."""
+    """Say of a keyword that is there and can't be used what it must be; a card without a value is none."""
     keyword = next((each for each in names if isinstance(header.get(each), str | int | float)), None)
     if keyword is not None:
         told = f"{keyword} = {header[keyword]!r} in its header, which must be {rule}"
