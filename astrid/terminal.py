@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +29,17 @@ def asks_for_plain() -> bool:
 def is_quiet() -> bool:
     """Tell whether only warnings are wanted, as `astrid --quiet` sets it."""
     return logging.getLogger("astrid").level >= logging.WARNING
+
+
+@contextmanager
+def only_warnings(*names: str) -> Iterator[None]:
+    """Let these loggers warn and say nothing less; their levels are put back, as they belong to the whole process."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -14,13 +14,13 @@ searched too. A file that can't be used is named and left out. docs/manifests.md
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError, DataError
+from ..terminal import only_warnings
 
 if TYPE_CHECKING:
     from ..data.listing.table import Rules, Table
@@ -72,15 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..data.listing.pictures import find_files, list_folder
     from ..data.listing.table import make_table, summarise, write_listing, write_table
 
-    for name in ("astropy", "astrid.data.frames"):  # which tell of every header without coordinates
-        logging.getLogger(name).setLevel(logging.WARNING)
     if arguments.output.exists() and not arguments.overwrite:
         raise ConfigError(f"--output must be a new file, got {arguments.output}; name another, or add --overwrite")
     rules = read_rules(arguments)
     files = find_files(arguments.folder)
     shown = show_progress(files, "files", len(files), doing=f"reading {arguments.folder}:")
-    pictures = list(list_folder(shown, arguments.folder))
-    table = make_table(pictures, rules)
+    with only_warnings("astropy", "astrid.data.frames"):  # which tell of every header without coordinates
+        pictures = list(list_folder(shown, arguments.folder))
+        table = make_table(pictures, rules)
     if arguments.listing is not None:
         write_listing(pictures, arguments.listing)
     if not table.rows:

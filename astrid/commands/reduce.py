@@ -20,7 +20,6 @@ message; the others are reduced all the same.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ConfigError, DataError, FramesData
 from ..config.secrets import scrub
+from ..terminal import only_warnings
 from .quality import is_override, processes, read_config
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
 
     if not Path(path).is_dir():
         return [FrameRow(0, "", "", None, science=file) for file in list_files([path])]
-    logging.getLogger("astrid.data.frames").setLevel(logging.WARNING)  # which tells of headers without coordinates
     inside = out.resolve()
     files = [file for file in find_files(Path(path)) if not file.resolve().is_relative_to(inside)]
-    pictures = list(list_folder(files, Path(path)))
+    with only_warnings("astrid.data.frames"):  # which tells of headers without coordinates
+        pictures = list(list_folder(files, Path(path)))
     chosen = large_enough([one for one in pictures if one.role == "science" and one.kind == "science"])
     if not chosen:
         kinds = Counter(one.kind if one.role == "science" else one.role for one in pictures)

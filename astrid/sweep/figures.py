@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import optuna
 import optuna.visualization.matplotlib as draw
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
+
+from astrid.terminal import only_warnings
 
 ENOUGH_FOR_IMPORTANCE = 4
 """Complete trials below which an importance would be a guess."""
@@ -36,7 +36,7 @@ def draw_study(study: optuna.Study, folder: Path, *, objectives: Sequence[str]) 
         return []
     plots = _pareto(objectives) if len(study.directions) > 1 else _single(complete, objectives[0])
     folder.mkdir(parents=True, exist_ok=True)
-    with _without_advice():
+    with only_warnings("matplotlib.category"):  # which tells of choices that look like numbers, as depths do
         return [_save(name, plot, study, folder) for name, plot in plots.items()]
 
 
@@ -65,18 +65,6 @@ def _single(complete: list[optuna.trial.FrozenTrial], objective: str) -> dict[st
     if len(complete) >= ENOUGH_FOR_IMPORTANCE and len(varied) > 1:
         plots["importances"] = partial(draw.plot_param_importances, target_name=objective)
     return plots
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silence what matplotlib says of choices that look like numbers, as depths do; they are meant as choices."""
-    logger = logging.getLogger("matplotlib.category")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _save(name: str, plot: Plot, study: optuna.Study, folder: Path) -> Path:
