@@ -29,6 +29,7 @@ def has_trained(folder: Path) -> bool:
     return (folder / "checkpoints" / "last.pt").exists() and "train/loss" in read_folder(folder).histories
 
 
+@pytest.mark.slow
 def test_a_run_here_and_one_awaited_in_a_process_of_its_own_learn_the_same_bits(
     tiny: list[str], tmp_path: Path
 ) -> None:

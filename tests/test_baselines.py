@@ -461,6 +461,7 @@ def test_detectors_find_the_same_at_the_thresholds_that_both_try(stores: tuple[F
         assert tally.false_alarms.tolist() == fine[name].false_alarms[::3].tolist()
 
 
+@pytest.mark.slow
 def test_recall_at_rates_is_given_for_every_detector_and_the_network(
     stores: tuple[FieldStore, FieldStore], network: ObjectTally, capsys: pytest.CaptureFixture[str]
 ) -> None:

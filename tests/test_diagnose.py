@@ -293,6 +293,7 @@ def test_a_range_test_whose_first_loss_is_no_number_says_so(monkeypatch: pytest.
         rates.range_test(load())
 
 
+@pytest.mark.slow
 def test_short_trainings_take_the_steps_that_the_run_takes(tiny: list[str]) -> None:
     config = load(tiny)
     training = dataclasses.replace(config.training, accumulate=2)

@@ -40,6 +40,7 @@ def test_prepared_fields_equal_those_made_one_by_one_in_any_order(tmp_path: Path
         np.testing.assert_array_equal(splits.train.field(index).target, alone.target)
 
 
+@pytest.mark.slow
 def test_fields_are_the_same_from_one_process_and_from_two(tmp_path: Path) -> None:
     made = [
         build_splits(small_sky(tmp_path / str(count), prepare_workers=count), receptive_field_pixels=44, announce=quiet)

@@ -341,6 +341,7 @@ def test_what_can_not_be_looked_at_is_refused(
     assert words in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_second_look_leaves_nothing_of_the_first_in_the_runs_own_folder_only(trained: Path, tmp_path: Path) -> None:
     names = {f"field_{field}.png" for field in ("test-00000", "test-00001")}
     for field in ("test-00000", "test-00001"):

@@ -129,6 +129,7 @@ def test_a_healthy_run_gives_no_finding(healthy: Path, capsys: pytest.CaptureFix
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+@pytest.mark.slow
 def test_findings_end_in_1_where_that_is_asked_for(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (copied / "journal.jsonl").read_text()
     (copied / "journal.jsonl").write_text(text.replace('"train/waiting_seconds": 0.', '"train/waiting_seconds": 99.'))

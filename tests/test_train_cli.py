@@ -132,6 +132,7 @@ def test_a_failure_while_running_ends_with_exit_code_1_on_every_launcher(
     assert any("report.html tells what was done; astrid diagnose " in log for log in logs)
 
 
+@pytest.mark.slow
 def test_tracking_off_imports_no_mlflow(tiny: list[str], tmp_path: Path) -> None:
     code = (
         "import sys, runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
