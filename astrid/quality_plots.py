@@ -168,7 +168,7 @@ def _draw_grades(axes: Axes, table: Grades, worst: Sequence[int]) -> None:
     axes.grid(visible=False)
     several = f"the {len(worst)} worst of {len(table.names)}" if len(table.names) > len(worst) else "worst first"
     axes.set_xlabel(
-        f"grades, {several}: blue is good, red is useless, grey text not graded; behind names their numbers",
+        f"grades, {several}, with their numbers: blue is good, red is useless, grey text not graded",
         fontsize=8,
     )
 
