@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from memory import memory_peak
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, recall_score
 from torch import Tensor, nn
@@ -193,14 +194,12 @@ def test_windows_predict_what_the_whole_frame_does(
 def peak_of_scoring(count: int) -> int:
     def fields() -> Iterator[tuple[Field, Tensor]]:
         for number in range(count):
+            if number % 10 == 0:
+                gc.collect()  # cycles that wait for the collector are nothing that is kept
             made = field(number, logit=2.0, size=128)
             yield made, torch.from_numpy(made.image[0])
 
-    tracemalloc.start()
-    score(fields(), thresholds=[0.1, 0.5], config=CONFIG, device=CPU.device)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+    return memory_peak(lambda: score(fields(), thresholds=[0.1, 0.5], config=CONFIG, device=CPU.device))
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])

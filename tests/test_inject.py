@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import memory_peak
 
 from astrid.config import DataError
 from astrid.data.draws import Places
@@ -231,16 +229,6 @@ def test_a_source_beside_pixels_that_are_known_and_not_free_has_the_signal_of_bo
     assert (round(x), round(y)) == (20, 20)
     _, share = psf.stamp(SHAPE, x=x, y=y)
     assert one.flux[0] * np.sqrt((share**2).sum() * 0.01) == pytest.approx(9.0)
-
-
-def memory_peak(work: Callable[[], object]) -> int:
-    """Return the bytes that a call takes at most at one time, beyond what was there."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_source_more_goes_through_its_own_window_and_not_through_the_frame() -> None:

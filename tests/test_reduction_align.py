@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import cmath
 import math
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
+from memory import memory_peak
 from scipy import ndimage
 
 from astrid.config import DataError
@@ -91,16 +90,6 @@ def test_frames_of_different_fields_are_refused() -> None:
 def test_frames_without_stars_are_refused() -> None:
     with pytest.raises(DataError, match=r"at least 4 stars must be bright enough in both frames .* got 0 and"):
         aligned(sky(UNMOVED, stars=0), sky(UNMOVED))
-
-
-def memory_peak(work: Callable[[], object]) -> int:
-    """Return the bytes that a call takes at most at one time, beyond what was there."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_matching_the_most_stars_takes_little_memory_and_finds_the_shift_that_most_agree_on() -> None:

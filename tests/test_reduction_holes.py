@@ -50,6 +50,17 @@ def test_two_cores_in_one_hole_are_as_uncertain_as_the_star_that_fits_best() -> 
     assert neighbours.error[hole].max() < 0.01 * light[hole].max()
 
 
+@pytest.mark.parametrize("hole", [np.s_[64:65, 63:64], np.s_[4:124, 66:69]])
+def test_beside_a_core_that_is_seen_and_in_bleeds_as_long_as_the_frame_no_star_is_sought(
+    hole: tuple[slice, slice],
+) -> None:
+    _, image = sky((60.0, 64.0, 1e6))
+    filling = fill_holes(image, valid_without(hole), psf=PSF, sigma=SIGMA)
+    neighbours = fill_holes(image, valid_without(hole), psf=PSF, sigma=1e6)
+    np.testing.assert_array_equal(filling.light, neighbours.light)
+    np.testing.assert_array_equal(filling.error, neighbours.error)
+
+
 def test_bad_pixels_of_the_sky_are_bridged_by_their_neighbours() -> None:
     image = np.full((EDGE, EDGE), 5.0, np.float32)
     valid = valid_without(np.s_[20:21, 30:31], np.s_[:, 90:91])

@@ -124,10 +124,7 @@ def subtract_properly(
     variance = grid.variance(k_n, science) + grid.variance(k_r, reference)  # eqs. 26 and 27
     variance += _misregistration_variance(s_r, registration_rms)
     for kernel, epoch, unknown in ((k_n, science, unknown_n), (k_r, reference, unknown_r)):
-        variance += (
-            grid.spread(kernel, unknown, beyond=np.where(epoch.image > _BRIGHT_SIGMA * epoch.sigma, epoch.image, 0))
-            ** 2
-        )
+        variance += grid.spread(kernel, unknown, beyond=_bright_light(epoch)) ** 2
     flux_sigma = 1 / (zero_point * math.sqrt(grid.power(psf)))
     difference, score, corrected = (
         np.where(valid, plane, np.float32(0))
@@ -198,7 +195,7 @@ def _bridged(epoch: Epoch, valid: NDArray[np.bool_]) -> tuple[Epoch, Image]:
     """Fill pixels that are not valid from their neighbours; return with that how wrong it may be, (H, W), 0 elsewhere.
 
     A hole of zeros in a saturated star would leave a bright ring in the difference, as the PSFs differ. What was there
-    is unknown all the same, and by as much as is filled in.
+    is unknown all the same; `fill_holes` says by how much.
     """
     background = np.full(valid.shape, np.float32(epoch.sigma**2))
     variance = background if epoch.variance is None else epoch.variance
@@ -209,6 +206,11 @@ def _bridged(epoch: Epoch, valid: NDArray[np.bool_]) -> tuple[Epoch, Image]:
         image=np.where(valid, epoch.image, filling.light), variance=np.where(valid, variance, background)
     )
     return bridged, filling.error
+
+
+def _bright_light(epoch: Epoch) -> Image:
+    """Return what stands out of the noise by far, 0 elsewhere."""
+    return np.where(epoch.image > _BRIGHT_SIGMA * epoch.sigma, epoch.image, np.float32(0))
 
 
 def _misregistration_variance(score: Image, rms: tuple[float, float]) -> Image:
