@@ -50,7 +50,7 @@ def test_two_cores_in_one_hole_are_as_uncertain_as_the_star_that_fits_best() -> 
     assert neighbours.error[hole].max() < 0.01 * light[hole].max()
 
 
-@pytest.mark.parametrize("hole", [np.s_[64:65, 63:64], np.s_[4:124, 66:69]])
+@pytest.mark.parametrize("hole", [np.s_[64:65, 63:64], np.s_[4:124, 59:62]])
 def test_beside_a_core_that_is_seen_and_in_bleeds_as_long_as_the_frame_no_star_is_sought(
     hole: tuple[slice, slice],
 ) -> None:

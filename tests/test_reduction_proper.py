@@ -16,7 +16,7 @@ from astrid.data.difference import background_sigma
 from astrid.data.frames import read_image
 from astrid.data.psf import moffat, psf_stamp
 from astrid.data.reduction.align import align
-from astrid.data.reduction.proper import Epoch, ProperDifference, fit_flux_ratio, subtract_properly
+from astrid.data.reduction.proper import Epoch, ProperDifference, fit_flux_ratio, measured_score, subtract_properly
 from astrid.data.reduction.resample import resample
 from astrid.data.reduction.star_psf import measure_psf
 
@@ -150,6 +150,17 @@ def test_a_transient_away_from_a_saturated_star_keeps_its_significance() -> None
     found = subtract_properly(science, reference, valid=~holes)
     faint = away & (np.abs(found.score) < 1)
     assert found.score[faint].std() == pytest.approx(found.corrected_score[faint].std(), rel=0.05)
+
+
+def test_stars_holes_and_edges_do_not_count_for_the_scatter_of_the_score() -> None:
+    science, reference = epochs(0, stars=200, brightest=1e7)
+    valid = ~ndimage.binary_dilation(np.maximum(science.image, reference.image) > 1e4)
+    found = subtract_properly(science, reference, valid=valid)
+    score, scatter = measured_score(found, valid=valid)
+    sky = valid & (np.abs(found.score) < 1.02 * np.abs(found.corrected_score))
+    assert sky.mean() < 0.9  # stars, holes and edges are a tenth
+    assert score[sky].std() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(score * scatter, found.corrected_score, rtol=1e-5)
 
 
 def test_an_epoch_on_another_flux_scale_gives_the_same_scores() -> None:
