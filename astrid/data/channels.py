@@ -82,17 +82,21 @@ def subtract_reference(row: FrameRow, frames: tuple[Record, Record], *, shown: P
     Seeing and the ratio of the fluxes are the row's, or measured on stars. Raises DataError, naming the column.
     """
     assert row.reference is not None
-    flat = []
+    flat, sigmas = [], []
     for column, file, record in zip(("science", "reference"), (row.science, row.reference), frames, strict=True):
         with naming(column, file):
             flat.append(_flattened(record, shown, config.background_box))
-            in_sigma(flat[-1], shown)  # refuses a frame without noise while its name is known
+            sigmas.append(background_sigma(flat[-1], shown).sigma)  # refuses a frame without noise by its name
     given = (row.fwhm_pixels, row.reference_fwhm_pixels)
-    widths = [fwhm or typical_fwhm(image, shown) for fwhm, image in zip(given, flat, strict=True)]
+    measured = zip(given, flat, sigmas, strict=True)
+    widths = [fwhm or typical_fwhm(image, shown, sigma=sigma) for fwhm, image, sigma in measured]
     if config.preprocess.difference == "matched":
         found = _matched(row, flat, shown, widths)
     else:
-        epochs = [_epoch(record, image, shown, fwhm) for record, image, fwhm in zip(frames, flat, widths, strict=True)]
+        epochs = [
+            _epoch(record, image, shown, sigma=sigma, fwhm_pixels=fwhm)
+            for record, image, sigma, fwhm in zip(frames, flat, sigmas, widths, strict=True)
+        ]
         scale = row.reference_scale or fit_flux_ratio(epochs[0], epochs[1], valid=shown)
         found = _proper(epochs[0], epochs[1], shown, config, scale=scale, fwhm_pixels=widths[0])
     detail = f"{config.preprocess.difference}, with the reference times {found.reference_scale:.5g}"
@@ -139,8 +143,7 @@ def _flattened(record: Record, shown: Plane, box: int) -> Image:
     return above_sky(record.frame.data, shown, sky)
 
 
-def _epoch(record: Record, image: Image, shown: Plane, fwhm_pixels: float) -> Epoch:
-    sigma = record.frame.uncertainty
-    variance = None if sigma is None else np.where(shown, sigma.array, np.float32(0)).astype(np.float32) ** 2
-    psf = measure_psf(image, shown, fwhm_pixels=fwhm_pixels)
-    return Epoch(image, psf, background_sigma(image, shown).sigma, variance)
+def _epoch(record: Record, image: Image, shown: Plane, *, sigma: float, fwhm_pixels: float) -> Epoch:
+    noise = record.frame.uncertainty
+    variance = None if noise is None else np.where(shown, noise.array, np.float32(0)).astype(np.float32) ** 2
+    return Epoch(image, measure_psf(image, shown, fwhm_pixels=fwhm_pixels, sigma=sigma), sigma, variance)

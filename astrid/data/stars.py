@@ -93,9 +93,13 @@ def _fit_widths(
     return 2 * np.abs(alpha) * np.sqrt(2 ** (1 / beta) - 1)
 
 
-def typical_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
-    """Find the stars of a background-subtracted frame and return their width, as `measure_fwhm` does."""
-    return measure_fwhm(image, valid, stars=find_stars(image, valid, sigma=background_sigma(image, valid).sigma))
+def typical_fwhm(image: NDArray[np.float32], valid: NDArray[np.bool_], *, sigma: float | None = None) -> float:
+    """Find the stars of a frame and return their width, as `measure_fwhm` does.
+
+    Parameters are those of `find_stars`; sigma is measured where it isn't given.
+    """
+    noise = background_sigma(image, valid).sigma if sigma is None else sigma
+    return measure_fwhm(image, valid, stars=find_stars(image, valid, sigma=noise))
 
 
 def measure_flux_ratio(

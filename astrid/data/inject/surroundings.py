@@ -128,7 +128,7 @@ def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surround
         assert row.reference is not None and fwhm is not None
         with naming("reference", row.reference):
             beneath, other_sigma = _above_sky(loaded.reference, loaded.shown, config)
-            other_fwhm = row.reference_fwhm_pixels or typical_fwhm(beneath, loaded.shown)
+            other_fwhm = row.reference_fwhm_pixels or typical_fwhm(beneath, loaded.shown, sigma=other_sigma)
             scale = row.reference_scale or flux_ratio(flat, beneath, shown=loaded.shown, widths=(fwhm, other_fwhm))
             other_gain = _reference_gain(loaded.reference, otherwise=scale * gain)
             photons = _light(beneath, loaded.shown, other_sigma) / other_gain

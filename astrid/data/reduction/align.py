@@ -27,6 +27,8 @@ _CLIP = 4.0
 _ROUNDS = 5
 _SEARCH_FWHM = (3.0, 6.0, 12.0)
 """Widths of the smoothing that are tried, in pixels; the one that gives the smallest error is taken."""
+_SURE_PIXELS = 0.01
+"""Error of an undoubted alignment that no other width need improve."""
 _AGREEING_SHARE = 0.4
 LEAST_SHARE = 0.5
 """Of the stars that both frames should show; fewer agree where frames differ by more than shift, turn and scale."""
@@ -118,10 +120,13 @@ def align(
         there = measure_stars(source, source_valid, fwhm_pixels=fwhm)
         try:
             one = match_stars(here, there, tolerance_pixels=_MATCH_FWHM * fwhm)
-            shared = _shared_stars(one, here, there, target_valid=target_valid, source_valid=source_valid)
-            found.append(dataclasses.replace(one, shared=shared))
         except DataError as error:
             reasons.append(str(error))
+            continue
+        shared = _shared_stars(one, here, there, target_valid=target_valid, source_valid=source_valid)
+        found.append(dataclasses.replace(one, shared=shared))
+        if found[-1].error_pixels < _SURE_PIXELS and not found[-1].doubts:
+            break
     if not found:
         raise DataError(reasons[0])
     return min(found, key=lambda alignment: alignment.error_pixels)

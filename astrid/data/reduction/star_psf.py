@@ -31,7 +31,9 @@ _LEAST_SNR = 30.0
 """Peak of a star that may take part, in background sigma."""
 
 
-def measure_psf(image: NDArray[np.float32], valid: NDArray[np.bool_], *, fwhm_pixels: float) -> NDArray[np.float64]:
+def measure_psf(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], *, fwhm_pixels: float, sigma: float | None = None
+) -> NDArray[np.float64]:
     """Fit an elliptical Moffat to the average of a frame's stars.
 
     Parameters
@@ -42,6 +44,8 @@ def measure_psf(image: NDArray[np.float32], valid: NDArray[np.bool_], *, fwhm_pi
         True = good pixel.
     fwhm_pixels : float
         Rough width of the stars, for where to begin and how far to look.
+    sigma : float, optional
+        Noise of the background, in the unit of the frame; measured by default.
 
     Returns
     -------
@@ -55,7 +59,8 @@ def measure_psf(image: NDArray[np.float32], valid: NDArray[np.bool_], *, fwhm_pi
     """
     stars = measure_stars(image, valid, fwhm_pixels=fwhm_pixels)
     x, y = np.rint(stars).astype(int).T
-    stars = stars[image[y, x] > _LEAST_SNR * background_sigma(image, valid).sigma]
+    noise = background_sigma(image, valid).sigma if sigma is None else sigma
+    stars = stars[image[y, x] > _LEAST_SNR * noise]
     stack = stack_stars(image, valid, stars=stars, radius=max(6, round(_STACK_FWHM * fwhm_pixels)))
     return fit_moffat(stack, fwhm_pixels=fwhm_pixels).profile(round(_MODEL_FWHM * fwhm_pixels))
 
