@@ -167,7 +167,9 @@ class _Planes:
         inside = np.clip(np.nan_to_num(position, nan=-self.taps), -self.taps / 2, size - 1 + self.taps / 2)
         first = np.floor(inside).astype(np.int64) - self.taps // 2 + 1
         distance = (inside - first - np.arange(self.taps).reshape(-1, *[1] * position.ndim)) / self.stretch
-        weights = np.sinc(distance) * np.sinc(distance / _LOBES) * (np.abs(distance) < _LOBES)
+        third = np.sinc(distance / _LOBES)
+        whole = third * (1 - 4 / 3 * (third * np.pi * distance / _LOBES) ** 2)  # sin(3a) = 3 sin(a) - 4 sin(a)^3
+        weights = whole * third * (np.abs(distance) < _LOBES)
         return first + self.taps, (weights / weights.sum(axis=0)).astype(np.float32)
 
 
