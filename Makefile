@@ -28,6 +28,8 @@ train: $(READY) ## train, evaluate and record a U-Net (ARGS="model=unet_deep dat
 
 # two processes of one thread each: more threads would wait for each other
 test: export OMP_NUM_THREADS ?= 1
+# and byte code kept, since tests start some hundred commands that would compile the package again
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) ## run the tests (ARGS="-k unet")
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -359,6 +359,7 @@ def prepared(bench: Bench) -> dict[str, list[Field]]:
     return {split: [make() for make in makers] for split, makers in recipe.makers.items()}
 
 
+@pytest.mark.slow
 def test_only_training_frames_are_copied_and_processes_make_the_same_fields(tmp_path: Path, footprints: Path) -> None:
     write_manifest(tmp_path)
     bench = Bench(tmp_path, copies=3, footprints=str(footprints), split_unit="exposure", **COSMIC)

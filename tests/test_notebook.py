@@ -25,7 +25,6 @@ def parsed(cell: nbformat.NotebookNode) -> ast.Module:
     return compile(python, "cell", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-# A test for each cell: files with many tests start first, and the long test below shall not run alone at the end.
 EVERY_CELL = pytest.mark.parametrize("cell", code_cells(), ids=lambda cell: cell.id)
 
 
@@ -45,6 +44,7 @@ def test_every_link_leads_somewhere() -> None:
     assert links and all((NOTEBOOK.parent / link).exists() for link in links), links
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Proactor|IOLoop|zmq")
 def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASTRID_NOTEBOOK_OUTPUTS", str(tmp_path))

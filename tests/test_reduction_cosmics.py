@@ -53,7 +53,15 @@ def test_other_skies_and_detectors_fare_alike(
     assert np.mean([share_touched(*pair) for pair in zip(scenes, masks, strict=True)]) < 0.01
 
 
-@pytest.mark.parametrize(("fwhm", "beta"), [(2.2, 3.5), (2.5, 2.5), (3.0, 4.5), (4.0, 3.5)])
+@pytest.mark.parametrize(
+    ("fwhm", "beta"),
+    [
+        (2.2, 3.5),
+        pytest.param(2.5, 2.5, marks=pytest.mark.slow),
+        pytest.param(3.0, 4.5, marks=pytest.mark.slow),
+        (4.0, 3.5),
+    ],
+)
 def test_footprints_go_and_star_cores_stay(footprints: list[np.ndarray], fwhm: float, beta: float) -> None:
     scenes = [make_scene(footprints, fwhm=fwhm, beta=beta, seed=seed) for seed in range(2)]
     masks = [flag_cosmic_rays(scene.exposure, fwhm_pixels=fwhm).mask for scene in scenes]

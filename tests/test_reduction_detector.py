@@ -24,7 +24,7 @@ from astrid.data.reduction.detector import (
 from astrid.data.rows import Section
 
 
-@pytest.mark.parametrize("sky", [100.0, 2000.0])
+@pytest.mark.parametrize("sky", [100.0, pytest.param(2000.0, marks=pytest.mark.slow)])
 def test_the_pull_has_width_one_after_every_step(sky: float) -> None:
     camera = Camera((512, 512))
     masters = camera.masters()

@@ -329,6 +329,7 @@ def test_only_the_best_repeat_is_registered(config: TrackingConfig, saved_networ
     assert [version.run_id for version in versions] == [run_of(config, group / f"r{best}").info.run_id]
 
 
+@pytest.mark.slow
 def test_members_that_began_without_mlflow_are_put_under_the_groups_run_later(
     config: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,7 +106,11 @@ def test_a_plain_multirun_stays_hydras_own_and_an_interval_there_says_what_it_ne
             "sweep.max_failures must be at least 1, got 0",
             marks=pytest.mark.slow,
         ),
-        (["sweep=energy_quality", "hydra/sweeper/pruner=median"], "hydra.sweeper.pruner must be nop with 2 objectives"),
+        pytest.param(
+            ["sweep=energy_quality", "hydra/sweeper/pruner=median"],
+            "hydra.sweeper.pruner must be nop with 2 objectives",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

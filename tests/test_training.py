@@ -229,7 +229,12 @@ EVERY_CHANGE = AugmentConfig(**{f"{name}_probability": 0.5 for name in CHANGES})
 @pytest.mark.parametrize(
     ("stopped_after", "workers", "augmented"),
     [
-        *((steps, workers, AugmentConfig()) for steps in (1, 7, 12) for workers in (0, 2)),
+        (1, 0, AugmentConfig()),
+        (12, 2, AugmentConfig()),
+        *(
+            pytest.param(steps, workers, AugmentConfig(), marks=pytest.mark.slow)
+            for steps, workers in ((1, 2), (7, 0), (7, 2), (12, 0))
+        ),
         pytest.param(12, 0, EVERY_CHANGE, id="every change"),
     ],
 )
