@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,23 @@ def synced(run_dir: Path, config: TrackingConfig) -> bool:
     except ShippingError:
         return False
     return True
+
+
+@contextmanager
+def asking() -> Iterator[list[threading.Thread]]:
+    """Note for each attempt to ask a server over HTTP, by MLflow and boto3 alike, the thread that waits for it."""
+    from urllib3 import HTTPConnectionPool
+
+    askers: list[threading.Thread] = []
+    urlopen = HTTPConnectionPool.urlopen
+
+    def noted(pool: HTTPConnectionPool, *arguments: Any, **options: Any) -> Any:
+        askers.append(threading.current_thread())
+        return urlopen(pool, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HTTPConnectionPool, "urlopen", noted)
+        yield askers
 
 
 def client_of(config: TrackingConfig) -> Any:
