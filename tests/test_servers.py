@@ -6,22 +6,32 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from mirrored_runs import MLFLOW_WARNINGS, assert_mirrored, client_of, patient_mlflow, report, run_of, start
+from mirrored_runs import (
+    MLFLOW_WARNINGS,
+    assert_mirrored,
+    client_of,
+    patient_mlflow,
+    report,
+    run_of,
+    start,
+    wait_until,
+)
 from mlflow_servers import STORE, MlflowServer, free_port, postgresql, running
 
 from astrid.config import TrackingConfig
-from astrid.tracking import Journal, ShippingError, sync
+from astrid.tracking import Journal, ShippingError, Tracker, sync
 from astrid.tracking import shipper as shipper_module
 from astrid.tracking.progress import Progress
-from astrid.tracking.shipper import Shipper
+from astrid.tracking.shipper import PATIENCE_SECONDS, Shipper
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -57,17 +67,39 @@ def sqlite(folder: Path) -> TrackingConfig:
 # What the end of a run waits for
 
 
+class Clock:
+    """A clock that is a second on with every look at it, and lets a server answer again at some time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        self.answers_at: tuple[int, threading.Event] | None = None
+        monkeypatch.setattr(shipper_module, "SAY_AFTER_SECONDS", 0.01)
+        monkeypatch.setattr(shipper_module, "time", SimpleNamespace(monotonic=self.look))
+
+    def look(self) -> float:
+        self.looks += 1
+        if self.answers_at is not None and self.looks >= self.answers_at[0]:
+            self.answers_at[1].set()
+        return float(self.looks)
+
+
+def seconds_of_its_end(tracker: Tracker, clock: Clock) -> int:
+    """Close a run that has met its dead server, and say how long it waited by that clock."""
+    wait_until(lambda: bool(tracker.retried_uploads))
+    begin = clock.looks
+    assert not tracker.close("FINISHED")
+    return clock.looks - begin
+
+
 def test_a_dead_server_ends_a_run_soon_and_the_run_says_what_it_waits_for(
     created: Created, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(shipper_module, "PATIENCE_SECONDS", 1.5)
+    clock = Clock(monkeypatch)
     dead = TrackingConfig(uri=f"http://127.0.0.1:{free_port()}")
     tracker = start(dead, tmp_path / "run")
     report(tracker)
-    begin = time.monotonic()
-    assert not tracker.close("FINISHED")
-    assert 1.4 < time.monotonic() - begin < 4
+    assert PATIENCE_SECONDS < seconds_of_its_end(tracker, clock) < 2 * PATIENCE_SECONDS
     assert f"waiting up to 30 s for MLflow at {dead.uri}" in caplog.text
     assert f"astrid sync {tmp_path / 'run'}" in caplog.text
     shutil.copy(created.path, tmp_path)
@@ -75,15 +107,15 @@ def test_a_dead_server_ends_a_run_soon_and_the_run_says_what_it_waits_for(
     assert assert_mirrored(sqlite(tmp_path), tmp_path / "run").info.status == "FINISHED"
 
 
-class SlowSink:
-    """Stands for a server that answers, each time after a while, or after a while not."""
+class HoldingSink:
+    """Stands for a server that doesn't answer so often, and then holds what it gets until it is released."""
 
-    uri = "http://slow"
+    uri = "http://holding"
 
-    def __init__(self, *, seconds: float, failures: int = 0) -> None:
-        self.seconds, self.failures, self.sent = seconds, failures, 0
+    def __init__(self, *, failures: int = 0) -> None:
+        self.failures, self.sent, self.offset = failures, 0, 0
         self.progress = self
-        self.offset = 0
+        self.holds, self.released = threading.Event(), threading.Event()
 
     def connect(self) -> None:
         if self.failures:
@@ -91,42 +123,62 @@ class SlowSink:
             raise ShippingError("MLflow answers 500")
 
     def send(self, records: Sequence[object]) -> None:
-        time.sleep(self.seconds)
+        self.holds.set()
+        self.released.wait(60)
         self.sent += len(records)
 
     def advance(self, offset: int) -> None:
         self.offset = offset
 
 
-def journal_of(folder: Path) -> Journal:
-    return Journal.create(folder, name="unet", experiment="astrid")
+def shipper_of(sink: HoldingSink, folder: Path) -> Shipper:
+    """Begin to send a journal of two records, of kinds that go one by one."""
+    Journal.create(folder, name="unet", experiment="astrid")
+    shipper = Shipper(sink, folder)  # type: ignore[arg-type]
+    shipper.wake()
+    return shipper
 
 
 @pytest.mark.parametrize("failures", [0, 1])
 def test_a_server_that_answers_late_is_waited_for_longer_than_one_that_does_not(
     tmp_path: Path, failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipper_module, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(shipper_module, "FIRST_PAUSE_SECONDS", 0.01)
-    journal_of(tmp_path)  # two records, of kinds that go one by one
-    sink = SlowSink(seconds=0.4, failures=failures)
-    assert Shipper(sink, tmp_path).close(wait_seconds=20)  # type: ignore[arg-type]
-    assert sink.sent == 2
+    sink = HoldingSink(failures=failures)
+    sink.released.set()
+    shipper = shipper_of(sink, tmp_path)
+    wait_until(lambda: sink.sent == 2 and shipper._failure is None)
+    assert shipper.failed_attempts == failures
+    sink.released.clear()
+    Journal.open(tmp_path).write_tags({"a": "late one"})
+    Clock(monkeypatch).answers_at = (3 * int(PATIENCE_SECONDS), sink.released)
+    assert shipper.close(wait_seconds=600)  # which are as many looks at the clock
+    assert sink.sent == 3
+
+
+def test_the_end_of_a_run_waits_no_longer_than_until_all_is_sent(tmp_path: Path) -> None:
+    sink = HoldingSink()
+    sink.released.set()
+    shipper = shipper_of(sink, tmp_path)
+    assert shipper.close(wait_seconds=60)
+    assert not shipper._thread.is_alive()  # else the whole time was waited for
 
 
 def test_the_wait_never_exceeds_the_configured_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    journal_of(tmp_path)
-    begin = time.monotonic()
-    assert not Shipper(SlowSink(seconds=1.0), tmp_path).close(wait_seconds=0.2)  # type: ignore[arg-type]
-    assert time.monotonic() - begin < 0.8
+    sink = HoldingSink()
+    assert not shipper_of(sink, tmp_path).close(wait_seconds=0.2)
+    assert sink.sent == 0
     assert "needs more than 0.2 s" in caplog.text
+    sink.released.set()
 
 
 def test_a_run_that_gave_up_sends_no_more_beside_a_sync(tmp_path: Path) -> None:
-    journal_of(tmp_path)
-    sink = SlowSink(seconds=0.3)
-    assert not Shipper(sink, tmp_path).close(wait_seconds=0.1)  # type: ignore[arg-type]
-    time.sleep(1.0)
+    sink = HoldingSink()
+    shipper = shipper_of(sink, tmp_path)
+    assert sink.holds.wait(60)
+    assert not shipper.close(wait_seconds=0.1)
+    sink.released.set()
+    shipper._thread.join(60)
     assert sink.sent == 1, "only what was under way"
 
 
@@ -143,12 +195,14 @@ def test_the_note_of_what_was_sent_may_be_written_by_two_at_once(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["shipped.json"]
 
 
-def test_the_knob_bounds_the_wait_of_a_run(tmp_path: Path) -> None:
-    dead = TrackingConfig(uri=f"http://127.0.0.1:{free_port()}", wait_seconds=0.1)
-    tracker = start(dead, tmp_path / "run")
-    begin = time.monotonic()
-    assert not tracker.close("FINISHED")
-    assert time.monotonic() - begin < 1
+def test_the_knob_bounds_the_wait_of_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    clock = Clock(monkeypatch)
+    tracker = start(TrackingConfig(uri=f"http://127.0.0.1:{free_port()}", wait_seconds=2), tmp_path / "run")
+    assert seconds_of_its_end(tracker, clock) < PATIENCE_SECONDS
+    assert "waiting up to 2 s" in caplog.text
 
 
 # Many runs at once
