@@ -46,6 +46,7 @@ class ArchiveServer:
     answers: dict[str, Answer] = field(default_factory=dict)
     troubles: dict[str, list[str]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    time_outs: list[float | None] = field(default_factory=list)
     has_ranges: bool = True
     names_digests: bool = True
     slow_seconds: float = 0.0
@@ -154,7 +155,7 @@ def archive_server() -> Iterator[ArchiveServer]:
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
-        reroute(archive.url, patch)
+        archive.time_outs = reroute(archive.url, patch)
         try:
             yield archive
         finally:
@@ -164,8 +165,9 @@ def archive_server() -> Iterator[ArchiveServer]:
             http.server_close()
 
 
-def reroute(url: str, patch: pytest.MonkeyPatch) -> None:
-    """Send every request to a server, as /host/path."""
+def reroute(url: str, patch: pytest.MonkeyPatch) -> list[float | None]:
+    """Send every request to a server, as /host/path; return a list that grows by the time-out of each."""
+    time_outs: list[float | None] = []
     send = requests.adapters.HTTPAdapter.send
 
     def rerouted(
@@ -173,9 +175,11 @@ def reroute(url: str, patch: pytest.MonkeyPatch) -> None:
     ) -> requests.Response:
         elsewhere, parts = request.copy(), urlsplit(request.url)
         elsewhere.url = f"{url}/{parts.netloc}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+        time_outs.append(timeout)
         return send(self, elsewhere, stream, timeout, verify, cert, None)
 
     patch.setattr(requests.adapters.HTTPAdapter, "send", rerouted)
+    return time_outs
 
 
 def picture(seed: int, *, edge: int = 64) -> bytes:

@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from mirrored_runs import MLFLOW_WARNINGS
+from mirrored_runs import MLFLOW_WARNINGS, asking
 from mlflow_servers import free_port
 
 from astrid import doctor
@@ -25,7 +24,13 @@ from astrid.config import TrackingConfig
 from astrid.doctor import Finding, examine_disk, examine_torch
 from astrid.tracking import ShippingError, probe
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = [*MLFLOW_WARNINGS, pytest.mark.usefixtures("patient")]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine MLflow may need longer than the doctor waits for it."""
+    monkeypatch.setattr(probe, "LONGEST_SECONDS", 60.0)
 
 
 def diagnose(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, dict[str, str]]:
@@ -95,11 +100,14 @@ def test_a_folder_that_cannot_be_written_is_red(tmp_path: Path, capsys: pytest.C
     assert "tracking.artifacts=FOLDER" in lines["artifact store"]
 
 
-def test_a_dead_server_is_named_at_once_with_what_starts_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dead_server_is_named_after_one_attempt_with_what_starts_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # as in a run
     uri = f"http://127.0.0.1:{free_port()}"
-    begin = time.monotonic()
-    code, lines = diagnose(capsys, "tracking=server", f"tracking.uri={uri}")
-    assert time.monotonic() - begin < 15
+    with asking() as askers:
+        code, lines = diagnose(capsys, "tracking=server", f"tracking.uri={uri}")
+    assert len(askers) == 1
     assert code == 1
     assert uri in lines["MLflow backend"]
     assert "make mlflow-server" in lines["MLflow backend"]
@@ -113,16 +121,15 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_server_that_hangs_is_given_up_in_seconds(
+def test_a_server_that_hangs_is_given_up_after_the_time_out_of_the_doctor(
     silent: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert probe.HASTE["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "5"
     monkeypatch.setitem(probe.HASTE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    begin = time.monotonic()
     code, lines = diagnose(capsys, "tracking=server", f"tracking.uri=http://127.0.0.1:{silent}")
-    assert time.monotonic() - begin < 10
     assert code == 1
-    assert "timed out" in lines["MLflow backend"].lower()
+    assert "(read timeout=1)" in lines["MLflow backend"]
 
 
 def test_a_driver_that_knows_no_limit_is_left_behind() -> None:

@@ -30,7 +30,7 @@ def panstarrs() -> Iterator[ArchiveServer]:
 
 
 def fetch(*words: str) -> int:
-    return main(["fetch", "panstarrs", "--tries", "2", "--timeout", "0.5", *words])
+    return main(["fetch", "panstarrs", "--tries", "2", *words])
 
 
 def fetched(folder: Path) -> list[str]:

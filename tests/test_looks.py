@@ -112,10 +112,10 @@ def test_what_one_thread_puts_back_lets_no_advice_of_another_through(
         if row.name == "a":  # begins first and ends while b still reads
             with without_advice():
                 first.set()
-                assert second.wait(10)
+                assert second.wait(60)
             first.clear()
         else:
-            assert first.wait(10)
+            assert first.wait(60)
             with without_advice():
                 second.set()
                 while first.is_set():
@@ -154,7 +154,7 @@ def test_of_several_rows_that_are_refused_the_first_is_named(tmp_path: Path, mon
 
     def slow_first(row: FrameRow, config: FramesData) -> tuple[looks.Described, looks.Described]:
         if row.number == 2:
-            assert later.wait(10)
+            assert later.wait(60)
             time.sleep(0.05)  # so that the other thread has said what is wrong with its row
         else:
             later.set()

@@ -38,6 +38,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.kind = kind
         self.bodies: list[dict[str, Any]] = []
+        self.held = 0
         self.cleared = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/services/very-secret"
 
@@ -48,7 +49,8 @@ class Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.kind == "hanging":
-            self.server.cleared.wait(60)
+            self.server.held += 1
+            self.server.cleared.wait()
             return
         self.server.bodies.append(json.loads(body))
         self.send_response(404 if self.server.kind == "refusing" else 200)
@@ -159,18 +161,16 @@ def test_samples_are_judged_as_training_only_within_training(tmp_path: Path, cap
 
 
 @pytest.mark.parametrize("kind", ["refusing", "hanging", "absent"])
-def test_a_webhook_in_trouble_holds_up_nothing_and_is_said_once_without_its_url(
+def test_a_webhook_in_trouble_is_said_once_without_its_url(
     kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("astrid.alerts.webhook.TIMEOUT_SECONDS", 0.2)
     with receiver(kind) as server:
         url = "http://127.0.0.1:9/services/very-secret" if kind == "absent" else server.url
         webhook = Webhook(url, name="HOOK")
-        begin = time.monotonic()
         for number in range(3):
             webhook.post({"text": str(number)})
-        assert time.monotonic() - begin < 0.1
-        webhook.close(wait_seconds=10)
+        webhook.close(wait_seconds=60)
     assert caplog.text.count("the webhook of HOOK could not be reached") == 1
     assert {"refusing": "it answered 404", "hanging": "TimeoutError", "absent": "Connection refused"}[
         kind
@@ -178,26 +178,27 @@ def test_a_webhook_in_trouble_holds_up_nothing_and_is_said_once_without_its_url(
     assert "secret" not in caplog.text
 
 
-def test_the_end_of_a_run_waits_for_a_webhook_for_a_bounded_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_webhook_that_hangs_holds_up_no_post_and_the_end_of_a_run_for_a_bounded_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrid.alerts.webhook.TIMEOUT_SECONDS", 60)
     with receiver("hanging") as server:
         webhook = Webhook(server.url, name="HOOK")
-        webhook.post({"text": "x"})
-        begin = time.monotonic()
+        for number in range(3):
+            webhook.post({"text": str(number)})
         webhook.close(wait_seconds=0.2)
-        assert time.monotonic() - begin < 2
+        assert server.held <= 1  # the second is posted when the first is given up, after 60 s
     assert "the webhook of HOOK needs more than 0.2 s" in caplog.text
 
 
 def test_a_process_ends_although_its_webhook_hangs() -> None:
     program = (
-        "import sys; from astrid.alerts import webhook; webhook.TIMEOUT_SECONDS = 120;"
+        "import sys; from astrid.alerts import webhook; webhook.TIMEOUT_SECONDS = 240;"
         "hook = webhook.Webhook(sys.argv[1], name='HOOK'); hook.post({'text': 'x'}); hook.close(wait_seconds=0.1)"
     )
     with receiver("hanging") as server:
-        begin = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", program, server.url], timeout=100, cwd=PROJECT_ROOT)
-        assert done.returncode == 0
-        assert time.monotonic() - begin < 50  # the webhook itself would wait for 120 s
+        command = [sys.executable, "-c", program, server.url]
+        assert subprocess.run(command, timeout=120, cwd=PROJECT_ROOT).returncode == 0  # half of what the webhook waits
 
 
 def test_the_url_is_found_in_the_environment_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
