@@ -58,8 +58,8 @@ def test_a_study_and_a_trial_say_where_they_are_stored(tmp_path: Path) -> None:
 
 
 def test_a_database_has_a_heartbeat_and_a_journal_has_none(tmp_path: Path) -> None:
-    database = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/s.db", heartbeat_seconds=1))
-    journal = optuna.create_study(storage=open_storage(f"journal://{tmp_path}/s.journal", heartbeat_seconds=1))
+    database = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/s.db", heartbeat_seconds=60))
+    journal = optuna.create_study(storage=open_storage(f"journal://{tmp_path}/s.journal", heartbeat_seconds=60))
     assert is_heartbeat_enabled(database._storage)
     assert not is_heartbeat_enabled(journal._storage)
     for study in (database, journal):
