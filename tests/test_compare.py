@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import re
-import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +19,6 @@ from astrid.compare.numbers import significant, with_interval
 from astrid.compare.ranking import lower_is_better
 from astrid.compare.tables import FORMATS, render
 from astrid.config import ConfigError
-from astrid.config.compose import PROJECT_ROOT
 from astrid.tracking import Journal
 from astrid.tracking.progress import Progress
 from astrid.tracking.stored_runs import StoredRun, read_folder
@@ -241,17 +237,6 @@ def test_a_mistake_is_exit_code_2_with_one_line(
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_200_runs_take_at_most_five_seconds_of_processor_time(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    fill_store(uri, count=200)
-    command = [sys.executable, "-m", "astrid.cli", "compare", "--experiment", "toy", "--uri", uri]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*command, "--html", f"{tmp_path}/page.html"], cwd=PROJECT_ROOT, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 5
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

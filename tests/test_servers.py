@@ -108,12 +108,12 @@ def test_a_dead_server_ends_a_run_soon_and_the_run_says_what_it_waits_for(
 
 
 class HoldingSink:
-    """Stands for a server that doesn't answer so often, and then holds what it gets until it is released."""
+    """Stands for a server that doesn't answer so often, then takes so much, and holds the rest until it is released."""
 
     uri = "http://holding"
 
-    def __init__(self, *, failures: int = 0) -> None:
-        self.failures, self.sent, self.offset = failures, 0, 0
+    def __init__(self, *, failures: int = 0, takes: int = 0) -> None:
+        self.failures, self.takes, self.sent, self.offset = failures, takes, 0, 0
         self.progress = self
         self.holds, self.released = threading.Event(), threading.Event()
 
@@ -123,8 +123,9 @@ class HoldingSink:
             raise ShippingError("MLflow answers 500")
 
     def send(self, records: Sequence[object]) -> None:
-        self.holds.set()
-        self.released.wait(60)
+        if self.sent >= self.takes:
+            self.holds.set()
+            self.released.wait(60)
         self.sent += len(records)
 
     def advance(self, offset: int) -> None:
@@ -154,6 +155,19 @@ def test_a_server_that_answers_late_is_waited_for_longer_than_one_that_does_not(
     Clock(monkeypatch).answers_at = (3 * int(PATIENCE_SECONDS), sink.released)
     assert shipper.close(wait_seconds=600)  # which are as many looks at the clock
     assert sink.sent == 3
+
+
+def test_a_server_that_is_back_is_waited_for_while_it_takes_what_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipper_module, "FIRST_PAUSE_SECONDS", 0.01)
+    sink = HoldingSink(failures=1, takes=1)
+    shipper = shipper_of(sink, tmp_path)
+    assert sink.holds.wait(60)
+    assert sink.sent == shipper.failed_attempts == 1
+    Clock(monkeypatch).answers_at = (3 * int(PATIENCE_SECONDS), sink.released)
+    assert shipper.close(wait_seconds=600)  # which are as many looks at the clock
+    assert sink.sent == 2
 
 
 def test_the_end_of_a_run_waits_no_longer_than_until_all_is_sent(tmp_path: Path) -> None:

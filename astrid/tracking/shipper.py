@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ class Shipper:
 
     def _try_to_ship(self) -> bool:
         try:
-            ship_pending(self._sink, self._run_dir, stop=self._abandoned)
+            ship_pending(self._sink, self._run_dir, stop=self._abandoned, answered=self._note_answer)
         except (ShippingError, OSError) as failure:  # OSError: the note of what was sent can't be written
             if self._failure is None:
                 self._failing_since = time.monotonic()
@@ -141,10 +141,13 @@ class Shipper:
             self._failure = failure
             self.failed_attempts += 1
             return False
+        self._note_answer()
+        return True
+
+    def _note_answer(self) -> None:
         if self._failure is not None:
             log.info("MLflow answers again")
         self._failure = None
-        return True
 
     def _pause(self, seconds: float) -> None:
         if self._closing.is_set():
@@ -170,8 +173,16 @@ def connect_sink(run_dir: Path, started: RunStarted, config: TrackingConfig) -> 
     return MlflowSink(run_dir, started, config)
 
 
-def ship_pending(sink: MlflowSink, run_dir: Path, *, stop: threading.Event | None = None) -> int:
+def ship_pending(
+    sink: MlflowSink,
+    run_dir: Path,
+    *,
+    stop: threading.Event | None = None,
+    answered: Callable[[], object] = lambda: None,
+) -> int:
     """Send all that MLflow lacks, or what can be sent before `stop` is set, and return the number of records.
+
+    Calls `answered` whenever MLflow has taken some of them.
 
     Raises
     ------
@@ -183,6 +194,7 @@ def ship_pending(sink: MlflowSink, run_dir: Path, *, stop: threading.Event | Non
     for records, end in group(read_records(run_dir / FILE_NAME, offset=sink.progress.offset)):
         sink.send(records)
         sink.progress.advance(end)
+        answered()
         sent += len(records)
         if stop is not None and stop.is_set():
             break
