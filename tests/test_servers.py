@@ -161,11 +161,11 @@ def test_a_server_that_is_back_is_waited_for_while_it_takes_what_it_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipper_module, "FIRST_PAUSE_SECONDS", 0.01)
-    sink = HoldingSink(failures=1, takes=1)
+    clock, sink = Clock(monkeypatch), HoldingSink(failures=1, takes=1)
     shipper = shipper_of(sink, tmp_path)
     assert sink.holds.wait(60)
     assert sink.sent == shipper.failed_attempts == 1
-    Clock(monkeypatch).answers_at = (3 * int(PATIENCE_SECONDS), sink.released)
+    clock.answers_at = (clock.looks + 3 * int(PATIENCE_SECONDS), sink.released)
     assert shipper.close(wait_seconds=600)  # which are as many looks at the clock
     assert sink.sent == 2
 
