@@ -128,6 +128,12 @@ def test_space_telescopes_give_their_calibrated_images_with_their_sizes(
         assert [product.band for product in products] == ["F814W", "F606W"]
 
 
+def test_observations_without_an_image_of_the_kind_dont_count_for_the_limit(server: ArchiveServer) -> None:
+    newer = [{"obsid": str(number), "filters": "F814W", "t_min": 57000.5} for number in range(100, 350)]
+    play_mast(server, [*OBSERVATIONS, *newer], PRODUCTS)
+    assert [product.name for product in found(server, "hst", limit=1)] == ["jb_drc.fits"]
+
+
 def test_a_search_that_finds_nothing_is_empty(server: ArchiveServer) -> None:
     play_mast(server, [], [])
     play_panstarrs(server, bands="")
@@ -374,8 +380,8 @@ def test_a_stop_ends_every_wait() -> None:
 @given(st.integers(1, 40))
 def test_waits_grow_to_their_limit(attempt: int) -> None:
     patience = Patience(first_wait_seconds=1.0, longest_wait_seconds=30.0)
-    plain = min(2.0 ** (attempt - 1), 30.0)
-    assert 0.75 * plain <= patience.wait_seconds(attempt) <= 1.25 * plain
+    low, high = (min(share * 2.0 ** (attempt - 1), 30.0) for share in (0.75, 1.25))
+    assert low <= patience.wait_seconds(attempt) <= high
 
 
 def test_digests_of_servers_are_read() -> None:

@@ -24,6 +24,7 @@ KNOBS = [knob.name for knob in dataclasses.fields(PreprocessConfig)]
         ("data.preprocess.cosmic_rays=true", r"cosmic_rays must have the noise .* give both"),
         ("data.preprocess.pedestal=-1", r"pedestal must be at least 0 or null, got -1"),
         ("data.preprocess.flat=[f.fits]", r"flat must know the counts of no light, got neither .*pedestal=0 where"),
+        ("data.preprocess.raw_reference=true", r"raw_reference must have steps of the detector .*, or leave it out"),
         ("data.preprocess.score=true", r"score must come from proper subtraction, .* add data\.preprocess\.difference"),
         ("data.preprocess.regster=wcs", r"did you mean data\.preprocess\.register"),
     ],

@@ -90,8 +90,17 @@ def test_a_knob_of_the_preparation_changes_the_fingerprint(folder: Path, knobs: 
     assert key(folder, **knobs) != key(folder)
 
 
-@pytest.mark.parametrize("knobs", [{"prepare_workers": 1}, {"batch_size": 2}, {"tile_size": 16}, {"crops": "random"}])
-def test_a_knob_of_the_serving_does_not(folder: Path, knobs: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"prepare_workers": 1},
+        {"batch_size": 2},
+        {"tile_size": 16},
+        {"crops": "random"},
+        {"preprocess": PreprocessConfig(bias=["bias.fits"], memory_mib=64)},
+    ],
+)
+def test_a_knob_of_the_serving_or_of_memory_does_not(folder: Path, knobs: dict[str, object]) -> None:
     assert key(folder, **knobs) == key(folder)
 
 

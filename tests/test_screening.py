@@ -157,6 +157,13 @@ def test_code_and_masters_are_hashed_once_however_many_rows(night: Path, monkeyp
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("knob", ["policy=stop", "min_score=0.1", "limits.noise_ratio=[1,9]"])
+def test_what_only_judges_measures_nothing_again(night: Path, knob: str) -> None:
+    given, changed = config(night, "keep"), config(night, "keep", f"data.quality.{knob}")
+    row = read_manifest(given, receptive_field_pixels=1)[0]
+    assert key_of(row, given) == key_of(row, changed)
+
+
 PARTS = {
     "mask": {"mask": "3_truth.fits"},
     "valid": {"valid": "0_truth.fits"},

@@ -115,6 +115,11 @@ class PreprocessConfig:
                 "data.preprocess.cosmic_rays must have the noise of each pixel, got no gain or read_noise; give both "
                 "in electrons, or header"
             )
+        if self.raw_reference and not self.treats_exposures:
+            raise ConfigError(
+                "data.preprocess.raw_reference must have steps of the detector for the reference, got none; give some, as "
+                "data.preprocess.bias=[...], or leave it out"
+            )
         if self.score and self.difference != "proper":
             raise ConfigError(
                 "data.preprocess.score must come from proper subtraction, got difference=matched; add "

@@ -18,7 +18,7 @@ from .inject.surroundings import NoPsf
 from .preprocess import naming_row
 from .rows import FrameRow, Split
 from .splits import SPLITS
-from .store import FieldStore
+from .store import FieldStore, whole
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def write_catalogue(stores: Mapping[str, FieldStore], path: Path) -> bool:
         for source in zip(*((entry.sources or {}).get(name, []) for name in _COLUMNS), strict=True)
     ]
     if rows:
-        with path.open("w", newline="", encoding="utf-8") as stream:
+        with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([("split", "field", *_COLUMNS), *rows])
     return bool(rows)
 

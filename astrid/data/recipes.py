@@ -251,6 +251,8 @@ def fingerprint(config: DataConfig, *, contents: str = "") -> str:
     knobs = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in (*SERVING_KEYS, *PLACE_KEYS)
     }
+    if "preprocess" in knobs:
+        knobs["preprocess"].pop("memory_mib")  # changes only how masters are made
     package = Path(__file__).parent
     apart = (package / "archives", package / "listing")  # which only make what a run then reads
     code = [path.read_text() for path in sorted(package.rglob("*.py")) if path.parent not in apart]

@@ -40,6 +40,8 @@ _ROW = re.compile(r"\brow (\d+) \(")
 _FEWEST_FOR_POOL = 8
 """Exposures below which a pool of processes takes longer to start than it saves."""
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "astroscrappy")
+_JUDGING = ("policy", "min_score", "limits")
+"""Knobs that judge what was measured, and change no measure."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
 
 def _shared_key(config: FramesData) -> str:
     """Return the SHA-256 of what decides the assessments of all rows: knobs, code, versions and masters."""
-    quality = {name: value for name, value in vars(config.quality).items() if name not in ("policy", "min_score")}
+    quality = {name: value for name, value in vars(config.quality).items() if name not in _JUDGING}
     knobs = [dataclasses.asdict(config.preprocess), {name: str(value) for name, value in quality.items()}]
     code = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py")) if path.parent.name != "archives"]
     versions = [importlib.metadata.version(package) for package in _VERSIONS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,17 @@ def writing(folder: Path) -> Iterator[None]:
             f"data.cache: {folder} can't be written ({error.strerror}, {free:.0f} MiB are free); make room, or name a "
             "folder on another disk"
         ) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give the name, of this process alone, that a file has until it is written; it appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -58,8 +58,8 @@ class Patience:
 
     def wait_seconds(self, attempt: int) -> float:
         """Return how long to wait after attempt number `attempt`, counted from 1; scattered, so that many spread."""
-        wait = min(self.first_wait_seconds * 2.0 ** (attempt - 1), self.longest_wait_seconds)
-        return wait * random.uniform(0.75, 1.25)
+        wait = self.first_wait_seconds * 2.0 ** (attempt - 1)
+        return min(wait * random.uniform(0.75, 1.25), self.longest_wait_seconds)
 
 
 class Patient(HTTPAdapter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,8 @@ SUFFIXES = {
     "TESS": ("_ffic.fits",),
 }
 """Ends of the names of each mission's products that are one calibrated image: combined exposures, full frames."""
+_FEWEST_AT_ONCE = 100
+"""Observations whose products are asked for in one request."""
 _NEAR_DEGREES = 0.01
 """Observations whose footprint reaches this near are taken to contain the place."""
 
@@ -51,18 +54,25 @@ class Mast:
         """List the public images of a mission that contain a place, the newest first."""
         with asking("MAST"):
             observations = self.client.query_criteria(**self._criteria(wanted))
-            newest = sorted(observations, key=lambda row: float(row["t_min"]), reverse=True)[: wanted.limit]
-            if not newest:
-                return []
-            by_id = {str(row["obsid"]): row for row in newest}
-            products = self.client.get_product_list(list(by_id))  # by ids: it leaves out full frames of tables
-            found = [
-                self._product(row, by_id[str(row["obsID"])], place=wanted.place.name)
-                for row in products
-                if str(row["productFilename"]).endswith(SUFFIXES[self.mission]) and str(row["obsID"]) in by_id
-            ]
+            newest = sorted(observations, key=lambda row: float(row["t_min"]), reverse=True)
+            found: list[Product] = []
+            step = max(wanted.limit, _FEWEST_AT_ONCE)
+            for start in range(0, len(newest), step):  # not all of them have an image of the kind that is wanted
+                found += self._images(newest[start : start + step], place=wanted.place.name)
+                if len(found) >= wanted.limit:
+                    break
         found.sort(key=lambda product: (-(product.mjd or 0.0), product.name))
         return found[: wanted.limit]
+
+    def _images(self, observations: Sequence[Any], *, place: str) -> list[Product]:
+        """List the calibrated images of observations."""
+        by_id = {str(row["obsid"]): row for row in observations}
+        products = self.client.get_product_list(list(by_id))  # by ids: it leaves out full frames of tables
+        return [
+            self._product(row, by_id[str(row["obsID"])], place=place)
+            for row in products
+            if str(row["productFilename"]).endswith(SUFFIXES[self.mission]) and str(row["obsID"]) in by_id
+        ]
 
     def _criteria(self, wanted: Wanted) -> dict[str, Any]:
         """Return what an observation must be; the server knows its limits of time as open ones only as far numbers."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from astrid.units import counted
 
 from ..quality.header import SMALLEST_EDGE
+from ..store import whole
 from .nights import find_nights
 from .pairs import Rule, choose_references
 from .patches import find_fields
@@ -238,19 +239,17 @@ _GRID_RADIANS = 1e-8  # 2 milliarcseconds
 
 def write_table(table: Table, path: Path) -> None:
     """Write a manifest as CSV; it appears whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, table.columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table.rows)
-    partial.replace(path)
 
 
 def write_listing(pictures: Sequence[Listed], path: Path) -> None:
     """Write what each picture of the folder is, rows of the manifest or not: role, kind, filter, exposure, date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["file", "role", "kind", "object", "filter", "exposure", "mjd", "width", "height"])
         for one in pictures:

@@ -6,13 +6,12 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..store import make_folder, writing
+from ..store import make_folder, whole, writing
 from .assess import Assessment
 from .header import Facts
 
@@ -50,11 +49,9 @@ def keep(found: Assessment, path: Path) -> None:
         If the disk can't take it.
     """
     make_folder(path.parent)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
     parts = vars(found) | {"facts": dataclasses.asdict(found.facts), "places": found.places.tolist()}
-    with writing(path.parent):
+    with writing(path.parent), whole(path) as partial:
         partial.write_text(json.dumps({PARTS: parts, DIGEST: _digest(parts)}))
-        partial.replace(path)
 
 
 def _digest(parts: dict[str, Any]) -> str:

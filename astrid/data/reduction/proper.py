@@ -22,8 +22,6 @@ from .holes import fill_holes
 _BRIGHT_SIGMA = 30.0
 _QUIET = 1.1
 """A pixel is of the background where sources, holes and edges widen its score by less than this."""
-_BRIDGE_SIGMA = 2.0  # of the Gaussian over the neighbours of a bad pixel: pixels
-_LEAST_WEIGHT = 1e-3
 
 Spectrum = NDArray[np.complexfloating]
 Image = NDArray[np.float32]
