@@ -229,6 +229,24 @@ def test_an_hdu_that_is_no_picture_is_refused_with_what_there_is(many_hdus: Path
     assert says_one_thing(caught.value, many_hdus)
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"EXPTIME": 30.0, "EGAIN": 2.0, "RDNOISE": 5.0}),
+        ({"GAIN": 4.0, "RDNOISE": 7.0}, {"EXPTIME": 30.0, "GAIN": 4.0, "RDNOISE": 7.0}),
+        ({"INHERIT": True}, {"EXPTIME": 30.0, "EGAIN": 2.0, "RDNOISE": 5.0}),
+        ({"INHERIT": False}, {}),
+    ],
+)
+def test_a_picture_has_exposure_and_gain_of_the_primary_header_where_it_tells_none(
+    tmp_path: Path, ramp: np.ndarray, own: dict[str, float], expected: dict[str, float]
+) -> None:
+    primary = fits.PrimaryHDU(header=fits.Header({"EXPTIME": 30.0, "EGAIN": 2.0, "RDNOISE": 5.0, "OBJECT": "M31"}))
+    path = write(tmp_path / "a.fits", primary, fits.ImageHDU(ramp, header=fits.Header(own)))
+    told = read_image(path).header
+    assert {name: told[name] for name in ("EXPTIME", "EGAIN", "GAIN", "RDNOISE", "OBJECT") if name in told} == expected
+
+
 def test_axes_of_length_one_are_dropped(tmp_path: Path, ramp: np.ndarray) -> None:
     path = write(tmp_path / "deep.fits", fits.PrimaryHDU(ramp[None, None]))
     section = Section(2, 5, 3, 9)

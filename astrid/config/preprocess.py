@@ -117,8 +117,8 @@ class PreprocessConfig:
             )
         if self.raw_reference and not self.treats_exposures:
             raise ConfigError(
-                "data.preprocess.raw_reference must have steps of the detector for the reference, got none; give some, as "
-                "data.preprocess.bias=[...], or leave it out"
+                "data.preprocess.raw_reference must have steps of the detector for the reference, got none; give some, "
+                "as data.preprocess.bias=[...], or leave it out"
             )
         if self.score and self.difference != "proper":
             raise ConfigError(

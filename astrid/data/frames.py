@@ -22,6 +22,7 @@ from astrid.config import DataError
 from .coordinates import unusable_number
 from .damage import DAMAGE, guarded
 from .hdus import FileContent, PictureHDU, keywords, locate_picture, locate_pictures, readable, sort_images
+from .keywords import INHERITED
 from .packing import Source, uncompressed
 from .pixels import Scaling, physical_values, whole_numbers
 from .rows import Section
@@ -140,13 +141,14 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
     CCDData
         Physical values (BSCALE, BZERO applied) as float32 where that is exact and float64 elsewhere, (H, W),
         native byte order. Undefined pixels (BLANK) are NaN; `mask` is True where a value is not finite or beyond 1e30.
+        The header has exposure, gain and the like from the primary one where it doesn't say them itself.
 
     Raises
     ------
     DataError
         If the file is missing, damaged or cut short, or the HDU isn't there or isn't a picture.
     """
-    with _opened(path, hdu) as (image, info):
+    with _opened(path, hdu) as (image, info, primary):
         stored = _stored_pixels(image, info.shape, section)
         values = physical_values(stored, Scaling.from_header(image.header))
         wcs = info.wcs if info.wcs is None or section is None else info.wcs.slice(section.slices)
@@ -155,8 +157,17 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
             mask=~(np.abs(values) < LARGEST_VALUE),
             unit=_unit(image.header),
             wcs=wcs,
-            meta=readable(image.header),
+            meta=_with_inherited(readable(image.header), readable(primary)),
         )
+
+
+def _with_inherited(own: fits.Header, primary: fits.Header) -> fits.Header:
+    """Add what the primary header says of the exposure and the own one doesn't, unless that forbids it (INHERIT)."""
+    if own.get("INHERIT") is not False:
+        for names in INHERITED:
+            if not any(name in own for name in names):
+                own.update({name: (primary[name], primary.comments[name]) for name in names if name in primary})
+    return own
 
 
 def read_plane(
@@ -171,7 +182,7 @@ def read_plane(
     DataError
         As `read_image`; also if a value is undefined or not a whole number.
     """
-    with _opened(path, hdu) as (image, info):
+    with _opened(path, hdu) as (image, info, _):
         stored = _stored_pixels(image, info.shape, section)
         plane = whole_numbers(stored, Scaling.from_header(image.header))
         if plane is None:
@@ -181,7 +192,7 @@ def read_plane(
 
 def inspect_image(path: Source, *, hdu: int | str | None = None) -> ImageInfo:
     """Read the header of an image and check that its file is whole. Parameters and errors as of `read_image`."""
-    with _opened(path, hdu) as (_, info):
+    with _opened(path, hdu) as (_, info, _):
         return info
 
 
@@ -260,8 +271,8 @@ def read_table(path: str | Path, *, columns: Sequence[str]) -> dict[str, list[An
 
 
 @contextmanager
-def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo]]:
-    """Find an image in a file, in which errors of reading it are told as `guarded` does."""
+def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageInfo, fits.Header]]:
+    """Find an image in a file, and its primary header; errors of reading it are told as `guarded` does."""
     with guarded(source), uncompressed(source) as stream:
         index, shape = locate_picture(stream, hdu)
         stream.seek(0)
@@ -269,7 +280,8 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
         image = hdus[index]
         names = tuple(hdu.name for hdu in hdus)
-        yield image, ImageInfo(index, shape, _celestial_wcs(image.header, hdus, source), names, _unit(image.header))
+        info = ImageInfo(index, shape, _celestial_wcs(image.header, hdus, source), names, _unit(image.header))
+        yield image, info, hdus[0].header
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:

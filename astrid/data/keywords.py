@@ -36,6 +36,8 @@ SATURATION = ("SATURATE",)
 """Value from which a pixel is saturated."""
 PEDESTAL = ("PEDESTAL",)
 """What must be added to reach zero: SBFITSEXT version 1.0, Diffraction Limited."""
+INHERITED = (EXPOSURE, GAIN, READ_NOISE, SATURATION, PEDESTAL)
+"""What a primary header may say of the pictures of its file, each under one of these names."""
 OVERSCAN = ("BIASSEC",)
 TRIM = ("TRIMSEC", "DATASEC")
 """Sections of the detector: without light, and to keep."""
