@@ -235,6 +235,18 @@ def test_a_blank_exposure_has_no_quality(value: float) -> None:
     assert verdict.score == 0 and not verdict.passed and found.absent["noise"]
 
 
+@pytest.mark.parametrize(("edge", "remarks"), [(0, 0), (1, 0), (20, 1)])
+def test_a_border_that_was_filled_in_is_remarked_on(edge: int, remarks: int) -> None:
+    field = Starfield(sky=1000.0)
+    image = field.image()
+    image[:, :edge] = 0.0
+    found = field.assessed(image=image)
+    assert len(found.remarks) == remarks
+    assert all(
+        "of its good pixels are 0, far below the sky: where they are blank, mask" in one for one in found.remarks
+    )
+
+
 def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
     found = Assessment("a", Facts(kind="bias"), (9, 9), values={"background": 1.0}, absent={"noise": "got none"})
     assert explain(found, judge(found, QualityConfig())) == ""

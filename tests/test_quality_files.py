@@ -238,7 +238,7 @@ def test_a_frame_in_magnitudes_is_named_and_never_good(
     assert main(["-q", "quality", str(path), "--jobs", "1", "data.quality.policy=stop"]) == 2
     said = capsys.readouterr()
     assert f"the unit (BUNIT) must be linear, as counts, electron or nJy, got {unit.lower()}" in said.out
-    assert "1 exposures, 1 below" in said.out and "a.fits: an exposure must have a quality" in said.err
+    assert "1 exposure, 1 below" in said.out and "a.fits: an exposure must have a quality" in said.err
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,15 @@ def test_a_stated_pedestal_is_no_light() -> None:
     assert "pedestal: 1000 ADU subtracted" in map(str, record.steps)
 
 
+@pytest.mark.parametrize("sky", [-1.0, 300.0])
+def test_counts_of_no_light_that_are_subtracted_twice_are_refused_and_those_of_a_dark_sky_are_not(sky: float) -> None:
+    counts = np.random.default_rng(0).normal(sky, 5, (256, 256))
+    pedestal = PreprocessConfig(pedestal=1000)
+    calibrate(exposure(counts + 1000), pedestal, Masters())
+    with pytest.raises(DataError, match=r"an exposure must not lie 10 times .* median of -\d+ ADU .*pedestal=0"):
+        calibrate(exposure(counts), pedestal, Masters())
+
+
 def test_the_noise_that_a_line_shares_is_told() -> None:
     knobs = PreprocessConfig(overscan="[57:64,1:64]", gain="header", read_noise="header")
     steps = calibrate(exposure(np.full((64, 64), 1000.0)), knobs, Masters()).steps

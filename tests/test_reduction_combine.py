@@ -86,6 +86,13 @@ def test_dark_and_flat_refuse_what_cannot_be_scaled() -> None:
         master_flat([(frame, 1.0)], bias=None, dark=None, readout=None, rule=RULE)
 
 
+def test_a_dark_below_the_counts_of_no_light_is_refused() -> None:
+    dark = as_exposure(np.random.default_rng(0).normal(26, 3, (64, 64)))
+    bias = as_exposure(np.full((64, 64), 1000.0))
+    with pytest.raises(DataError, match=r"a dark must not lie .* got a median of -97\d.* subtracted already"):
+        master_dark([(dark, 30.0)], bias=bias, readout=None, rule=RULE)
+
+
 class Huntsman:
     """Raw frames of a camera, and the masters that its observatory published for it."""
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from ..config import ConfigError, FramesData
 from ..config.compose import load
 from ..config.secrets import scrub
+from ..units import counted
 from .compare import check_file, write
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def show(judged: Sequence[Judged], *, min_score: float) -> None:
     for column in _empty_columns([one.found for _, one in scored]):
         print_plain(column)
     bad = sum(not one.verdict.passed for one in judged)
-    counts = f"{len(scored)} exposures, {bad} below data.quality.min_score = {min_score:g}"
+    counts = f"{counted(len(scored), 'exposure')}, {bad} below data.quality.min_score = {min_score:g}"
     print_plain(f"{counts}; {len(judged) - len(scored)} masks, noise planes, kernels, stamps and lamps are not scored")
 
 

@@ -65,7 +65,8 @@ class QualityConfig:
     read_noise: int | float | Header | None = "header"
     """Electrons; `header`: RDNOISE, READNOIS, or the mean of RDNOISEA and RDNOISEB, where it is there."""
     pedestal: int | float | Header | None = "header"
-    """Counts of no light in the image; `header`: PEDESTAL, or the strip BIASSEC; 0 where the unit is electrons."""
+    """Counts of no light in the image; `header`: minus PEDESTAL, which is what must be added to reach zero, or the
+    strip BIASSEC; 0 where the unit is electrons."""
     saturation: int | float | Header | None = "header"
     """Value from which a pixel is saturated; `header`: SATURATE, or where values pile up at the highest."""
     zero_point: int | float | Header | None = "header"

@@ -52,6 +52,8 @@ MEASURES = {
 _SKY = ("background", "background_gradient", "flatness", "noise", "noise_ratio", "saturated_fraction")
 _SHAPE = ("fwhm_pixels", "fwhm_arcsec", "ellipticity", "stars", "cosmic_ray_fraction", "depth", "limiting_magnitude")
 _STARS = (*_SHAPE, "sources")
+_LEAST_BLANK, _BLANK_SIGMA = 0.005, 10.0
+"""Share of the pixels that have the lowest value, and how far that is below the sky, where they may be a border."""
 _SMOOTHING = 3.0
 """Width in pixels at which sources are searched where there are too few stars to tell."""
 _BRIGHTEST = 25
@@ -169,6 +171,7 @@ def _measure(
     sky = measure_sky(image, valid, box=box)
     level = found.values["background"] = float(np.median(sky.level[valid]))
     noise = found.values["noise"] = pixel_noise(image, valid)
+    found.remarks += _blank(image[valid], level=level, noise=noise)
     with found.measuring("background_gradient", "flatness"):
         gradient, flatness = sky_shape(image, valid, noise=noise)
         found.values |= {"background_gradient": gradient, "flatness": flatness}
@@ -194,7 +197,17 @@ def _measure(
 def _check_varied(good: NDArray[np.float32]) -> None:
     if good.size and good.min() == good.max():
         rule = f"image must have background noise, got {good[0]:g} in every good pixel"
-        raise DataError(f"{rule}; it was never exposed or read out: leave it out, or mark blank pixels as not valid")
+        raise DataError(f"{rule}; it is saturated, or was never exposed or read out: leave it out")
+
+
+def _blank(good: NDArray[np.float32], *, level: float, noise: float) -> list[str]:
+    """Remark on good pixels that look like a border which was filled in: many of one value, far below the sky."""
+    lowest = float(good.min())
+    share = float(np.mean(good == lowest))
+    if share < _LEAST_BLANK or lowest > level - _BLANK_SIGMA * noise:
+        return []
+    what = f"{share:.1%} of its good pixels are {lowest:g}, far below the sky"
+    return [f"{what}: where they are blank, mask them, or make them NaN"]
 
 
 def _measure_sources(

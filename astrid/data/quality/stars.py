@@ -145,12 +145,15 @@ def _alike(places: NDArray[np.float64], moments: Moments, *, searched: float) ->
     alike = np.abs(np.log(moments.fwhm_pixels / shared)) < math.log(_SAME_WIDTH)
     fewest = FEWEST_STARS if searched == _SEARCH_FWHM[0] else _FEWEST_WIDE
     if alike.sum() < fewest or shared > _WIDEST_FOUND * searched:
-        raise _too_few(int(alike.sum()))
+        raise _too_few(int(alike.sum()), fewest=fewest, among=f"of one width, {shared:.1f} pixels, among {len(places)}")
     return places[alike], moments.part(alike)
 
 
-def _too_few(count: int) -> DataError:
-    return DataError(f"at least {FEWEST_STARS} stars must be in view to measure their shape, got {count}")
+def _too_few(count: int, *, fewest: int, among: str) -> DataError:
+    return DataError(
+        f"at least {fewest} stars must stand alone in view to measure their shape, got {count} {among}; others are "
+        "blends, galaxies, hits or beside bad pixels"
+    )
 
 
 def _measured(
@@ -172,7 +175,7 @@ def _measured(
     width = moments.fwhm_pixels
     usable &= (width > _NARROWEST_FWHM) & (width < min(_WIDEST_FWHM, _STAMP_FWHM * fwhm))
     if usable.sum() < FEWEST_STARS:
-        raise _too_few(int(usable.sum()))
+        raise _too_few(int(usable.sum()), fewest=FEWEST_STARS, among=f"clean ones among {len(places)} sources")
     return places[usable], moments.part(usable)
 
 

@@ -19,6 +19,7 @@ from .. import keywords
 from ..frames import LARGEST_VALUE
 from ..quality.header import is_electrons, is_rate
 from ..rows import Section
+from .combine import check_level
 from .detector import (
     Readout,
     add_noise,
@@ -248,6 +249,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
     share = masters.bias_error_share(seconds)
     lower = given(remove_bias, master=masters.bias, error_share=share)
     record.take("bias", lower, detail=f"master{masters.origin('bias')} subtracted", knob="bias")
+    check_level(record.frame, what="an exposure")
     record.take(
         "uncertainty",
         given(add_noise, readout=readout),

@@ -27,6 +27,9 @@ _LIT, _MOST_UNLIT = 3.0, 0.25
 """Median of a flat, in units of the scatter of its pixels, and share of pixels without light, beyond which it is none:
 of noise alone a half is below 0, of a flat with dark corners a tenth."""
 
+_FAR_BELOW = 10.0
+"""Scatters of a pixel, of at least 1 ADU, by which no drift of the bias lies below the counts of no light."""
+
 
 @dataclass(frozen=True)
 class MasterDark:
@@ -169,6 +172,7 @@ def master_dark(
         for exposure, seconds in exposures:
             durations.append(_positive(seconds))
             dark = exposure if bias is None else remove_bias(exposure, _exact(bias))
+            check_level(dark, what="a dark")
             yield _scaled(_noisy(dark, readout), 1 / seconds)
 
     current = combine_frames(prepared(), rule)
@@ -203,6 +207,24 @@ def master_flat(
 
     flat = combine_frames(prepared(), rule)
     return _scaled(flat, 1 / float(flat.data[~flat.mask].mean(dtype=np.float64)))
+
+
+def check_level(frame: CCDData, *, what: str) -> None:
+    """Refuse a frame in ADU whose level lies far below that of no light, as if that was subtracted twice.
+
+    Raises
+    ------
+    DataError
+        If it does.
+    """
+    values = frame.data[~frame.mask]
+    level = float(np.median(values)) if values.size else 0.0
+    if level < 0 and level < -_FAR_BELOW * (scatter := max(_pixel_scatter(frame), 1.0)):
+        raise DataError(
+            f"{what} must not lie {_FAR_BELOW:g} times the scatter of its pixels below the counts of no light, got a "
+            f"median of {level:.4g} ADU with a scatter of {scatter:.3g}; they are subtracted already: leave out bias "
+            "and overscan, with data.preprocess.pedestal=0, or give the pedestal that is left"
+        )
 
 
 def _level_of_light(flat: CCDData) -> float:
