@@ -15,6 +15,7 @@ from astropy.io import fits
 
 from astrid.config import DataError, FramesData, PreprocessConfig
 from astrid.data import looks
+from astrid.data.copies import describe_pixels
 from astrid.data.damage import without_advice
 from astrid.data.looks import look_at
 from astrid.data.manifest import read_manifest
@@ -40,9 +41,9 @@ def write(path: Path, values: np.ndarray, *, east: int | None = None, **cards: A
     hdu.writeto(path)
 
 
-def configured(folder: Path, *, trim: str) -> FramesData:
+def configured(folder: Path, *, trim: str, **knobs: Any) -> FramesData:
     places = {"root": str(folder), "manifest": str(folder / "m.csv"), "cache": str(folder / "cache")}
-    return FramesData(**places, preprocess=PreprocessConfig(trim=trim))
+    return FramesData(**places, preprocess=PreprocessConfig(trim=trim, **knobs))
 
 
 def read(folder: Path, names: str, *, trim: str, section: str = "") -> list[FrameRow]:
@@ -99,6 +100,21 @@ def test_a_section_that_what_is_left_does_not_hold_is_refused_before_anything_is
     write(folder / "a.fits", exposure(0))
     with pytest.raises(DataError, match=r"row \d: section \[1:40,1:64\] must lie in the trimmed frame of 32x64"):
         read(folder, "a b c", trim=RIGHT, section="[1:40,1:64]")
+
+
+def test_a_reference_of_another_grid_is_looked_at_whole_whatever_the_section(folder: Path) -> None:
+    """The science frame's section says nothing of the pixels of a reference that is yet to be registered."""
+    sky = np.hstack([exposure(8), exposure(9)])
+    write(folder / "a.fits", exposure(0))
+    write(folder / "sky.fits", sky)
+    files = {"science": ImageFile(folder / "a.fits"), "reference": ImageFile(folder / "sky.fits")}
+    row = FrameRow(2, "a", "a", "train", **files, section=Section.parse("[1:40,1:40]"), fwhm_pixels=3.0)
+    cut = describe_pixels(sky[10:60, 80:140])
+    shared = {}
+    for register in ("none", "stars"):  # none: the section counts in both, and the cut lies outside of it
+        config = configured(folder, trim="none", register=register)
+        shared[register] = np.intersect1d(look_at([row], config)[2].reference_keys, cut).size
+    assert shared["none"] == 0 and shared["stars"] > 10
 
 
 def test_what_one_thread_puts_back_lets_no_advice_of_another_through(

@@ -123,28 +123,33 @@ def _look(row: FrameRow, config: FramesData) -> Look:
 
 
 def _describe_frames(row: FrameRow, config: FramesData) -> tuple[Described, Described]:
-    """Look at the science frame and the reference, which is trimmed only where it is raw like the science frame."""
+    """Look at the science frame and the reference.
+
+    The reference is trimmed only where it is raw like the science frame. Where it is yet to be registered, the section
+    says nothing of its pixels: all of them are looked at.
+    """
     knobs = config.preprocess
-    science = _describe(row.science, row, trim=knobs.trim)
+    science = _describe(row.science, row, trim=knobs.trim, section=row.section)
     if row.reference is None:
         return science, dataclasses.replace(science, digest=None, keys=NO_KEYS)
-    return science, _describe(row.reference, row, trim=knobs.trim if knobs.raw_reference else "none")
+    trim = knobs.trim if knobs.raw_reference else "none"
+    section = row.section if knobs.register == "none" else None
+    return science, _describe(row.reference, row, trim=trim, section=section)
 
 
-def _describe(image: ImageFile, row: FrameRow, *, trim: str) -> Described:
+def _describe(image: ImageFile, row: FrameRow, *, trim: str, section: Section | None) -> Described:
     """Look at the part that is used: the section of what is left by the trim, all of that where none is of its grid."""
     frame = read_image(image.path, hdu=image.hdu)
     height, width = frame.data.shape
     left = header_section(frame.meta, trim, keywords.TRIM, knob="trim") or Section(1, width, 1, height)
     if image == row.science:
         part_of(row, left.shape)  # refuses a section that isn't in it
-    fits = row.section is not None and row.section.fits_in(left.shape)
-    part = row.section.within(left) if row.section is not None and fits else left
+    part = section.within(left) if section is not None and section.fits_in(left.shape) else left
     return Described(digest_values(frame.data), (height, width), part, describe_pixels(frame.data[part.slices]))
 
 
 def _place(row: FrameRow, config: FramesData) -> Path:
-    """Return where the look of a row is kept: under what decides it, the files' contents, the trim and this code."""
+    """Return where the look of a row is kept: under what decides it, the files' contents, knobs and this code."""
     images = {
         name: [row.images[name].digest(), row.images[name].hdu]
         for name in ("science", "reference", "target")
@@ -152,8 +157,8 @@ def _place(row: FrameRow, config: FramesData) -> Path:
     }
     labels = [getattr(row, name) for name in _LABELS]
     code = [Path(str(module)).read_text() for module in (__file__, *(one.__file__ for one in _DECIDING))]
-    trim = [config.preprocess.trim, config.preprocess.raw_reference]
-    text = json.dumps([images, labels, str(row.section or ""), trim, code], sort_keys=True)
+    knobs = [config.preprocess.trim, config.preprocess.raw_reference, config.preprocess.register]
+    text = json.dumps([images, labels, str(row.section or ""), knobs, code], sort_keys=True)
     return Path(config.cache) / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrays"
 
 
