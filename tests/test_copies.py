@@ -94,9 +94,17 @@ def test_only_copies_in_another_group_count_and_the_first_pair_is_named() -> Non
     assert find_copies([], []) is None
 
 
+def test_what_may_be_shared_is_shared_among_its_like_only() -> None:
+    one, other = describe_pixels(noise(3)), describe_pixels(noise(4))
+    assert find_copies([other, one, one], [0, 1, 2], may_share=[False, True, True]) is None
+    assert find_copies([one, one, one], [0, 1, 2], may_share=[True, False, True]) == (0, 1)
+    assert find_copies([one, one], [0, 0], may_share=[True, False]) is None
+
+
 @pytest.mark.parametrize("images", [40, 400, 4000])
 def test_what_many_images_share_makes_no_more_pairs_for_more_of_them(images: int) -> None:
-    pairs = list(copies._pairs_across(np.arange(images), [image % 2 for image in range(images)]))
+    lenient = np.zeros(images, dtype=bool)
+    pairs = list(copies._pairs_across(np.arange(images), [image % 2 for image in range(images)], lenient))
     assert len(pairs) == copies.MOST_OF_GROUP**2 and all(one < two for one, two in pairs)
 
 

@@ -82,13 +82,41 @@ def test_a_planted_duplicate_is_refused_under_any_name(folder: Path, unit: str) 
         read(folder, THREE + "D,copy.fits,test\n", split_unit=unit)
 
 
-def test_the_reference_of_one_split_is_no_science_frame_of_another(folder: Path) -> None:
+@pytest.fixture
+def six(folder: Path) -> Path:
     for seed, name in enumerate("def", start=3):
         write(folder / f"{name}.fits", exposure(seed))
-    text = "field,science,reference,split\nA,a.fits,d.fits,train\nB,b.fits,e.fits,val\nC,d.fits,f.fits,test\n"
+    return folder
+
+
+REFERENCES = "field,science,reference,split\nA,a.fits,{0}.fits,train\nB,b.fits,{1}.fits,val\nC,{2}.fits,f.fits,test\n"
+
+
+@pytest.mark.parametrize("unit", ["field", "exposure", "section"])
+def test_the_reference_of_one_split_is_no_science_frame_of_another(six: Path, unit: str) -> None:
+    told = r"rows 2 \(train\) and 4 \(test\): the reference of the first must not be the science frame of the second"
+    with pytest.raises(DataError, match=f"{told}.*; put them into one split, or name another reference$"):
+        read(six, REFERENCES.format("d", "e", "d"), split_unit=unit)
+    write(six / "turned.fits", np.rot90(exposure(3), 2))
     with pytest.raises(DataError, match=r"rows 2 \(train\) and 4 \(test\): .* share pixels"):
-        read(folder, text)
-    assert len(read(folder, text, split_unit="exposure")) == 3
+        read(six, REFERENCES.format("d", "e", "turned"), split_unit=unit)
+
+
+def test_a_reference_is_shared_where_less_than_the_sky_decides(six: Path) -> None:
+    for unit in ("exposure", "section"):
+        assert len(read(six, REFERENCES.format("d", "d", "c"), split_unit=unit)) == 3
+    with pytest.raises(DataError, match=r"rows 2 \(train\) and 3 \(val\): different splits must not share a reference"):
+        read(six, REFERENCES.format("d", "d", "c"))
+
+
+@pytest.mark.parametrize("values", [exposure(0), np.zeros(SHAPE)])  # without information only the frames tell
+def test_sections_of_a_reference_and_of_a_science_frame_lie_apart(six: Path, values: np.ndarray) -> None:
+    write(six / "a.fits", values)
+    text = 'field,science,reference,split,section\nA,b.fits,a.fits,train,"[1:30,1:64]"\nB,c.fits,d.fits,val,\n'
+    close, apart = (f'{text}C,a.fits,e.fits,test,"[{column}:72,1:64]"\n' for column in (31, 41))
+    with pytest.raises(DataError, match=r"rows 2 \(train\) and 4 \(test\): the reference of the first .* got 0"):
+        read(six, close, split_unit="section")
+    assert len(read(six, apart, split_unit="section")) == 3
 
 
 def test_an_overlapping_dither_is_refused_and_its_neighbour_is_not(folder: Path) -> None:

@@ -86,7 +86,9 @@ def _information(patches: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.log2(pixels / occurrences).sum(axis=1), dtype=np.float64)
 
 
-def find_copies(keys: Sequence[Keys], groups: Sequence[int]) -> tuple[int, int] | None:
+def find_copies(
+    keys: Sequence[Keys], groups: Sequence[int], *, may_share: Sequence[bool] | None = None
+) -> tuple[int, int] | None:
     """Return the numbers of two images of different groups that share pixels, the smaller first; None if none do.
 
     Parameters
@@ -95,15 +97,18 @@ def find_copies(keys: Sequence[Keys], groups: Sequence[int]) -> tuple[int, int] 
         As `describe_pixels` gives them, of each image.
     groups : sequence of int
         Which group each image belongs to.
+    may_share : sequence of bool, optional
+        Which images may share pixels among each other, but with none of the rest; none by default.
     """
+    lenient = np.zeros(len(keys), dtype=bool) if may_share is None else np.asarray(may_share, dtype=bool)
     owners = np.repeat(np.arange(len(keys)), [len(own) for own in keys])
     every = np.concatenate([*keys, np.empty(0, dtype=np.uint64)])
     order = np.argsort(every, kind="stable")
     every, owners = every[order], owners[order]
     starts = np.flatnonzero(np.append(True, every[1:] != every[:-1])) if len(every) else np.empty(0, dtype=np.intp)
     shared: dict[tuple[int, int], int] = {}
-    for run in _runs_across(owners, starts, groups=np.asarray(groups)):
-        for pair in _pairs_across(run, groups):
+    for run in _runs_across(owners, starts, groups=np.asarray(groups), lenient=lenient):
+        for pair in _pairs_across(run, groups, lenient):
             shared[pair] = shared.get(pair, 0) + 1
             if shared[pair] >= SHARED:
                 return pair
@@ -111,27 +116,31 @@ def find_copies(keys: Sequence[Keys], groups: Sequence[int]) -> tuple[int, int] 
 
 
 def _runs_across(
-    owners: NDArray[np.intp], starts: NDArray[np.intp], *, groups: NDArray[np.int_]
+    owners: NDArray[np.intp], starts: NDArray[np.intp], *, groups: NDArray[np.int_], lenient: NDArray[np.bool_]
 ) -> list[NDArray[np.intp]]:
-    """Return the images that have one hash, where they belong to several groups."""
+    """Return the images that have one hash, where they belong to several groups and not all are lenient."""
     if not len(starts):
         return []
     own = groups[owners]
     parted = np.minimum.reduceat(own, starts) != np.maximum.reduceat(own, starts)
+    strict = ~np.logical_and.reduceat(lenient[owners], starts)
     ends = np.append(starts[1:], len(owners))
-    return [owners[starts[run] : ends[run]] for run in np.flatnonzero(parted)]
+    return [owners[starts[run] : ends[run]] for run in np.flatnonzero(parted & strict)]
 
 
-def _pairs_across(run: NDArray[np.intp], groups: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield each two images of different groups that have one hash, of the first of each group.
+def _pairs_across(
+    run: NDArray[np.intp], groups: Sequence[int], lenient: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    """Yield each two images of different groups that have one hash and aren't both lenient, of the first of each group.
 
     What many share, as a defect that is painted over alike, would have as many pairs as their number squared. A frame
     that is copied so often is found among the first.
     """
-    first: dict[int, list[int]] = {}
+    first: dict[tuple[int, bool], list[int]] = {}
     for member in run.tolist():
-        own = first.setdefault(groups[member], [])
+        own = first.setdefault((groups[member], bool(lenient[member])), [])
         if len(own) < MOST_OF_GROUP:
             own.append(member)
-    for one, two in itertools.combinations(first.values(), 2):
-        yield from (min(pair, pair[::-1]) for pair in itertools.product(one, two))
+    for one, two in itertools.combinations(first, 2):
+        if one[0] != two[0] and not (one[1] and two[1]):
+            yield from (min(pair, pair[::-1]) for pair in itertools.product(first[one], first[two]))

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "looks"
 NO_KEYS: Keys = np.empty(0, dtype=np.uint64)
 _LABELS = ("target_bits", "ignore_bits", "unlabelled_bits", "target_codes", "ignore_codes", "unlabelled_codes")
+_PARTS = ("part", "reference_part")
 
 
 _DECIDING = (chain, copies, frames, hdus, keywords, pixels, preprocess, rows)
@@ -51,6 +52,8 @@ class Look:
         What describes the pixels of the part that the row uses, as `describe_pixels` gives it.
     part : Section
         That part of the science frame: the row's section of what the trim leaves, in pixels of the frame as it is read.
+    reference_part : Section
+        That of the reference, in pixels of its own; of none, that of the science frame.
     positives : int
         Pixels that are to be found in that part.
     """
@@ -60,6 +63,7 @@ class Look:
     science_keys: Keys
     reference_keys: Keys
     part: Section
+    reference_part: Section
     positives: int
 
 
@@ -119,7 +123,15 @@ def _look(row: FrameRow, config: FramesData) -> Look:
     except DataError as error:
         raise DataError(f"row {row.number}: {error}") from error
     assert science.digest is not None
-    return Look(science.digest, reference.digest, science.keys, reference.keys, science.part, int(target.sum()))
+    return Look(
+        science=science.digest,
+        reference=reference.digest,
+        science_keys=science.keys,
+        reference_keys=reference.keys,
+        part=science.part,
+        reference_part=reference.part,
+        positives=int(target.sum()),
+    )
 
 
 def _describe_frames(row: FrameRow, config: FramesData) -> tuple[Described, Described]:
@@ -170,11 +182,13 @@ def _read(path: Path) -> Look | None:
     values: dict[str, Any] = dict(kept)
     texts = {name: str(values[name]) for name in ("science", "reference")}
     values |= texts | {"reference": texts["reference"] or None, "positives": int(values["positives"])}
-    return Look(**values | {"part": Section.parse(str(values["part"]))})
+    return Look(**values | {name: Section.parse(str(values[name])) for name in _PARTS})
 
 
 def _write(path: Path, look: Look) -> None:
     """Keep a look; processes that do so at once write the same, each under a name of its own until it is whole."""
-    values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)} | {"part": str(look.part)}
+    values = {field.name: getattr(look, field.name) for field in dataclasses.fields(Look)} | {
+        name: str(getattr(look, name)) for name in _PARTS
+    }
     arrays = {name: np.asarray("" if value is None else value) for name, value in values.items()}
     keep_arrays(path, arrays, partial=path.with_name(f"{path.stem}-{os.getpid()}.partial"))

@@ -184,8 +184,9 @@ def refuse_leaks(
         What tells its frames from others, by row number.
     unit : {"field", "night", "exposure", "section"}
         `section` forbids shared pixels, turned, mirrored or cut as they may be, and sections of one frame closer than
-        the receptive field; `exposure` also anything from the same science file; `field` also the same field, a
-        reference of the other split and overlap on the sky; `night` also the same night.
+        the receptive field, be it science frame in both splits or reference in one; `exposure` also anything from the
+        same science file, and a reference that is a science frame of another split; `field` also the same field, the
+        same reference and overlap on the sky; `night` also the same night.
     receptive_field_pixels : int
         Smallest gap between sections of one frame.
 
@@ -207,8 +208,9 @@ def refuse_leaks(
         remedy = "put them into one split, or divide the frame with data.split_unit=section"
         _refuse_shared(rows, lambda row: row.science.digest(), what="science file", remedy=remedy)
         _refuse_shared(rows, lambda row: looks[row.number].science, what="science frame", remedy=remedy)
+    _refuse_shown_science(rows, looks, smallest_gap=receptive_field_pixels if unit == "section" else None)
     _refuse_close_sections(rows, looks, smallest_gap=receptive_field_pixels)
-    _refuse_copies(rows, looks, references=of_sky)
+    _refuse_copies(rows, looks, share_references=not of_sky)
     if of_sky:
         _refuse_overlaps(rows, science, looks)
 
@@ -226,6 +228,22 @@ def _refuse_shared(rows: Sequence[FrameRow], key: Callable[[FrameRow], str | Non
             raise _leak(first[shared], row, f"different splits must not share a {what}", remedy)
 
 
+def _refuse_shown_science(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, smallest_gap: int | None) -> None:
+    """Refuse a reference that is a science frame of another split; with a gap, where their parts lie closer."""
+    shown: dict[str | None, list[FrameRow]] = {}
+    for row in rows:
+        shown.setdefault(looks[row.number].reference, []).append(row)
+    for row in rows:
+        look = looks[row.number]
+        for other in shown.get(look.science, []):
+            gap = look.part.gap_to(looks[other.number].reference_part)
+            if other.split != row.split and (smallest_gap is None or gap < smallest_gap):
+                broken = "the reference of the first must not be the science frame of the second"
+                if smallest_gap is not None:
+                    broken += f", unless their sections lie apart by {_too_close(gap, smallest_gap)}"
+                raise _leak(other, row, broken, "put them into one split, or name another reference")
+
+
 def _refuse_close_sections(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, smallest_gap: int) -> None:
     frames: dict[str, list[FrameRow]] = {}
     for row in rows:
@@ -234,20 +252,22 @@ def _refuse_close_sections(rows: Sequence[FrameRow], looks: Mapping[int, Look], 
         for one, two in itertools.combinations(parts, 2):
             gap = looks[one.number].part.gap_to(looks[two.number].part)
             if one.split != two.split and gap < smallest_gap:
-                rule = f"at least the network's receptive field of {smallest_gap} pixels"
-                broken = f"sections of one frame in different splits must lie apart by {rule}, got {max(gap, 0)}"
-                raise _leak(one, two, broken, "move them apart, or lower model.depth")
+                rule = f"sections of one frame in different splits must lie apart by {_too_close(gap, smallest_gap)}"
+                raise _leak(one, two, rule, "move them apart, or lower model.depth")
 
 
-def _refuse_copies(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, references: bool) -> None:
-    """Refuse rows of different splits that share pixels, in their science frames or, if that counts, references."""
+def _too_close(gap: int, smallest_gap: int) -> str:
+    return f"at least the network's receptive field of {smallest_gap} pixels, got {max(gap, 0)}"
+
+
+def _refuse_copies(rows: Sequence[FrameRow], looks: Mapping[int, Look], *, share_references: bool) -> None:
+    """Refuse rows of different splits that share pixels, but for references that do so among each other, if allowed."""
     numbers = {split: number for number, split in enumerate(dict.fromkeys(row.split for row in rows))}
-    images = [(row, looks[row.number].science_keys) for row in rows]
-    if references:
-        images += [(row, looks[row.number].reference_keys) for row in rows]
-    found = find_copies([keys for _, keys in images], [numbers[row.split] for row, _ in images])
+    keys = [looks[row.number].science_keys for row in rows] + [looks[row.number].reference_keys for row in rows]
+    may_share = [False] * len(rows) + [share_references] * len(rows)
+    found = find_copies(keys, 2 * [numbers[row.split] for row in rows], may_share=may_share)
     if found is not None:
-        one, two = sorted((images[number][0] for number in found), key=lambda row: row.number)
+        one, two = sorted((rows[number % len(rows)] for number in found), key=lambda row: row.number)
         broken = "frames in different splits must not share pixels, and these do, as they are, turned, mirrored or cut"
         raise _leak(one, two, broken, "put them into one split, or remove the copy")
 
