@@ -185,6 +185,15 @@ def test_positives_and_others_are_spread_alike_over_the_splits() -> None:
     assert [row.split for row in drawn] != [row.split for row in other]
 
 
+@pytest.mark.parametrize(("positives", "others"), [(3, 1), (4, 2), (4, 20), (6, 0), (6, 20), (40, 3)])
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.4, 0.42, 0.48])
+def test_every_split_has_positives_and_training_has_others_too(positives: int, others: int, share: float) -> None:
+    rows = [row_of(number, label="positive" if number < positives else None) for number in range(positives + others)]
+    drawn = draw_alert_splits(rows, AlertsData(packets="a", val_fraction=share, test_fraction=share))
+    assert {row.split for row in drawn if row.label} == {"train", "val", "test"}
+    assert ("train" in {row.split for row in drawn if row.label is None}) == (others > 0)
+
+
 def test_positives_in_too_few_places_are_refused() -> None:
     with pytest.raises(DataError, match=r"positives must lie in at least 3 patches .* got 2 among 3 packets"):
         draw_alert_splits([row_of(1), row_of(2), row_of(3, label=None)], AlertsData(packets="a"))

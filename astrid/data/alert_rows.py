@@ -21,7 +21,7 @@ from .alert_labels import Label, read_labels
 from .difference import background_sigma
 from .packets import Record, packet_files, read_records
 from .rows import Split
-from .splits import SPLITS
+from .splits import SPLITS, deal, share_out
 from .surveys import Alert, gaussian_fwhm, identify, read_alert
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ def fingerprint_alerts(rows: Sequence[AlertRow]) -> str:
 def draw_alert_splits(rows: Sequence[AlertRow], config: AlertsData) -> list[AlertRow]:
     """Give each patch of sky with packets to one split, at random, those with positives and the others apart.
 
+    Every split has a patch with positives. Of fewer than three others, one trains first, then one tests.
+
     Raises
     ------
     DataError
@@ -126,10 +128,7 @@ def draw_alert_splits(rows: Sequence[AlertRow], config: AlertsData) -> list[Aler
     rng = np.random.default_rng(config.split_seed)
     splits: dict[int, Split] = {}
     for group in (sorted(positive), sorted({int(patch) for patch in patches} - positive)):
-        order = [group[index] for index in rng.permutation(len(group))]
-        val, test = (max(1, round(share * len(group))) for share in (config.val_fraction, config.test_fraction))
-        splits |= dict.fromkeys(order, "train") | dict.fromkeys(order[:val], "val")
-        splits |= dict.fromkeys(order[val : val + test], "test")
+        splits |= deal(group, share_out(len(group), (config.val_fraction, config.test_fraction)), rng=rng)
     first = {int(patch): row.number for patch, row in zip(reversed(patches), reversed(rows), strict=True)}
     return [
         replace(row, split=splits[int(patch)], patch=first[int(patch)])

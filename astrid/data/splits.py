@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from astropy.wcs import WCS
@@ -22,6 +22,7 @@ from .frames import ImageInfo
 from .looks import Look
 from .rows import FrameRow, Section, Split
 
+Group = TypeVar("Group", str, int)
 Unit = Literal["field", "night", "exposure", "section"]
 
 logger = logging.getLogger(__name__)
@@ -115,21 +116,28 @@ def _draw_splits(
         )
     rng = np.random.default_rng(seed)
     if not 0 < len(positive) < len(groups):
-        return _deal(sorted(groups), counts, rng=rng)
-    own = _share_positives(len(positive), shares)
+        return deal(sorted(groups), counts, rng=rng)
+    own = share_out(len(positive), shares)
     if 0 in own:
         logger.warning(
             "%d %ss have positives, too few for train, val and test: %s has none", len(positive), unit, _lacking(own)
         )
     own = [min(own_count, count) for own_count, count in zip(own, counts, strict=True)]
     rest = [count - own_count for count, own_count in zip(counts, own, strict=True)]
-    return _deal(sorted(positive), own, rng=rng) | _deal(sorted(groups - positive), rest, rng=rng)
+    return deal(sorted(positive), own, rng=rng) | deal(sorted(groups - positive), rest, rng=rng)
 
 
-def _share_positives(count: int, shares: tuple[float, float]) -> list[int]:
-    """Return how many groups with positives validate and test: one trains first, then one tests, then one validates."""
+def share_out(count: int, shares: tuple[float, float]) -> list[int]:
+    """Return how many of so many groups validate and test: one trains first, then one tests, then one validates.
+
+    Parameters
+    ----------
+    count : int
+    shares : (float, float)
+        What share of them validates, and what share tests, where they suffice.
+    """
     if count < len(SPLITS):
-        return [0, count - 1]
+        return [0, max(0, count - 1)]
     own = [max(1, round(share * count)) for share in shares]
     while sum(own) >= count:
         own[int(own[1] > own[0])] -= 1
@@ -140,11 +148,11 @@ def _lacking(own: Sequence[int]) -> str:
     return " and ".join(split for split, count in zip(SPLITS[1:], own, strict=True) if count == 0)
 
 
-def _deal(groups: Sequence[str], counts: Sequence[int], *, rng: np.random.Generator) -> dict[str, Split]:
+def deal(groups: Sequence[Group], counts: Sequence[int], *, rng: np.random.Generator) -> dict[Group, Split]:
     """Put so many groups at random into val and test, and the rest into train."""
     shuffled = [groups[index] for index in rng.permutation(len(groups))]
     val, test = counts
-    splits: dict[str, Split] = dict.fromkeys(shuffled, "train")
+    splits: dict[Group, Split] = dict.fromkeys(shuffled, "train")
     return splits | dict.fromkeys(shuffled[:val], "val") | dict.fromkeys(shuffled[val : val + test], "test")
 
 
