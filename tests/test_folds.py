@@ -38,9 +38,11 @@ def test_each_field_is_tested_once_and_is_in_one_split_of_each_fold(
     names = [f"field {number}" for number in range(fields)]
     if fields < folds or fields - -(-fields // folds) <= val_count:
         with pytest.raises(DataError, match=r"data\.folds"):
-            fold_splits(names, folds=folds, fold=0, val_count=val_count, seed=seed)
+            fold_splits(names, positive=(), folds=folds, fold=0, val_count=val_count, seed=seed)
         return
-    ways = [fold_splits(names, folds=folds, fold=fold, val_count=val_count, seed=seed) for fold in range(folds)]
+    ways = [
+        fold_splits(names, positive=(), folds=folds, fold=fold, val_count=val_count, seed=seed) for fold in range(folds)
+    ]
     tested = [name for way in ways for name, split in way.items() if split == "test"]
     assert sorted(tested) == sorted(names)
     sizes = [Counter(way.values()) for way in ways]
@@ -48,14 +50,14 @@ def test_each_field_is_tested_once_and_is_in_one_split_of_each_fold(
     assert max(size["test"] for size in sizes) - min(size["test"] for size in sizes) <= 1
     assert all(set(way) == set(names) for way in ways)
     shuffled = data.draw(st.permutations(names))
-    assert fold_splits(shuffled, folds=folds, fold=0, val_count=val_count, seed=seed) == ways[0]
+    assert fold_splits(shuffled, positive=(), folds=folds, fold=0, val_count=val_count, seed=seed) == ways[0]
 
 
 def test_each_fold_draws_its_own_fields_to_validate_on() -> None:
     names = [f"field {number:02d}" for number in range(40)]
     places = []
     for fold in range(2):
-        way = fold_splits(names, folds=2, fold=fold, val_count=5, seed=0)
+        way = fold_splits(names, positive=(), folds=2, fold=fold, val_count=5, seed=0)
         shuffled = [names[index] for index in np.random.default_rng([0, 2]).permutation(40)]
         others = [name for name in shuffled if way[name] != "test"]
         places.append([number for number, name in enumerate(others) if way[name] == "val"])
@@ -64,8 +66,31 @@ def test_each_fold_draws_its_own_fields_to_validate_on() -> None:
 
 def test_another_seed_deals_the_fields_otherwise() -> None:
     names = [f"field {number}" for number in range(20)]
-    one, two = (fold_splits(names, folds=5, fold=0, val_count=2, seed=seed) for seed in (0, 1))
+    one, two = (fold_splits(names, positive=(), folds=5, fold=0, val_count=2, seed=seed) for seed in (0, 1))
     assert one != two
+
+
+@given(
+    fields=st.integers(6, 40),
+    positive=st.integers(0, 40),
+    folds=st.integers(2, 6),
+    val_count=st.integers(1, 2),
+    seed=st.integers(0, 5),
+)
+def test_fields_with_positives_are_spread_over_folds_and_splits(
+    fields: int, positive: int, folds: int, val_count: int, seed: int
+) -> None:
+    names = [f"field {number}" for number in range(fields)]
+    known = set(names[:positive])
+    own = []
+    for fold in range(folds):
+        way = fold_splits(names, positive=known, folds=folds, fold=fold, val_count=val_count, seed=seed)
+        own.append(Counter(split for name, split in way.items() if name in known))
+        left = len(known) - own[-1]["test"]
+        assert bool(own[-1]["train"]) == (left >= 1) and bool(own[-1]["val"]) == (left >= 2)
+        assert Counter(way.values())["val"] == val_count
+    assert sum(count["test"] for count in own) == len(known)
+    assert max(count["test"] for count in own) - min(count["test"] for count in own) <= 1
 
 
 def names_of(store: FieldStore) -> list[str]:
@@ -136,6 +161,27 @@ def test_too_few_fields_and_a_fold_without_its_number_are_refused(tmp_path: Path
 def frames(folder: Path, rows: str, **knobs: object) -> FramesData:
     (folder / "frames.csv").write_text(rows)
     return FramesData(root=str(folder), manifest=str(folder / "frames.csv"), cache=str(folder / "cache"), **knobs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("positive", "told"),
+    [
+        ("ABC", []),
+        ("AB", ["2 of 6 fields have positives, too few for data.folds=3: 1 folds test none, 2 validate on none"]),
+    ],
+)
+def test_too_few_fields_with_positives_for_the_folds_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, positive: str, told: list[str]
+) -> None:
+    for name in "ABCDEF":
+        write_frame(tmp_path / f"{name}.fits", seed=ord(name), shape=(64, 64))
+        truth = np.full((64, 64), name in positive, np.uint8)
+        fits.PrimaryHDU(truth).writeto(tmp_path / f"{name}-truth.fits")
+    rows = "field,science,target\n" + "".join(f"{name},{name}.fits,{name}-truth.fits\n" for name in "ABCDEF")
+    config = frames(tmp_path, rows, folds=3, background_box=64)
+    parts = build_folds(config, receptive_field_pixels=10, announce=quiet)
+    assert [line for line in caplog.messages if "positives" in line] == told
+    assert [part.test.prior > 0 for part in parts].count(True) == len(positive)
 
 
 def test_frames_of_one_field_are_tested_together(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from astrid.config import DataConfig, DataError, FramesData, SimulatedData, check
 
-from .folds import fold_splits
+from .folds import fold_splits, warn_of_few_positives
 from .recipes import Announce, Recipe, read_recipe
 from .rows import Split
 from .screening import Screened
@@ -86,7 +86,8 @@ def build_folds(config: DataConfig, *, receptive_field_pixels: int, announce: An
         For input that cannot be used, and for too few fields.
     """
     recipe = read_recipe(config, receptive_field_pixels=receptive_field_pixels, announce=announce).pooled()
-    _place(config, recipe, fold=0)  # which tests the most fields: too few are refused before any is made
+    placed = [_place(config, recipe, fold=fold) for fold in range(config.folds)]  # refused before any field is made
+    warn_of_few_positives(placed, recipe.positive)
     store = recipe.prepare("all", config=config, announce=announce)
     return [fold_of(config, recipe, store, fold=fold) for fold in range(config.folds)]
 
@@ -111,7 +112,7 @@ def _place(config: DataConfig, recipe: Recipe, *, fold: int) -> dict[str, Split]
             pass
         case FramesData(val_fraction=fraction, split_seed=seed):
             count = max(1, round(fraction * len(set(groups))))
-    return fold_splits(groups, folds=config.folds, fold=fold, val_count=count, seed=seed)
+    return fold_splits(groups, positive=recipe.positive, folds=config.folds, fold=fold, val_count=count, seed=seed)
 
 
 def write_histories(splits: Splits, path: Path) -> bool:

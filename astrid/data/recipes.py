@@ -23,7 +23,7 @@ from . import alert_rows, alerts, difference, injected, manifest, preprocess, si
 from .frames import Field
 from .rows import FrameRow
 from .screening import Screened, recalling, screen
-from .splits import SPLITS, group_rows
+from .splits import SPLITS, group_rows, positive_groups
 from .store import FieldStore, cached_store
 
 T = TypeVar("T")
@@ -82,6 +82,9 @@ class Recipe:
     groups : dict
         By split, the patch of sky that each field belongs to, which folds don't divide; empty where fields are read as
         a stream and can't be pooled.
+    positive : set of str
+        Groups whose target planes hold positives, which are dealt out to folds first; none of fields that are drawn,
+        since nobody knows before they are made.
     key : str
         Digest of everything that decides the fields.
     description : str
@@ -98,6 +101,7 @@ class Recipe:
     description: str
     channels: int
     unit: str = UNIT
+    positive: set[str] = dataclasses.field(default_factory=set)
     quality: list[Screened] = dataclasses.field(default_factory=list)
 
     def pooled(self) -> Recipe:
@@ -183,6 +187,7 @@ def _screened_recipe(config: FramesData, rows: Sequence[FrameRow], screened: lis
         key=fingerprint(config, contents=manifest.fingerprint_rows(rows, config)),
         description=f"frames of {Path(config.manifest).name}, split by {config.split_unit}",
         channels=1 if rows[0].reference is None else 3 + config.preprocess.score,
+        positive=positive_groups(rows, config.split_unit),
         quality=screened,
     )
 

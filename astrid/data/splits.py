@@ -54,6 +54,11 @@ def group_rows(rows: Sequence[FrameRow], unit: Unit) -> list[str]:
     return _chained([row.field for row in rows], [str(row.night) for row in rows])
 
 
+def positive_groups(rows: Sequence[FrameRow], unit: Unit) -> set[str]:
+    """Return the groups of which a row has positives, by the names that `group_rows` gives them."""
+    return {group for group, row in zip(group_rows(rows, unit), rows, strict=True) if row.positives}
+
+
 def _chained(fields: Sequence[str], nights: Sequence[str]) -> list[str]:
     """Name each row by the first field of those that share a night with its own, in a chain."""
     names = sorted(set(fields))
@@ -95,8 +100,8 @@ def assign_splits(
         raise DataError(f"row {without[0]}: split must be filled in every row or in none; fill it")
     if without:
         groups = group_rows(rows, unit)
-        positive = {group for group, row in zip(groups, rows, strict=True) if row.positives}
-        splits = _draw_splits(set(groups), positive, shares=(val_fraction, test_fraction), seed=seed, unit=unit)
+        shares = (val_fraction, test_fraction)
+        splits = _draw_splits(set(groups), positive_groups(rows, unit), shares=shares, seed=seed, unit=unit)
         return [dataclasses.replace(row, split=splits[group]) for group, row in zip(groups, rows, strict=True)]
     for split in SPLITS:
         if all(row.split != split for row in rows):
