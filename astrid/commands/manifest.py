@@ -126,10 +126,10 @@ def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
         lines.append("no frame has a truth to learn from: transients are injected, or add a column target")
     fields = len({row["field"] for row in table.rows})
     if fields < _FEWEST_FIELDS:
-        lines.append(
-            f"{fields} of the {_FEWEST_FIELDS} fields needed to train, validate and test: add fields, or say "
-            "data.split_unit=exposure, knowing that splits then share the sky"
-        )
+        remedy = "add fields, or say data.split_unit=exposure, knowing that splits then share the sky"
+        if {row["reference"] for row in table.rows} & {row["science"] for row in table.rows}:
+            remedy += "; --reference best first, or a split would be shown the exposures of another as references"
+        lines.append(f"{fields} of the {_FEWEST_FIELDS} fields needed to train, validate and test: {remedy}")
     return lines
 
 
