@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from astrid.config import ConfigError, DataError, InjectedData
+from astrid.config import ConfigError, DataError, InjectedData, QualityConfig
 from astrid.config.compose import load
 from astrid.data.fields import build_splits
 from astrid.data.frames import Field, read_table
@@ -34,6 +34,7 @@ from astrid.data.injected import injections, with_psf, write_catalogue
 from astrid.data.manifest import read_manifest
 from astrid.data.preprocess import load_frames
 from astrid.data.psf import psf_stamp
+from astrid.data.quality.header import read_facts
 from astrid.data.recipes import injected_recipe
 from astrid.data.rows import FrameRow, ImageFile, Section
 from astrid.data.store import FieldStore, write_fields
@@ -535,6 +536,38 @@ def test_the_gain_is_that_of_the_row_the_knob_or_the_header(tmp_path: Path) -> N
     assert electrons_per_count(row, science, bench.config) == 1.7
     assert electrons_per_count(row, science, Bench(tmp_path, injection_gain=3.0).config) == 3.0
     assert electrons_per_count(dataclasses.replace(row, gain=0.5), science, bench.config) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("unit", "gain"),
+    [("ELECTRONS/S", 500.0), ("electron s-1", 500.0), ("count/s", 750.0), ("e-", 1.0), ("electron", 1.0), ("adu", 1.5)],
+)
+def test_the_gain_is_that_of_the_unit_in_both_frames_and_that_of_quality(
+    tmp_path: Path, unit: str, gain: float
+) -> None:
+    """Of a rate the header's GAIN alone was taken: cosmic rays were too bright by the exposure time."""
+    cards = {"BUNIT": unit, "GAIN": 1.5, "EXPTIME": 500.0}
+    bench = Bench(tmp_path, injection_gain="header", transients_per_mpix=100)
+    row = bench.row({"science": sky_frame(0), "reference": sky_frame(1)}, fwhm_pixels=3.0, reference_scale=1.0)
+    for name in ("science", "reference"):
+        for keyword, value in cards.items():
+            fits.setval(tmp_path / f"{name}.fits", keyword, value=value)
+    around = look_around(row, load_frames(row, bench.config), bench.config)
+    told = read_facts(cards, sky_frame(0), QualityConfig(), path=Path("a.fits"))
+    assert (around.gain, around.reference_gain, told.gain) == (gain, gain, gain)
+
+
+@pytest.mark.parametrize("cards", [{}, {"EXPTIME": 0.0}, {"EXPTIME": "500 s"}])
+def test_a_rate_of_unknown_exposure_time_is_refused_unless_its_gain_is_given(
+    tmp_path: Path, cards: dict[str, object]
+) -> None:
+    bench = Bench(tmp_path, injection_gain="header")
+    row = bench.row({"science": sky_frame(0)})
+    science = load_frames(row, bench.config).science
+    science.frame.meta.update({"BUNIT": "count/s", "GAIN": 1.5} | cards)
+    with pytest.raises(DataError, match=r"exposure time of a rate \(BUNIT count/s\) must be known .* column gain"):
+        electrons_per_count(row, science, bench.config)
+    assert electrons_per_count(dataclasses.replace(row, gain=750.0), science, bench.config) == 750.0
 
 
 def test_binned_pixels_are_sums_and_bad_where_one_is(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class InjectedData(FramesData):
     """Share of the training copies that are shifted by a fraction of a pixel before anything to be found is put in, so
     that the network meets frames whose noise reprojection has correlated."""
     injection_gain: int | float | Header = "header"
-    """Electrons per count, where the manifest's column `gain` doesn't say; `header`: EGAIN, or GAIN."""
+    """Electrons per unit of the image, where the manifest's column `gain` doesn't say; `header`: EGAIN, or GAIN, and of
+    a rate times its exposure time."""
 
     transients_per_mpix: float = 150.0
     """Mean number of transients per million pixels."""
@@ -64,7 +65,8 @@ class InjectedData(FramesData):
     transient_magnitude: list[float] | None = None
     """Range of the uniform magnitude of transients, in place of their signal-to-noise; needs zero_point."""
     zero_point: int | float | Header | None = None
-    """Magnitude of one count of the whole exposure; `header`: MAGZERO, MAGZPT, ZEROPNT or PHOTZP."""
+    """Magnitude of one count of the whole exposure, of a rate that of its unit; `header`: MAGZERO, MAGZPT, ZEROPNT or
+    PHOTZP."""
     transients_on_galaxies: float = 0.3
     """Share of the transients that follow the light of a galaxy, if there is one that hosts none yet."""
     fading_fraction: float = 0.0

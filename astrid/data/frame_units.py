@@ -1,10 +1,10 @@
-"""Units in which frames can't be used, or hardly together."""
+"""What the units of frames mean: whether they can be used, alone or together, and how many electrons are in them."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from astropy import units
 from astropy.units.function import FunctionUnitBase
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 LOGARITHMIC = (units.mag, units.dex, units.dB)
 _MAGNITUDES = re.compile(r"\bmag|mag(nitudes?|s)?\b", re.IGNORECASE)
+_ELECTRONS = re.compile(r"(electrons?|e-?)\b|e-")
+_PER_SECOND = re.compile(r"(/ ?s(ec(onds?)?)?|\bs(ec)?(\*\*|\^)?\(?-1\)?)$|^cps$")
+"""Units of electrons, and of rates: `ELECTRONS/S`, `count / s`, `electron s-1`, in small letters."""
 
 
 def check_units(infos: Mapping[str, ImageInfo]) -> None:
@@ -53,3 +56,49 @@ def why_not_linear(unit: units.UnitBase, text: str = "", *, of: str = "") -> str
         return ""
     rule, remedy = "linear, as counts, electron or nJy", "convert the frame to a flux"
     return f"the unit{of} (BUNIT) must be {rule}, got {text or unit}; {remedy}"
+
+
+def is_rate(unit: str) -> bool:
+    """Tell whether a unit, in small letters, is per second."""
+    return _PER_SECOND.search(unit) is not None
+
+
+def is_electrons(unit: str) -> bool:
+    """Tell whether a unit, in small letters, is electrons, or these per second."""
+    return _ELECTRONS.match(unit) is not None
+
+
+def electrons_per_unit(unit: str, *, seconds: float | None, per_count: Callable[[], float | None]) -> float | None:
+    """Return the electrons per unit of an image: of a rate, what its exposure time collects of it.
+
+    Parameters
+    ----------
+    unit : str
+        In small letters.
+    seconds : float or None
+        Exposure time.
+    per_count : callable
+        Returns the electrons per count; not asked where the image is in electrons.
+
+    Returns
+    -------
+    float or None
+        None where that of a count, or the exposure time of a rate, isn't known.
+
+    Examples
+    --------
+    >>> electrons_per_unit("count / s", seconds=500.0, per_count=lambda: 1.5)
+    750.0
+    """
+    found = 1.0 if is_electrons(unit) else per_count()
+    if found is None or not is_rate(unit):
+        return found
+    return found * seconds if seconds is not None and seconds > 0 else None
+
+
+def check_duration(unit: str, seconds: float | None, *, remedy: str) -> None:
+    """Refuse a rate whose exposure time isn't known, as nobody knows then how many electrons it collected."""
+    if is_rate(unit) and not (seconds is not None and seconds > 0):
+        raise DataError(
+            f"the exposure time of a rate (BUNIT {unit}) must be known and above 0 s, got {seconds}; {remedy}"
+        )

@@ -5,6 +5,10 @@ Keywords are asked in order, and the first that says something decides. `ESO ...
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 KIND = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "ESO DPR TYPE", "ESO DPR CATG", "FRAMETYP", "FRAME", "OBSMODE", "VIMTYPE")
 """What an exposure is; the first two are the convention of single detectors."""
 KINDS = {
@@ -79,3 +83,12 @@ LONGITUDES = ("OBSGEO-L", "SITELONG", "LONG-OBS", "OBS-LONG", "LONGITUD", "GEOLO
 
 WIDTHS = ("FWHM", "SEEING", "PSF_FWHM")
 """Full width at half maximum of point sources, in whatever unit the instrument has: compared only within it."""
+
+
+def number_of(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    """Return the first finite number under one of the names; text and the like count as unknown."""
+    for keyword in names:
+        value = header.get(keyword)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None

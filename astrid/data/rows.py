@@ -134,7 +134,7 @@ class FrameRow:
     night : str or None
         Night of the exposure, by any name; None where it isn't known.
     gain : float
-        Electrons per count, for injection; None is looked for in the header.
+        Electrons per unit of the image, for injection; None is looked for in the header.
     psf : ImageFile
         Point-spread function that comes with the frame, for injection; None is measured.
     picture : str or None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
-from astropy import units
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -16,10 +16,12 @@ from ..background import subtract_background
 from ..channels import flux_ratio
 from ..difference import background_sigma
 from ..exposures import naming
+from ..frame_units import check_duration, electrons_per_unit, is_electrons, is_rate
 from ..frames import read_image
 from ..preprocess import Loaded
 from ..psf_image import PsfImage, as_psf
 from ..reduction.chain import Record, header_number
+from ..reduction.header import unit_of
 from ..rows import FrameRow
 from ..stars import typical_fwhm
 from .frame_psf import measure_epsf
@@ -49,7 +51,7 @@ class Surroundings:
     sigma : float
         Noise of the sky in counts.
     gain : float
-        Electrons per count.
+        Electrons per count; of a rate those that the exposure time collects of a unit.
     noise : (H, W) float64
         Standard deviation of each pixel in electrons: that of the sky, and the photons above it.
     precision : (H, W) float64, 1 / electrons²
@@ -152,30 +154,42 @@ def look_around(row: FrameRow, loaded: Loaded, config: InjectedData) -> Surround
 
 
 def electrons_per_count(row: FrameRow, science: Record, config: InjectedData) -> float:
-    """Return the gain: 1 for a frame in electrons, else that of the row, of the knob or of the header."""
-    if science.frame.unit == units.electron:
+    """Return the electrons per unit of a frame: 1 in electrons, else those of the row, of the knob or of the header."""
+    unit = _unit(science)
+    if is_electrons(unit) and not is_rate(unit):
         return 1.0
     if row.gain is not None:
         return row.gain
-    gain = header_number(science.frame.meta, config.injection_gain, keywords.GAIN, knob="data.injection_gain")
-    if gain is None or not gain > 0:
-        raise DataError(f"the gain must be above 0, got {gain}; give it in the manifest's column gain")
-    return gain
+    if config.injection_gain != "header":
+        return float(config.injection_gain)
+    remedy = "give electrons per unit of the image in the manifest's column gain"
+    return _told_gain(science, knob="data.injection_gain", remedy=remedy)
 
 
 def _reference_gain(reference: Record, *, otherwise: float) -> float:
-    """Return the reference's own electrons per count: 1 in electrons, else its header's.
+    """Return the reference's own electrons per unit: what its unit says, or else its header.
 
-    Where the header has none the reference is taken to have been exposed like the science frame: `otherwise`.
+    Where the header has no gain the reference is taken to have been exposed like the science frame: `otherwise`.
     """
     meta = reference.frame.meta
-    if reference.frame.unit == units.electron:
-        return 1.0
-    if not any(name in meta for name in keywords.GAIN):
+    if not is_electrons(_unit(reference)) and not any(name in meta for name in keywords.GAIN):
         return otherwise
-    gain = header_number(meta, "header", keywords.GAIN, knob="the header of the reference")
+    return _told_gain(reference, knob="the header of the reference", remedy="mend the header")
+
+
+def _unit(record: Record) -> str:
+    return unit_of(record).strip().lower()
+
+
+def _told_gain(record: Record, *, knob: str, remedy: str) -> float:
+    """Return the electrons per unit of a frame as its header tells them."""
+    meta, unit = record.frame.meta, _unit(record)
+    seconds = keywords.number_of(meta, keywords.EXPOSURE)
+    check_duration(unit, seconds, remedy=remedy)
+    per_count = functools.partial(header_number, meta, "header", keywords.GAIN, knob=knob)
+    gain = electrons_per_unit(unit, seconds=seconds, per_count=per_count)
     if gain is None or not gain > 0:
-        raise DataError(f"the gain must be above 0, got {gain}; mend the header, or take the keyword out")
+        raise DataError(f"the gain must be above 0, got {gain}; {remedy}")
     return gain
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from astrid.config import DataError, Header, QualityConfig
 
 from .. import keywords
+from ..frame_units import electrons_per_unit, is_electrons, is_rate
+from ..keywords import number_of
 from ..kinds import read_kind, settled_kind
 from ..rows import Section
 
@@ -45,9 +47,6 @@ _KERNEL_SUM = 0.05
 SMALLEST_EDGE = 16
 """Pixels along each axis below which there is neither sky nor star to measure."""
 _AMPLIFIERS = ("A", "B")
-_ELECTRONS = re.compile(r"(electrons?|e-?)\b|e-")
-_PER_SECOND = re.compile(r"(/ ?s(ec(onds?)?)?|\bs(ec)?(\*\*|\^)?\(?-1\)?)$|^cps$")
-"""Units of electrons, and of rates: `ELECTRONS/S`, `count / s`, `electron s-1`, in small letters."""
 
 
 @dataclass(frozen=True)
@@ -111,44 +110,30 @@ def read_facts(
     """
     unit = str(header.get("BUNIT", "")).strip().lower()
     _warn_of_impossible(header, config, name=path.name)
-    seconds = _not_negative(_number(header, keywords.EXPOSURE))
-    was_reduced = is_rate(unit) or _ELECTRONS.match(unit) is not None  # a raw exposure is in neither
+    seconds = _not_negative(number_of(header, keywords.EXPOSURE))
+    was_reduced = is_rate(unit) or is_electrons(unit)  # a raw exposure is in neither
     is_told = was_reduced or config.pedestal != "header"
     pedestal = 0.0 if is_told else _pedestal(header, values, name=path.name)
+    per_count = functools.partial(_per_count, header)
     return Facts(
         kind=_kind_of_image(values, is_exposed=seconds is not None)
         or _kind(header, path=path, plane=plane.strip().upper(), seconds=seconds, on_sky=on_sky),
         unit=unit,
         seconds=seconds,
         band=" ".join(str(header.get("FILTER", "")).split()[:1]),
-        gain=_given(config.gain, _gain(header, unit=unit, seconds=seconds)),
+        gain=_given(config.gain, electrons_per_unit(unit, seconds=seconds, per_count=per_count)),
         read_noise=_given(config.read_noise, _above_zero(_of_amplifiers(header, keywords.READ_NOISE))),
         pedestal=_given(config.pedestal, pedestal),
         saturation=_given(
             config.saturation,
-            None if is_rate(unit) else _above_zero(_number(header, keywords.SATURATION)),  # which is in counts
+            None if is_rate(unit) else _above_zero(number_of(header, keywords.SATURATION)),  # which is in counts
         ),
-        zero_point=_given(config.zero_point, _number(header, keywords.ZERO_POINT)),
+        zero_point=_given(config.zero_point, number_of(header, keywords.ZERO_POINT)),
     )
 
 
-def is_rate(unit: str) -> bool:
-    """Tell whether a unit, in small letters, is per second."""
-    return _PER_SECOND.search(unit) is not None
-
-
-def is_electrons(unit: str) -> bool:
-    """Tell whether a unit, in small letters, is electrons, or these per second."""
-    return _ELECTRONS.match(unit) is not None
-
-
-def _gain(header: Mapping[str, Any], *, unit: str, seconds: float | None) -> float | None:
-    """Return the electrons per unit of the image: of a rate, what so many seconds collect of it."""
-    per_count = 1.0 if _ELECTRONS.match(unit) else _above_zero(_of_amplifiers(header, keywords.GAIN))
-    if per_count is None or not is_rate(unit):
-        return per_count
-    duration = _above_zero(seconds)
-    return None if duration is None else per_count * duration
+def _per_count(header: Mapping[str, Any]) -> float | None:
+    return _above_zero(_of_amplifiers(header, keywords.GAIN))
 
 
 def _given(knob: float | Header | None, found: float | None) -> float | None:
@@ -179,15 +164,6 @@ def _kind_of_image(values: NDArray[np.floating], *, is_exposed: bool) -> Kind | 
     return "stamp" if min(height, width) < SMALLEST_EDGE else None
 
 
-def _number(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
-    """Return the first finite number under one of the names; text and the like count as unknown."""
-    for keyword in names:
-        value = header.get(keyword)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    return None
-
-
 def _warn_of_impossible(header: Mapping[str, Any], config: QualityConfig, *, name: str) -> None:
     """Say which numbers of a header can't be, and so count as unknown; those that a knob replaces aren't asked for."""
     knobs = {"gain": keywords.GAIN, "read_noise": keywords.READ_NOISE, "saturation": keywords.SATURATION}
@@ -195,7 +171,7 @@ def _warn_of_impossible(header: Mapping[str, Any], config: QualityConfig, *, nam
     for knob, names in asked:
         if _above_zero(_of_amplifiers(header, names)) is None:
             _warn(header, names, name=name, rule="a number above 0", remedy=f"give data.quality.{knob}")
-    if _not_negative(_number(header, keywords.EXPOSURE)) is None:
+    if _not_negative(number_of(header, keywords.EXPOSURE)) is None:
         _warn(header, keywords.EXPOSURE, name=name, rule="a number of seconds, 0 or more", remedy="mend it")
 
 
@@ -217,10 +193,10 @@ def _above_zero(value: float | None) -> float | None:
 
 def _of_amplifiers(header: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """Return a number of the detector, or the mean of those of its two amplifiers, as DECam has it."""
-    whole = _number(header, names)
+    whole = number_of(header, names)
     if whole is not None:
         return whole
-    halves = [_number(header, [f"{keyword}{side}" for keyword in names]) for side in _AMPLIFIERS]
+    halves = [number_of(header, [f"{keyword}{side}" for keyword in names]) for side in _AMPLIFIERS]
     known = [half for half in halves if half is not None]
     return sum(known) / len(known) if known else None
 
@@ -230,7 +206,7 @@ def _pedestal(header: Mapping[str, Any], values: NDArray[np.floating], *, name: 
 
     PEDESTAL is that of the SBFITSEXT convention (Diffraction Limited, SBFITSEXT version 1.0).
     """
-    added = _number(header, keywords.PEDESTAL)
+    added = number_of(header, keywords.PEDESTAL)
     if added is not None:
         return -added
     keyword = next((keyword for keyword in keywords.OVERSCAN if keyword in header), None)

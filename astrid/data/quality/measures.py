@@ -15,8 +15,9 @@ from scipy import ndimage
 from astrid.config import DataError
 
 from ..difference import background_sigma
+from ..frame_units import check_duration
 from ..reduction.cosmics import flag_cosmic_rays
-from .header import Facts, is_rate
+from .header import Facts
 
 DEPTH_SIGMA = 5.0
 """Significance of a point source that counts as just seen."""
@@ -117,8 +118,9 @@ def noise_ratio(facts: Facts, *, level: float, noise: float) -> float:
     ----------
     Merline and Howell 1995, Experimental Astronomy 6, 163, doi:10.1007/BF00421131 (the equation of CCDs)
     """
-    if facts.gain is None and is_rate(facts.unit) and facts.seconds is None:
-        raise DataError("a rate of unknown exposure time; give data.quality.gain, electrons per unit of the image")
+    if facts.gain is None:
+        remedy = "give data.quality.gain, electrons per unit of the image"
+        check_duration(facts.unit, facts.seconds, remedy=remedy)
     known = {"gain": facts.gain, "read_noise": facts.read_noise, "pedestal": facts.pedestal}
     for name, value in known.items():
         if value is None:

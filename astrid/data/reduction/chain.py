@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from astrid.config import DataError, Header, PreprocessConfig
 
 from .. import keywords
+from ..frame_units import is_electrons, is_rate
 from ..frames import LARGEST_VALUE
-from ..quality.header import is_electrons, is_rate
 from ..rows import Section
 from .combine import check_level
 from .detector import (
