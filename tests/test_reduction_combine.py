@@ -52,6 +52,44 @@ def test_a_struck_pixel_is_left_out_and_the_others_stay(count: int) -> None:
     np.testing.assert_allclose(master.data[others], clean[others], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("count", "noise", "is_whole"), [(10, 0.6, True), (10, 0.2, True), (3, 3.0, False), (3, 3.0, True), (2, 3.0, False)]
+)
+def test_without_a_stated_noise_only_what_was_struck_is_left_out(count: int, noise: float, is_whole: bool) -> None:
+    """By the scatter of one pixel alone half of the pixels of ten biases lost values, a fifth of those of three."""
+    rng = np.random.default_rng(1)
+    level = 1000 + rng.uniform(0, 1, (100, 100)) + 50 * np.arange(100.0)
+    frames = level + rng.normal(0, noise, (count, 100, 100))
+    frames = np.rint(frames) if is_whole else frames
+    clean = frames.mean(axis=0)
+    frames[0, 30, 40] += 500
+    master = master_bias([as_exposure(frame) for frame in frames], readout=None, rule=RULE)
+    assert np.mean(np.abs(master.data - clean) > 1e-3) < 1e-3
+    if count > 2:
+        assert master.data[30, 40] == pytest.approx(frames[1:, 30, 40].mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("overscan", [0.0, 0.5, 1 / 3])
+def test_a_struck_pixel_of_three_darks_without_stated_noise_is_left_out(overscan: float) -> None:
+    """At 600 s a step of the converter is 1/600 ADU per second, which is the least noise that is taken for one."""
+    raw = np.rint(np.random.default_rng(2).normal(1000, 0.2, (3, 64, 64))) - overscan
+    raw[1, 10, 20] += 40
+    bias = as_exposure(np.full((64, 64), 999.7))
+    darks = [(as_exposure(frame), 600.0) for frame in raw]
+    current = master_dark(darks, bias=bias, readout=None, rule=RULE).current
+    expected = (raw.mean(axis=0) - 999.7) / 600
+    expected[10, 20] = (raw[[0, 2], 10, 20].mean() - 999.7) / 600
+    np.testing.assert_allclose(current.data, expected, atol=1e-5)
+
+
+def test_frames_that_are_no_whole_numbers_have_no_step_to_mind() -> None:
+    """Values far below 1 are clipped by their own scatter: a step of 1 would hide what struck them."""
+    frames = np.random.default_rng(3).normal(0.01, 0.001, (5, 64, 64))
+    frames[0, 10, 20] = 0.5
+    master = combine_frames([as_exposure(frame) for frame in frames], RULE)
+    assert master.data[10, 20] == pytest.approx(0.01, abs=0.002)
+
+
 def add_sigma(frame: CCDData, sigma: np.ndarray) -> CCDData:
     return CCDData(frame.data, mask=frame.mask, unit=frame.unit, uncertainty=sigma, copy=True)
 
@@ -63,7 +101,8 @@ def test_masked_values_do_not_count_and_a_pixel_without_any_is_masked() -> None:
 
 
 def test_bands_change_nothing_and_keep_to_their_memory() -> None:
-    frames = [as_exposure(np.random.default_rng(seed).normal(100, 5, (400, 500))) for seed in range(8)]
+    noise = np.linspace(1, 9, 400)[:, None]  # not the same in all bands
+    frames = [as_exposure(100 + noise * np.random.default_rng(seed).normal(size=(400, 500))) for seed in range(8)]
     whole = combine_frames(frames, Combination(memory_mib=1000))
     banded: list[CCDData] = []
     peak = memory_peak(lambda: banded.append(combine_frames(iter(frames), Combination(memory_mib=8))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,7 +26,10 @@ _BYTES_PER_VALUE = 80
 _LIT, _MOST_UNLIT = 3.0, 0.25
 """Median of a flat, in units of the scatter of its pixels, and share of pixels without light, beyond which it is none:
 of noise alone a half is below 0, of a flat with dark corners a tenth."""
-
+_SAMPLED_ROWS = 64
+"""Rows, spread over the frame, that tell its scatter and its step: the same ones whatever the bands are."""
+_WHOLE = 0.01
+"""By which a difference of counts in single precision may differ from a whole number and still be one."""
 _FAR_BELOW = 10.0
 """Scatters of a pixel, of at least 1 ADU, by which no drift of the bias lies below the counts of no light."""
 
@@ -71,7 +74,8 @@ def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
 
     Frames come one by one and wait on disk, so that no more than one of them and a band of all of them is in memory.
     A sigma of the clipping is the scatter between the frames or the stated uncertainty, whichever is larger, since the
-    scatter of a few frames is often small by chance.
+    scatter of a few frames is often small by chance, and that of whole numbers often 0. Where none is stated, the
+    typical scatter of all pixels stands for it, which is at least that of rounding to whole numbers.
 
     Returns
     -------
@@ -85,13 +89,23 @@ def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
     RunError
         If the disk has no room for them.
     """
+    return _combine(((frame, _step(frame)) for frame in frames), rule)
+
+
+def _combine(samples: Iterable[tuple[CCDData, float]], rule: Combination) -> CCDData:
+    """Combine frames, each with the step of its values, 0 where they have none, in its unit."""
     folder = rule.folder or Path(tempfile.gettempdir())
     with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
-        first, count = _write_all(frames, file)
+        first, steps = _write_all(samples, file)
+        count = len(steps)
         height, width = first.shape
         stack = np.memmap(file, dtype=np.float32, mode="r", shape=(count, 2, height, width))
         rows = max(1, rule.memory_mib * 2**20 // (_BYTES_PER_VALUE * count * width))
-        bands = [_clipped_mean(stack[:, :, start : start + rows], rule.clip_sigma) for start in range(0, height, rows)]
+        floor = _least_sigma(stack[:, 0], steps) if first.uncertainty is None else 0.0
+        bands = [
+            _clipped_mean(stack[:, :, start : start + rows], rule.clip_sigma, floor=floor)
+            for start in range(0, height, rows)
+        ]
     mean, sigma = np.concatenate(bands, axis=1)
     empty = np.isnan(mean)
     master = CCDData(np.where(empty, np.float32(0), mean), mask=empty, unit=first.unit)
@@ -100,11 +114,54 @@ def combine_frames(frames: Iterable[CCDData], rule: Combination) -> CCDData:
     return master
 
 
-def _write_all(frames: Iterable[CCDData], file: IO[bytes]) -> tuple[CCDData, int]:
-    """Write value and sigma of each frame, NaN where there is none; return the first frame, and how many came."""
+def _step(exposure: CCDData) -> float:
+    """Return the step of the converter, 1 ADU, where all neighbours along an axis differ by whole numbers, else 0.
+
+    They do so still after the overscan was subtracted line by line, whose level is no whole number.
+    """
+    rows = exposure.data[_spread(exposure.shape[0])]
+    for axis in (0, 1):
+        differences = np.diff(rows, axis=axis)
+        known = differences[np.isfinite(differences)]
+        whole = np.rint(known)
+        if whole.any() and bool(np.all(np.abs(known - whole) < _WHOLE)):
+            return 1.0
+    return 0.0
+
+
+def _spread(height: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, height - 1, _SAMPLED_ROWS).astype(np.intp))
+
+
+def _least_sigma(values: NDArray[np.float32], steps: Sequence[float]) -> float:
+    """Return the standard deviation below which that of no pixel of (N, H, W) values is taken: that of most of them.
+
+    Rounding to a step adds step / sqrt(12), which is all that is sure where most pixels have one value in all frames.
+    """
+    found = np.concatenate([_scatters(values[:, row]) for row in _spread(values.shape[1])])
+    rounding = float(np.sqrt(np.mean(np.square(steps)) / 12))
+    return max(float(np.median(found)), rounding) if found.size else rounding
+
+
+def _scatters(row: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the standard deviations between frames of the pixels of a row, (N, W), that at least two frames have.
+
+    Each is divided by the median of its own distribution, so that the median of them all is that of the noise.
+
+    References
+    ----------
+    Wilson and Hilferty 1931, PNAS 17, 684, doi:10.1073/pnas.17.12.684 (the median of chi squared)
+    """
+    freedom = np.isfinite(row).sum(axis=0) - 1
+    found = np.nanstd(row[:, freedom > 0].astype(np.float64), axis=0, ddof=1)
+    return np.asarray(found / (1 - 2 / (9 * freedom[freedom > 0])) ** 1.5)
+
+
+def _write_all(samples: Iterable[tuple[CCDData, float]], file: IO[bytes]) -> tuple[CCDData, list[float]]:
+    """Write value and sigma of each frame, NaN where there is none; return the first frame, and the steps of all."""
     first: CCDData | None = None
-    count = 0
-    for frame in frames:
+    steps = []
+    for frame, step in samples:
         first = frame if first is None else first
         if (frame.shape, frame.unit) != (first.shape, first.unit):
             raise DataError(
@@ -115,27 +172,29 @@ def _write_all(frames: Iterable[CCDData], file: IO[bytes]) -> tuple[CCDData, int
         sigma = unknown if frame.uncertainty is None else frame.uncertainty.array
         values = frame.data if frame.mask is None else np.where(frame.mask, np.nan, frame.data)
         file.write(np.stack([values, sigma]).astype(np.float32).data)
-        count += 1
+        steps.append(step)
     if first is None:
         raise DataError("a set must have at least one frame, got none; name files that exist, or leave the step out")
     file.flush()
-    return first, count
+    return first, steps
 
 
-def _clipped_mean(stack: NDArray[np.float32], clip_sigma: float) -> NDArray[np.float32]:
+def _clipped_mean(stack: NDArray[np.float32], clip_sigma: float, *, floor: float) -> NDArray[np.float32]:
     """Return mean and sigma, (2, rows, W), of a band (N, 2, rows, W) of values and sigmas."""
     values, sigmas = stack[:, 0], stack[:, 1]
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore")  # that masked values, which are NaN, take no part
-        kept = _kept(values, sigmas, clip_sigma)
+        kept = _kept(values, sigmas, clip_sigma, floor=floor)
         counts = kept.sum(axis=0)
         mean = np.where(kept, values, 0).sum(axis=0, dtype=np.float64) / counts
         sigma = np.sqrt(np.where(kept, sigmas**2, 0).sum(axis=0, dtype=np.float64)) / counts
     return np.stack([mean, sigma]).astype(np.float32)
 
 
-def _kept(values: NDArray[np.float32], sigmas: NDArray[np.float32], clip_sigma: float) -> NDArray[np.bool_]:
-    stated = np.nan_to_num(np.sqrt(np.nanmean(sigmas**2, axis=0)))
+def _kept(
+    values: NDArray[np.float32], sigmas: NDArray[np.float32], clip_sigma: float, *, floor: float
+) -> NDArray[np.bool_]:
+    stated = np.nan_to_num(np.sqrt(np.nanmean(sigmas**2, axis=0)), nan=floor)
 
     def scatter(data: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
         found: NDArray[np.floating] = mad_std(data, axis=axis, ignore_nan=True)
@@ -168,14 +227,14 @@ def master_dark(
     """
     durations: list[float] = []
 
-    def prepared() -> Iterable[CCDData]:
+    def prepared() -> Iterable[tuple[CCDData, float]]:
         for exposure, seconds in exposures:
             durations.append(_positive(seconds))
             dark = exposure if bias is None else remove_bias(exposure, _exact(bias))
             check_level(dark, what="a dark")
-            yield _scaled(_noisy(dark, readout), 1 / seconds)
+            yield _scaled(_noisy(dark, readout), 1 / seconds), _step(exposure) / seconds
 
-    current = combine_frames(prepared(), rule)
+    current = _combine(prepared(), rule)
     return MasterDark(current, 0.0 if bias is None else float(np.mean(1 / np.array(durations))))
 
 
@@ -198,14 +257,15 @@ def master_flat(
         If an exposure holds no light well above its noise.
     """
 
-    def prepared() -> Iterable[CCDData]:
+    def prepared() -> Iterable[tuple[CCDData, float]]:
         for exposure, seconds in exposures:
             flat = exposure if bias is None else remove_bias(exposure, _exact(bias))
             flat = _noisy(flat, readout)
             flat = flat if dark is None else remove_dark(flat, _exact(dark), seconds=seconds)
-            yield _scaled(flat, 1 / _level_of_light(flat))
+            level = _level_of_light(flat)
+            yield _scaled(flat, 1 / level), _step(exposure) / level
 
-    flat = combine_frames(prepared(), rule)
+    flat = _combine(prepared(), rule)
     return _scaled(flat, 1 / float(flat.data[~flat.mask].mean(dtype=np.float64)))
 
 
