@@ -284,6 +284,21 @@ def test_numbers_that_are_given_hold_after_the_steps_and_those_of_the_header_do_
     assert (facts[1].zero_point, facts[1].saturation, facts[1].pedestal) == (26.0, 9e5, 3.0)
 
 
+@pytest.mark.parametrize("knob", ["pedestal=1000", "dark=[dark.fits]", "flat=[flat.fits]"])
+def test_the_level_of_saturation_is_not_that_of_the_header_once_counts_were_changed(tmp_path: Path, knob: str) -> None:
+    """Compared with the raw level, pixels that ended at it were said to be far from saturated."""
+    field = Starfield(shape=(192, 192), stars=12, brightest=1e5)
+    image = np.minimum(field.image() + 1000, 6000).round()
+    truth = float(np.mean(image >= 6000))
+    for name, values in {"a": image, "dark": 0 * image + 500, "flat": 0 * image + 500}.items():
+        fits.writeto(tmp_path / f"{name}.fits", values, fits.Header({"SATURATE": 6000.0, "EXPTIME": 60.0}))
+    row = FrameRow(2, "a", "a", None, ImageFile(tmp_path / "a.fits"), fwhm_pixels=3.0)
+    steps = [f"data.preprocess.{one}" for one in (knob, *(["pedestal=0"] if "flat" in knob else []))]
+    found = screening.assess_row(row, config(tmp_path, "keep", *steps))
+    assert found.facts.saturation is None and truth > 0
+    assert found.values["saturated_fraction"] == pytest.approx(truth)
+
+
 def test_a_frame_that_comes_in_electrons_keeps_the_zero_point_of_its_header(tmp_path: Path) -> None:
     manifest(tmp_path, blurred=())
     for path in tmp_path.glob("?.fits"):

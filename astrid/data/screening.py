@@ -29,7 +29,7 @@ from .quality.astrometry import remarks_on
 from .quality.header import Facts, read_facts
 from .quality.kept import keep, read_kept
 from .reduction.chain import Record
-from .reduction.header import LEVELLED_BY
+from .reduction.header import LEVELLED_BY, RESCALED_BY
 from .reduction.sets import masters_key
 from .rows import FrameRow, ImageFile
 
@@ -229,7 +229,7 @@ def _facts(row: FrameRow, record: Record, config: FramesData) -> Facts:
     untrue: dict[str, float | None] = {}
     if LEVELLED_BY & done:
         untrue["pedestal"] = 0.0
-    if "saturation" in done or "gain" in done:  # masked already, or on another scale
+    if RESCALED_BY & done:
         untrue["saturation"] = None
     if "gain" in done:
         untrue["zero_point"] = None

@@ -11,7 +11,7 @@ from ..hdus import Header
 from ..hdus import keywords as values_of
 from .chain import Record, read_out
 
-_SCALED = {"saturation", "overscan", "pedestal", "bias", "dark", "gain", "flat"}
+RESCALED_BY = {"saturation", "overscan", "pedestal", "bias", "dark", "gain", "flat"}
 """Steps after which the level of saturation is another, or is masked."""
 LEVELLED_BY = {"overscan", "pedestal", "bias", "dark"}
 """Steps after which no light is 0: a dark without one of the others holds the bias."""
@@ -37,7 +37,7 @@ def true_header(record: Record, raw: Header, config: PreprocessConfig) -> Header
         _drop(header, *keywords.OVERSCAN, *keywords.TRIM)
     if LEVELLED_BY & done:
         _drop(header, *keywords.PEDESTAL)
-    if _SCALED & done:
+    if RESCALED_BY & done:
         _drop(header, *keywords.SATURATION)
     if "uncertainty" in done and (readout := read_out(values_of(raw), config)) is not None:
         header["RDNOISE"] = (readout.read_noise, "read noise of a pixel, electrons")
