@@ -23,7 +23,8 @@ class AlertsData(DataConfig):
     packets: str = MISSING
     """A file of packets, or a folder of such files: .avro, .parquet, or a .tar.gz of .avro."""
     damaged: Literal["stop", "skip"] = "stop"
-    """What a packet that can't be read, or a stamp without enough good pixels, does: stop, or be left out and named."""
+    """What a packet that can't be read does: stop the run, or be left out and named. Sound ones from which no crop can
+    be cut (stamps too small, or mostly blank) are always left out and counted."""
     labels: str | None = None
     """CSV with a column `candid` (Rubin: `diaSourceId`) and a column `label`; null: known solar-system objects."""
     positive_labels: list[str] = field(default_factory=lambda: ["real", "sso", "1"])

@@ -74,12 +74,12 @@ class AlertRow:
 
 
 def list_alerts(config: AlertsData) -> list[AlertRow]:
-    """Read all packets once, see that their stamps can be used, and put each into a split.
+    """Read all packets once, leave out those from which no crop can be cut, and put each into a split.
 
     Raises
     ------
     DataError
-        For a packet that can't be used where `data.damaged=stop`, packets that occur twice, labels of none of them,
+        For a packet that can't be read where `data.damaged=stop`, packets that occur twice, labels of none of them,
         and positives that don't suffice for all splits.
     """
     labels = None if config.labels is None else read_labels(Path(config.labels), config)
