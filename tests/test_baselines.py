@@ -29,6 +29,7 @@ from astrid.baselines.mask_curve import (
     RATES,
     SETTINGS,
     MaskCurve,
+    _curve,
     best_settings,
     compare_at_rates,
     draw_curves,
@@ -289,6 +290,22 @@ def test_a_single_frame_is_masked_by_astroscrappy_and_compared_at_its_own_false_
     truth = [frames.field(number).target for number in range(3)]
     assert rival.tpr == pytest.approx(np.concatenate(flagged)[np.concatenate(truth)].mean())
     assert rival.network_tpr == 1.0
+
+
+def test_the_network_is_given_no_more_false_pixels_than_the_mask_has(tmp_path: Path) -> None:
+    made = field(3, channels=1, cosmic_rays=300, catalogue=False)
+    logits = np.random.default_rng(0).normal(3.0 * made.target).astype(np.float32)
+    unsure = dataclasses.replace(made, image=logits[None])
+    network = histogram(store(tmp_path / "network", [unsure]), scale=1.0)
+    rival = compare_masks(store(tmp_path / "frames", [made]), sigma_clip=4.5, network=network)
+    assert rival is not None and rival.fpr > 0
+    threshold = np.quantile(logits[~made.target], 1 - rival.fpr)
+    assert rival.network_tpr == pytest.approx((logits[made.target] > threshold).mean(), abs=0.02)
+
+
+def test_a_lenient_mask_keeps_what_a_strict_one_marked() -> None:
+    curve = _curve(np.array([[0.4, 0.2], [0.6, 0.1], [0.7, 0.5]]))
+    assert curve.fpr.tolist() == [0, 0.1, 0.2, 0.5, 1] and curve.tpr.tolist() == [0, 0.6, 0.6, 0.7, 1]
 
 
 def test_a_mask_is_a_curve_from_strict_to_lenient_and_is_read_between_its_points() -> None:

@@ -54,6 +54,13 @@ def test_a_placed_psf_is_the_function_that_it_was_sampled_from(oversampling: int
     assert np.abs(share - expected / expected.sum()).max() < 0.02 * expected.max()
 
 
+def test_a_psf_of_even_edges_has_its_source_at_half_of_them() -> None:
+    rows, columns = np.indices((12, 14))
+    psf = as_psf(moffat((columns - 7.0) ** 2 + (rows - 6.0) ** 2, fwhm=3.0, beta=3.5))
+    assert psf.pixels.shape == (11, 13)
+    assert np.unravel_index(psf.pixels.argmax(), psf.pixels.shape) == (5, 6)
+
+
 @given(x=PLACES, y=PLACES)
 @settings(max_examples=100, deadline=None)
 def test_a_frame_shows_its_part_of_a_source_that_lies_across_the_edge(x: float, y: float) -> None:

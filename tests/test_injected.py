@@ -376,6 +376,13 @@ def test_only_training_frames_are_copied_and_processes_make_the_same_fields(tmp_
     assert "injection: " in splits.test.entries[0].history[-2]
 
 
+def test_frames_without_a_split_are_judged_with_the_cosmic_rays_that_test(tmp_path: Path, footprints: Path) -> None:
+    bench = Bench(tmp_path, footprints=str(footprints), **COSMIC)
+    (call,) = injections([bench.row({"science": sky_frame(0)}, split=None)], bench.config)["all"]
+    trains = footprints_of("train", read_footprints(footprints), seed=bench.config.injection_seed)
+    assert call.footprints and not {one.number for one in call.footprints} & {one.number for one in trains}
+
+
 def test_other_footprints_are_other_data(tmp_path: Path, footprints: Path) -> None:
     write_manifest(tmp_path)
     bench = Bench(tmp_path, footprints=str(footprints), split_unit="exposure", **COSMIC)
@@ -694,6 +701,19 @@ def test_resampling_correlates_noise_and_carries_its_variance(tmp_path: Path) ->
     assert moved_row.fwhm_pixels is not None and 3.0 < moved_row.fwhm_pixels < 3.3
     with pytest.raises(DataError, match="can't be resampled"):
         resampled(dataclasses.replace(row, section=Section(1, 4, 1, 4)), loaded, rng)
+
+
+def test_a_resampled_star_is_as_wide_as_its_row_says(tmp_path: Path) -> None:
+    """By the second moments of a Gaussian, the mean of both axes."""
+    y, x = np.mgrid[:64, :64]
+    row = Bench(tmp_path).row({"science": np.exp(-((x - 31) ** 2 + (y - 33) ** 2) / (2 * 1.5**2))}, fwhm_pixels=1.5)
+    moved_row, moved = resampled(row, load_frames(row, Bench(tmp_path).config), np.random.default_rng(3))
+    light = np.asarray(moved.science.frame.data)
+    profiles = [light.sum(axis) / light.sum() for axis in (0, 1)]
+    variances = [np.average((np.arange(63) - profile @ np.arange(63)) ** 2, weights=profile) for profile in profiles]
+    assert moved_row.fwhm_pixels is not None
+    widened = (moved_row.fwhm_pixels**2 - 1.5**2) / (8 * np.log(2))
+    assert widened == pytest.approx(np.mean(variances) - 1.5**2, rel=1e-3)
 
 
 def test_only_a_share_of_the_training_copies_is_resampled(tmp_path: Path, footprints: Path) -> None:

@@ -77,6 +77,19 @@ def test_a_look_counts_the_positives_that_the_network_sees(tmp_path: Path, trim:
     assert look_at([row], config)[2].positives == prepare_field(row, config).target.sum()
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_reference_that_is_reduced_already_is_looked_at_whole(tmp_path: Path, raw: bool) -> None:
+    for seed, name in enumerate("ar"):
+        write(tmp_path / f"{name}.fits", exposure(seed))
+    science, reference = (ImageFile(tmp_path / f"{name}.fits") for name in "ar")
+    config = configured(tmp_path, trim=RIGHT)
+    config.preprocess.raw_reference = raw
+    seen = look_at([FrameRow(2, "a", "a", "train", science, reference)], config)[2].reference_keys
+    alone = look_at([FrameRow(3, "r", "r", "train", reference)], configured(tmp_path, trim=RIGHT if raw else "none"))
+    np.testing.assert_array_equal(seen, alone[3].science_keys)
+    assert seen.size
+
+
 def test_a_copy_in_the_part_that_is_left_is_refused_and_one_in_what_is_cut_off_is_not(folder: Path) -> None:
     write(folder / "a.fits", exposure(0))
     write(folder / "copy.fits", np.hstack([exposure(9)[:, :40], exposure(0)[:, 40:]]))

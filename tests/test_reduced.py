@@ -25,6 +25,7 @@ from astrid.data.manifest import read_rows
 from astrid.data.preprocess import load_frames, prepare_field
 from astrid.data.recipes import fingerprint
 from astrid.data.reduced import plan
+from astrid.data.reduction.header import move_pixels
 from astrid.data.rows import FrameRow, ImageFile
 
 MARGIN = (7, 4)
@@ -71,6 +72,12 @@ def test_the_header_says_what_is_true_after_the_steps(observatory: Observatory, 
     told = "".join(header["HISTORY"])
     assert told.count("AstrID gain: 1.5 electrons per ADU") == 1
     assert "AstrID flat: skipped, data.preprocess.flat is not given" in told
+
+
+def test_physical_pixels_move_with_a_trim() -> None:
+    header = fits.Header({"LTV1": 0.0, "LTV2": -3.0, "CRPIX1A": 40.0, "LTM1_1": 1.0})
+    move_pixels(header, x=16, y=8)
+    assert dict(header) == {"LTV1": -16.0, "LTV2": -11.0, "CRPIX1A": 24.0, "LTM1_1": 1.0}
 
 
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")

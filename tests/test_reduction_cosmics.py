@@ -104,6 +104,12 @@ def test_without_noise_or_with_sharper_stars_than_pixels_it_is_refused() -> None
         flag_cosmic_rays(CCDData(scene.exposure.data, unit="electron"), fwhm_pixels=3.0)
 
 
+def test_a_masked_pixel_that_is_bright_makes_no_hit_beside_it() -> None:
+    exposure = make_scene([], fwhm=3.0, edge=128).exposure
+    exposure.data[60, 70], exposure.mask[60, 70] = 1e5, True
+    assert flag_cosmic_rays(exposure, fwhm_pixels=3.0).mask.sum() == 1
+
+
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
 def test_a_masked_hole_is_no_hit_and_makes_none_beside_it(hole: float) -> None:
     exposure = make_scene([], fwhm=3.0, edge=128).exposure

@@ -92,6 +92,11 @@ def test_the_flux_of_a_star_stays(x: float, y: float, angle: float, scale: float
         assert new.data.max() == pytest.approx(scale**2 * star_frame(fwhm=4.0).data.max(), rel=0.1)
 
 
+def test_the_light_of_a_star_on_a_mirrored_grid_stays_positive() -> None:
+    new = resample(star_frame(), lambda x, y: (127 - x, y), shape=(128, 128))
+    np.testing.assert_allclose(new.data[8:-8, 8:-8], star_frame().data[:, ::-1][8:-8, 8:-8], atol=1e-3)
+
+
 def test_brightness_stays_where_flux_is_not_asked_for() -> None:
     flat = CCDData(np.full((64, 64), 5.0, np.float32), mask=np.zeros((64, 64), bool), unit="")
     new = resample(flat, moved(factor=2), shape=(32, 32), conserve_flux=False)

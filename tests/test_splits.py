@@ -184,6 +184,15 @@ def test_disjoint_fields_never_overlap_and_shifted_ones_do(
     assert list(overlapping([own, near], matters=lambda *pair: True)) == [(0, 1)]
 
 
+def test_a_footprint_reaches_to_the_outer_edges_of_its_pixels() -> None:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [0.0, 0.0], [-PIXEL, PIXEL]
+    corners = footprint(wcs, Section(11, 30, 6, 15))  # 20 by 10 pixels
+    assert corners is not None
+    spans = np.degrees(np.ptp(corners[:, 1:], axis=0)) / PIXEL
+    assert spans == pytest.approx([20, 10], rel=1e-5)
+
+
 def sky_of(ra: float, dec: float, bearing: float, distance: float, turn: float) -> np.ndarray:
     """Return the footprint of a frame so many degrees from a place in a direction, turned about its middle."""
     middle = SkyCoord(ra, dec, unit="deg").directional_offset_by(bearing * units.rad, distance * units.deg)
