@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 import re
+import shlex
 import tempfile
 import warnings
 from pathlib import Path
@@ -395,6 +396,47 @@ def test_the_command_names_the_training_that_fits_the_manifest(
     night.expose("a_truth.fits", plane=1)
     assert main(["manifest", str(night.folder), "--output", str(tmp_path / "n.csv")]) == 0
     assert "python train.py data=frames data.root=" in capsys.readouterr().out
+
+
+def raw_night(night: Night, *, frames: int = 1, **header: Any) -> None:
+    """Write two exposures of one field on two nights, as they were read out, and sets of calibration frames."""
+    drawn = np.random.default_rng(0)
+    night.folder.mkdir()
+    cards = {"GAIN": 2.0, "RDNOISE": 5.0, "SATURATE": 6e4, "BIASSEC": "[1:8,1:40]", "TRIMSEC": "[9:48,1:40]"}
+    kinds = {"bias": 0.0, "dark": 2.0, "flat": 9000.0}
+    light = {f"{kind}/{number}.fits": (kind, level) for kind, level in kinds.items() for number in range(frames)}
+    light |= {f"sci/{number}.fits": ("object", 200.0) for number in range(2)}
+    for number, (name, (kind, level)) in enumerate(light.items()):
+        counts = 1000 + drawn.normal(0, 2.5, (40, 48))
+        counts[:, 8:] += drawn.poisson(level, (40, 40))
+        about = cards | {"IMAGETYP": kind, "EXPTIME": 0.0 if kind == "bias" else 10.0, "FILTER": "r"}
+        about |= {"DATE-OBS": f"2024-01-{number % 28 + 1:02d}T05:00:00"} | header
+        if kind == "object":
+            about |= {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 20.0, "CRPIX1": 24.5}
+            about |= {"CRPIX2": 20.5, "CDELT1": -1 / 3600, "CDELT2": 1 / 3600}
+        (night.folder / name).parent.mkdir(exist_ok=True)
+        cards_told = fits.Header({key: value for key, value in about.items() if value is not None})
+        fits.writeto(night.folder / name, counts.astype(np.float32), cards_told)
+
+
+def printed(night: Night, output: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    """Return the overrides of the command that is printed for a folder, and all that is."""
+    assert main(["-q", "manifest", str(night.folder), "--output", str(output), "--overwrite"]) == 0
+    told = capsys.readouterr().out
+    line = next(line for line in told.splitlines() if line.startswith("python train.py"))
+    return shlex.split(line)[3:], told
+
+
+def test_the_command_for_raw_frames_calibrates_the_reference_like_the_science_frame(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw_night(night)
+    overrides, _ = printed(night, tmp_path / "m.csv", capsys)
+    assert "data.preprocess.raw_reference=true" in overrides
+    out, cache = tmp_path / "out", f"data.cache={tmp_path}/cache"
+    assert main(["-q", "reduce", "--no-difference", "--jobs", "1", "--out", str(out), *overrides, cache]) == 0
+    with fits.open(out / "sci" / "0.fits") as hdus:
+        assert np.nanmedian(hdus["REF"].data) == pytest.approx(np.nanmedian(hdus["SCI"].data), rel=0.05)
 
 
 def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:

@@ -117,6 +117,7 @@ def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
         knobs["data.preprocess.register"] = table.registers
     short = {kind: files for kind, files in table.sets.items() if 0 < len(files) <= _MOST_NAMED}
     knobs |= {f"data.preprocess.{kind}": files for kind, files in short.items()}
+    knobs |= {f"data.preprocess.{name}": value for name, value in table.detector.items()}
     overrides = [f"{name}={value if _is_plain(value) else written(value)}" for name, value in knobs.items()]
     has_truth = any(row["target"] for row in table.rows)
     lines = [shlex.join(["python", "train.py", f"data={'frames' if has_truth else 'injected'}", *overrides])]

@@ -155,7 +155,7 @@ def read_image(path: Source, *, hdu: int | str | None = None, section: Section |
         return CCDData(
             values,
             mask=~(np.abs(values) < LARGEST_VALUE),
-            unit=_unit(image.header),
+            unit=unit_named(image.header),
             wcs=wcs,
             meta=_with_inherited(readable(image.header), readable(primary)),
         )
@@ -206,10 +206,13 @@ class Picture(PictureHDU):
         Celestial coordinates, where the header has usable ones.
     header : mapping of str to value
         Its own header, over the file's primary one.
+    meta : mapping of str to value
+        The header that `read_image` gives: its own, with exposure, gain and the like from the primary one.
     """
 
     wcs: WCS | None
     header: Mapping[str, Any]
+    meta: Mapping[str, Any]
 
 
 def list_pictures(path: Source) -> list[Picture]:
@@ -224,7 +227,8 @@ def list_pictures(path: Source) -> list[Picture]:
         found = locate_pictures(stream)
         stream.seek(0)
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
-        primary = keywords(readable(hdus[0].header))
+        primary = readable(hdus[0].header)
+        own = [readable(hdus[place.hdu].header) for place in found]
         return [
             Picture(
                 hdu=place.hdu,
@@ -232,9 +236,10 @@ def list_pictures(path: Source) -> list[Picture]:
                 version=place.version,
                 shape=place.shape,
                 wcs=_celestial_wcs(hdus[place.hdu].header, hdus, path),
-                header=primary | keywords(readable(hdus[place.hdu].header)),
+                header=keywords(primary) | keywords(header),
+                meta=keywords(_with_inherited(header, primary)),
             )
-            for place in found
+            for place, header in zip(found, own, strict=True)
         ]
 
 
@@ -279,9 +284,8 @@ def _opened(source: Source, hdu: int | str | None) -> Iterator[tuple[Any, ImageI
         # Not closed: that would close the stream as well, which has its own `with`.
         hdus = fits.open(stream, memmap=False, do_not_scale_image_data=True)
         image = hdus[index]
-        names = tuple(hdu.name for hdu in hdus)
-        info = ImageInfo(index, shape, _celestial_wcs(image.header, hdus, source), names, _unit(image.header))
-        yield image, info, hdus[0].header
+        wcs, names = _celestial_wcs(image.header, hdus, source), tuple(hdu.name for hdu in hdus)
+        yield image, ImageInfo(index, shape, wcs, names, unit_named(image.header)), hdus[0].header
 
 
 def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) -> NDArray[Any]:
@@ -294,7 +298,7 @@ def _stored_pixels(image: Any, shape: tuple[int, int], section: Section | None) 
     return np.asarray(image.section[(*leading, *section.slices)]).reshape(section.shape)
 
 
-def _unit(header: fits.Header) -> units.UnitBase:
+def unit_named(header: Mapping[str, Any]) -> units.UnitBase:
     """Return the unit that BUNIT names; an absent or unknown one, which stays readable in the header, is no unit."""
     name = str(header.get("BUNIT", "")).strip()
     for spelling in (name, name.lower(), name.lower().rstrip("s")):

@@ -45,6 +45,8 @@ INHERITED = (EXPOSURE, GAIN, READ_NOISE, SATURATION, PEDESTAL)
 OVERSCAN = ("BIASSEC",)
 TRIM = ("TRIMSEC", "DATASEC")
 """Sections of the detector: without light, and to keep."""
+READOUT = (*GAIN, *READ_NOISE, *SATURATION, *OVERSCAN, *TRIM, "BUNIT")
+"""How the detector was read out, and in what unit."""
 ZERO_POINT = ("MAGZERO", "MAGZP")
 """Magnitude of a flux of 1 in the image's unit."""
 COUNT_ZERO_POINT = ("MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from astrid.config import DataError
 
+from .. import keywords
 from ..folders import walk_files
 from ..footprints import centre, footprint
 from ..frame_file import TRUTH_KEYWORDS
@@ -53,6 +54,8 @@ class Listed:
         What is wrong with its celestial coordinates.
     codes : mapping of str to str
         Of a truth whose header names its codes, as that of `astrid reduce`: by column of the manifest.
+    readout : mapping of str to value
+        What its header says of how the detector was read out, by keyword.
     """
 
     file: str
@@ -65,6 +68,7 @@ class Listed:
     bad_bits: int | None = None
     remarks: tuple[str, ...] = ()
     codes: Mapping[str, str] = field(default_factory=dict)
+    readout: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> NDArray[np.float64] | None:
@@ -123,6 +127,7 @@ def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterato
             remarks=remarks_on(picture.header, picture.wcs),
             bad_bits=_bad_bits(picture.header),
             codes=_codes(picture.header),
+            readout={keyword: value for keyword, value in picture.meta.items() if keyword in keywords.READOUT},
         )
 
 

@@ -17,10 +17,10 @@ from .nights import find_nights
 from .pairs import Rule, choose_references
 from .patches import find_fields
 from .pictures import Listed
+from .raw import detector_knobs, find_sets
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("bias", "dark", "flat")
 PLANES = ("target", "mask", "weight")
 _NAMED = 3  # files that a message names
 
@@ -66,15 +66,23 @@ class Table:
     ----------
     rows : list of dict
         Cells by column.
-    sets : dict
-        Files of the kinds bias, dark and flat that fit the rows.
+    calibration : dict
+        Exposures of the kinds bias, dark and flat that fit the rows.
     registers : {"none", "wcs", "stars"}
         How references come onto the grid of their science frames.
+    detector : dict
+        Knobs of `data.preprocess` with which the calibration frames are used.
     """
 
     rows: list[dict[str, str]]
-    sets: dict[str, list[str]]
+    calibration: dict[str, list[Listed]]
     registers: str
+    detector: dict[str, object]
+
+    @property
+    def sets(self) -> dict[str, list[str]]:
+        """Files of the calibration frames, by kind."""
+        return {kind: [one.file for one in exposures] for kind, exposures in self.calibration.items()}
 
     @property
     def columns(self) -> list[str]:
@@ -97,7 +105,8 @@ def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     _say_what_is_unknown(kept, nights)
     known = Known(fields, nights, references, companions)
     rows = [_row(picture, known, target=rules.target or {}) for picture in kept]
-    return Table(rows, _sets(pictures, kept), _registration(kept, references))
+    sets = find_sets(pictures, kept)
+    return Table(rows, sets, _registration(kept, references), detector_knobs(kept, references, sets))
 
 
 def large_enough(science: Sequence[Listed]) -> list[Listed]:
@@ -107,15 +116,6 @@ def large_enough(science: Sequence[Listed]) -> list[Listed]:
         rule = f"fewer than {SMALLEST_EDGE} pixels along an axis"
         logger.warning("left out %d of %d frames of %s (%s)", *_told(small, science), rule, _some(small))
     return [one for one in science if min(one.shape) >= SMALLEST_EDGE]
-
-
-def _sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, list[str]]:
-    """Return the calibration frames of the shape of the science frames, and flats of their filter, by kind."""
-    shapes, filters = {one.shape for one in kept}, {one.facts.filter for one in kept}
-    fitting = [one for one in pictures if one.role == "science" and one.shape in shapes]
-    sets = {kind: [one for one in fitting if one.kind == kind] for kind in KINDS}
-    sets["flat"] = [one for one in sets["flat"] if one.facts.filter in filters]
-    return {kind: [one.file for one in files] for kind, files in sets.items()}
 
 
 def _alone(pictures: Sequence[Listed], science: Sequence[Listed]) -> list[Listed]:

@@ -195,14 +195,25 @@ def _check_apart(overscan: Section | None, kept: Section | None) -> None:
 
 def _check_counts(image: CCDData, config: PreprocessConfig) -> None:
     """Refuse to multiply by a gain what is no longer counts."""
-    text = str(image.meta.get("BUNIT", "")).strip()
-    was_counted = image.unit == units.dimensionless_unscaled or any(image.unit.is_equivalent(one) for one in _COUNTS)
-    other = is_electrons(text.lower()) or is_rate(text.lower()) or not was_counted
-    if config.gain is not None and text and other:
+    if config.gain is not None and not are_counts(image.meta, image.unit):
         raise DataError(
-            f"BUNIT must be counts where data.preprocess.gain is given, got {text!r}; leave out that knob, or mend the "
-            "header"
+            f"BUNIT must be counts where data.preprocess.gain is given, got {_told_unit(image.meta)!r}; leave out that "
+            "knob, or mend the header"
         )
+
+
+def are_counts(header: Mapping[str, Any], unit: units.UnitBase) -> bool:
+    """Tell whether a frame may be in counts: by its BUNIT, as it stands in the header and as the unit that this names.
+
+    One whose header doesn't say is taken to be.
+    """
+    text = _told_unit(header).lower()
+    was_counted = unit == units.dimensionless_unscaled or any(unit.is_equivalent(one) for one in _COUNTS)
+    return not text or (was_counted and not is_electrons(text) and not is_rate(text))
+
+
+def _told_unit(header: Mapping[str, Any]) -> str:
+    return str(header.get("BUNIT", "")).strip()
 
 
 def _check_saturation(exposure: CCDData, level: float | None) -> None:
