@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from astrid.cli import main
 from astrid.config import FramesData
+from astrid.config.compose import load
 from astrid.data.footprints import centre
 from astrid.data.listing import pairs
 from astrid.data.listing.headers import parse_date, read_facts
@@ -432,11 +433,50 @@ def test_the_command_for_raw_frames_calibrates_the_reference_like_the_science_fr
 ) -> None:
     raw_night(night)
     overrides, _ = printed(night, tmp_path / "m.csv", capsys)
-    assert "data.preprocess.raw_reference=true" in overrides
+    knobs = [f"data.preprocess.{name}=header" for name in ("saturation", "overscan", "trim", "gain", "read_noise")]
+    assert {*knobs, "data.preprocess.raw_reference=true"} <= set(overrides)
     out, cache = tmp_path / "out", f"data.cache={tmp_path}/cache"
     assert main(["-q", "reduce", "--no-difference", "--jobs", "1", "--out", str(out), *overrides, cache]) == 0
     with fits.open(out / "sci" / "0.fits") as hdus:
-        assert np.nanmedian(hdus["REF"].data) == pytest.approx(np.nanmedian(hdus["SCI"].data), rel=0.05)
+        assert hdus["SCI"].shape == (40, 40) and hdus["SCI"].header["BUNIT"] == "electron"
+        assert np.nanmedian(hdus["SCI"].data) == pytest.approx(400, rel=0.03)  # 200 counts of 2 electrons
+        assert np.nanmedian(hdus["REF"].data) == pytest.approx(400, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("header", "lacking"),
+    [
+        ({"GAIN": None}, ["gain"]),
+        ({"BUNIT": "electron"}, ["gain", "read_noise", "raw_reference"]),
+        ({"SATURATE": -1.0}, ["saturation"]),
+        ({"BIASSEC": "[1:8,1:30]"}, ["overscan"]),
+        ({"TRIMSEC": "[5:48,1:40]"}, ["overscan", "trim"]),
+        ({"TRIMSEC": "[9:49,1:40]"}, ["trim"]),
+    ],
+)
+def test_the_command_takes_from_headers_only_what_all_have_and_the_steps_can_use(
+    night: Night, header: dict[str, Any], lacking: list[str]
+) -> None:
+    raw_night(night, **header)
+    names = ("saturation", "overscan", "trim", "gain", "read_noise")
+    every: dict[str, object] = dict.fromkeys(names, "header") | {"raw_reference": True}
+    assert night.table().detector.knobs == {name: value for name, value in every.items() if name not in lacking}
+    assert night.table(reference="none").detector.knobs.keys() <= every.keys() - {"raw_reference"}
+
+
+def test_the_command_without_the_counts_of_no_light_leaves_the_flat_out_and_says_so(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw_night(night, BIASSEC=None)
+    (night.folder / "bias/0.fits").unlink()
+    overrides, told = printed(night, tmp_path / "m.csv", capsys)
+    darks_as_long = load(["data=injected", *overrides]).data.preprocess
+    assert (darks_as_long.dark, darks_as_long.flat) == (["dark/0.fits"], ["flat/0.fits"]) and "pedestal" not in told
+    (night.folder / "dark/0.fits").unlink()
+    overrides, told = printed(night, tmp_path / "m.csv", capsys)
+    load(["data=injected", *overrides])
+    assert "flat" not in " ".join(overrides) and "read_noise" not in " ".join(overrides)
+    assert "data.preprocess.pedestal=N" in told
 
 
 def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:

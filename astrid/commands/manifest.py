@@ -115,14 +115,20 @@ def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
     knobs: dict[str, object] = {"data.root": str(arguments.folder), "data.manifest": str(arguments.output)}
     if table.registers != "none":
         knobs["data.preprocess.register"] = table.registers
-    short = {kind: files for kind, files in table.sets.items() if 0 < len(files) <= _MOST_NAMED}
+    usable = {kind: files for kind, files in table.sets.items() if files and kind not in table.detector.unusable}
+    short = {kind: files for kind, files in usable.items() if len(files) <= _MOST_NAMED}
     knobs |= {f"data.preprocess.{kind}": files for kind, files in short.items()}
-    knobs |= {f"data.preprocess.{name}": value for name, value in table.detector.items()}
+    knobs |= {f"data.preprocess.{name}": value for name, value in table.detector.knobs.items()}
     overrides = [f"{name}={value if _is_plain(value) else written(value)}" for name, value in knobs.items()]
     has_truth = any(row["target"] for row in table.rows)
     lines = [shlex.join(["python", "train.py", f"data={'frames' if has_truth else 'injected'}", *overrides])]
-    if long := [kind for kind, files in table.sets.items() if len(files) > _MOST_NAMED]:
+    if long := [kind for kind, files in usable.items() if len(files) > _MOST_NAMED]:
         lines.append(f"calibration frames: name a pattern each for data.preprocess.{', data.preprocess.'.join(long)}")
+    if table.detector.unusable:
+        lines.append(
+            f"{' and '.join(table.detector.unusable)} frames are left out, as neither bias frames nor an overscan tell "
+            "the counts of no light: add data.preprocess.pedestal=N, 0 where they are subtracted already, and name them"
+        )
     if not has_truth:
         lines.append("no frame has a truth to learn from: transients are injected, or add a column target")
     fields = len({row["field"] for row in table.rows})

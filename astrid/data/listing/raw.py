@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
+from astrid.config import DataError
+
+from .. import keywords
 from ..frames import unit_named
+from ..rows import Section
 from .pictures import Listed
 
 KINDS = ("bias", "dark", "flat")
+FROM_HEADERS = ("saturation", "overscan", "trim", "gain", "read_noise")
+"""Knobs that headers may give, in the order of their steps."""
 
 
 def find_sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, list[Listed]]:
@@ -18,17 +26,52 @@ def find_sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, l
     return sets | {"flat": [one for one in sets["flat"] if one.facts.filter in filters]}
 
 
-def detector_knobs(
-    kept: Sequence[Listed], references: Mapping[str, Listed], sets: Mapping[str, Sequence[Listed]]
-) -> dict[str, object]:
-    """Return the knobs of `data.preprocess` with which the sets calibrate science frames and references.
+@dataclass(frozen=True)
+class Detector:
+    """How the steps of the detector are to be taken.
 
-    Without calibration frames there are none, as frames then count as reduced.
+    Attributes
+    ----------
+    knobs : dict
+        Of `data.preprocess`, beside the sets. A knob is `header` where the headers of all frames that it is for, those
+        of the sets too, give what its step can use.
+    unusable : list of str
+        Kinds of calibration frames that need the counts of no light, which nothing tells.
     """
-    if not any(sets.values()):
-        return {}
+
+    knobs: dict[str, object]
+    unusable: list[str]
+
+
+def find_detector(
+    kept: Sequence[Listed], references: Mapping[str, Listed], sets: Mapping[str, Sequence[Listed]]
+) -> Detector:
+    """Find how science frames and references are calibrated; without calibration frames they count as reduced."""
     chosen = [references[one.file] for one in kept if one.file in references]
-    return {"raw_reference": True} if chosen and all(_is_raw(one, kept) for one in chosen) else {}
+    is_raw = bool(chosen) and all(_is_raw(one, kept) for one in chosen)
+    exposures = [*kept, *(chosen if is_raw else ())]
+    calibration = [one for own in sets.values() for one in own]
+    if not calibration:
+        return Detector({}, [])
+    shared = set.intersection(*(_numbers(one) | _sections(one) for one in dict.fromkeys([*exposures, *calibration])))
+    unusable = []
+    if not sets["bias"] and "overscan" not in shared:
+        shared.discard("read_noise")  # the noise of photons needs the counts of no light
+        unusable = _needing_bias(exposures, sets)
+    if not any(own for kind, own in sets.items() if kind not in unusable):
+        return Detector({}, unusable)
+    knobs: dict[str, object] = {name: "header" for name in FROM_HEADERS if name in shared}
+    return Detector(knobs | ({"raw_reference": True} if is_raw else {}), unusable)
+
+
+def _needing_bias(exposures: Sequence[Listed], sets: Mapping[str, Sequence[Listed]]) -> list[str]:
+    """Return the kinds that can't do without bias: flats, and darks, unless these lasted as long as all the rest."""
+    from ..reduction.chain import SAME_DURATION
+
+    seconds = [one.facts.seconds for one in (*exposures, *sets["dark"], *sets["flat"])]
+    lengths = [one for one in seconds if one is not None]
+    are_alike = len(lengths) == len(seconds) and max(lengths) <= (1 + SAME_DURATION) * min(lengths)
+    return [] if sets["dark"] and are_alike else [kind for kind in ("dark", "flat") if sets[kind]]
 
 
 def _is_raw(reference: Listed, kept: Sequence[Listed]) -> bool:
@@ -37,3 +80,36 @@ def _is_raw(reference: Listed, kept: Sequence[Listed]) -> bool:
 
     is_exposure = reference.role == "science" and reference.shape in {one.shape for one in kept}
     return is_exposure and are_counts(reference.readout, unit_named(reference.readout))
+
+
+def _numbers(one: Listed) -> set[str]:
+    """Return the knobs whose numbers a header gives; counts alone have a gain."""
+    from ..reduction.chain import NUMBERS, are_counts, knob_number
+
+    found = set()
+    for name in NUMBERS:
+        with suppress(DataError):
+            knob_number(one.readout, "header", name)
+            found.add(name)
+    return found if are_counts(one.readout, unit_named(one.readout)) else found - {"gain", "read_noise"}
+
+
+def _sections(one: Listed) -> set[str]:
+    """Return which of overscan and trim a header gives, neither where they share pixels."""
+    from ..reduction.chain import check_apart, told_section
+    from ..reduction.detector import check_inside, overscan_axis
+
+    found: dict[str, Section] = {}
+    with suppress(DataError):
+        strip = told_section(one.readout, keywords.OVERSCAN, knob="overscan")
+        overscan_axis(strip, one.shape)
+        found["overscan"] = strip
+    with suppress(DataError):
+        kept = told_section(one.readout, keywords.TRIM, knob="trim")
+        check_inside("trim", kept, one.shape)
+        found["trim"] = kept
+    try:
+        check_apart(found.get("overscan"), found.get("trim"))
+    except DataError:
+        return set()
+    return set(found)

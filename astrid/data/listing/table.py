@@ -17,7 +17,7 @@ from .nights import find_nights
 from .pairs import Rule, choose_references
 from .patches import find_fields
 from .pictures import Listed
-from .raw import detector_knobs, find_sets
+from .raw import Detector, find_detector, find_sets
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,14 @@ class Table:
         Exposures of the kinds bias, dark and flat that fit the rows.
     registers : {"none", "wcs", "stars"}
         How references come onto the grid of their science frames.
-    detector : dict
-        Knobs of `data.preprocess` with which the calibration frames are used.
+    detector : Detector
+        How the steps of the detector are to be taken.
     """
 
     rows: list[dict[str, str]]
     calibration: dict[str, list[Listed]]
     registers: str
-    detector: dict[str, object]
+    detector: Detector
 
     @property
     def sets(self) -> dict[str, list[str]]:
@@ -106,7 +106,7 @@ def make_table(pictures: Sequence[Listed], rules: Rules) -> Table:
     known = Known(fields, nights, references, companions)
     rows = [_row(picture, known, target=rules.target or {}) for picture in kept]
     sets = find_sets(pictures, kept)
-    return Table(rows, sets, _registration(kept, references), detector_knobs(kept, references, sets))
+    return Table(rows, sets, _registration(kept, references), find_detector(kept, references, sets))
 
 
 def large_enough(science: Sequence[Listed]) -> list[Listed]:

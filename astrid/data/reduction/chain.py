@@ -39,8 +39,10 @@ from .roles import Told
 
 _COUNTS = (units.adu, units.ct, units.Unit("DN"), units.ph)
 _MOST_SATURATED = 0.5
-_SAME_DURATION = 0.01
+SAME_DURATION = 0.01
 """Share by which durations may differ and count as the same: cameras tell them to a thousandth or so."""
+NUMBERS = {"saturation": keywords.SATURATION, "gain": keywords.GAIN, "read_noise": keywords.READ_NOISE}
+"""Keywords of the knobs of `data.preprocess` whose numbers a header may give."""
 Step = Callable[[CCDData], CCDData]
 Rule = Literal["finite", "above 0 and below 1e30"]
 _KEEPS: dict[Rule, Callable[[float], bool]] = {
@@ -163,7 +165,7 @@ def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None =
     _check_counts(image, config)
     exposure = as_exposure(image.data, mask=image.mask)
     exposure.wcs, exposure.meta = image.wcs, image.meta
-    level = _above_zero(image.meta, config, "saturation", names=keywords.SATURATION)
+    level = knob_number(image.meta, config.saturation, "saturation")
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     section = header_section(image.meta, config.trim, keywords.TRIM, knob="trim")
     record = Record(exposure, exposure.shape, section=section)
@@ -179,12 +181,12 @@ def start(image: CCDData, config: PreprocessConfig, *, masters: Masters | None =
     if config.pedestal is not None:
         lower = functools.partial(remove_pedestal, level=config.pedestal)
         record.take("pedestal", lower, detail=f"{config.pedestal} ADU subtracted", knob="pedestal")
-    _check_apart(overscan, section)
+    check_apart(overscan, section)
     record.take("trim", given(trim, section=section), detail=f"cut to {section}", knob="trim")
     return record
 
 
-def _check_apart(overscan: Section | None, kept: Section | None) -> None:
+def check_apart(overscan: Section | None, kept: Section | None) -> None:
     """Refuse an overscan strip in the part that sees the sky."""
     if overscan is not None and kept is not None and overscan.gap_to(kept) < 0:
         raise DataError(
@@ -253,7 +255,7 @@ def calibrate(image: CCDData, config: PreprocessConfig, masters: Masters) -> Rec
         or shorter than a dark that can't be scaled.
     """
     record = start(image, config, masters=masters)
-    gain = _above_zero(image.meta, config, "gain", names=keywords.GAIN)
+    gain = knob_number(image.meta, config.gain, "gain")
     readout = read_out(image.meta, config)
     overscan = header_section(image.meta, config.overscan, keywords.OVERSCAN, knob="overscan")
     seconds = None if masters.dark is None else dark_seconds(image.meta, only=masters.only_seconds)
@@ -304,18 +306,14 @@ def in_single_precision(frame: CCDData) -> CCDData:
 
 def read_out(header: Mapping[str, Any], config: PreprocessConfig) -> Readout | None:
     """Return gain and read noise of an exposure, or None where one of them isn't given."""
-    gain = _above_zero(header, config, "gain", names=keywords.GAIN)
-    read_noise = _above_zero(header, config, "read_noise", names=keywords.READ_NOISE)
+    gain = knob_number(header, config.gain, "gain")
+    read_noise = knob_number(header, config.read_noise, "read_noise")
     return None if gain is None or read_noise is None else Readout(gain, read_noise)
 
 
-def _above_zero(
-    header: Mapping[str, Any], config: PreprocessConfig, name: str, *, names: Sequence[str]
-) -> float | None:
-    """Return the number of a knob, or of the header where the knob says so."""
-    return header_number(
-        header, getattr(config, name), names, knob=f"data.preprocess.{name}", rule="above 0 and below 1e30"
-    )
+def knob_number(header: Mapping[str, Any], given: float | Header | None, name: str) -> float | None:
+    """Return the number of a knob of `NUMBERS`, or of the header where the knob says so."""
+    return header_number(header, given, NUMBERS[name], knob=f"data.preprocess.{name}", rule="above 0 and below 1e30")
 
 
 def exposure_seconds(header: Mapping[str, Any]) -> float:
@@ -340,7 +338,7 @@ def dark_seconds(header: Mapping[str, Any], *, only: float | None) -> float:
     seconds = exposure_seconds(header)
     if only is None:
         return seconds
-    if not math.isclose(seconds, only, rel_tol=_SAME_DURATION):
+    if not math.isclose(seconds, only, rel_tol=SAME_DURATION):
         raise DataError(
             f"darks that hold the bias can't be scaled and must last as long as the exposure, got {only:g} s for "
             f"{seconds:g} s; give data.preprocess.bias, overscan or pedestal (0 where it is subtracted already)"
@@ -378,6 +376,17 @@ def header_section(header: Mapping[str, Any], given: str, names: Sequence[str], 
     """Return a section that is given, or else is in the header under one of the names; None for `none`."""
     if given != "header":
         return None if given == "none" else Section.parse(given)
+    return told_section(header, names, knob=knob)
+
+
+def told_section(header: Mapping[str, Any], names: Sequence[str], *, knob: str) -> Section:
+    """Return the section that a header has under one of the names.
+
+    Raises
+    ------
+    DataError
+        If it has none, or none that is one.
+    """
     keyword = next((keyword for keyword in names if keyword in header), None)
     remedy = f"""'data.preprocess.{knob}="[x1:x2,y1:y2]"' (with both kinds of quotes), or data.preprocess.{knob}=none"""
     if keyword is None:

@@ -104,13 +104,7 @@ def remove_overscan(
     DataError
         If the section doesn't lie in the exposure, or has no good pixel.
     """
-    strip = _part(exposure, section, "overscan")
-    axis = 1 if section.shape[0] >= section.shape[1] else 0
-    if exposure.shape[1 - axis] != section.shape[1 - axis]:
-        raise DataError(
-            f"overscan must run along a whole edge of the exposure of {exposure.shape[1]}x{exposure.shape[0]} pixels, "
-            f"got {section}; widen it"
-        )
+    axis, strip = overscan_axis(section, exposure.shape), exposure[section.slices]
     empty = strip.mask.all(axis=axis, keepdims=True)
     if empty.any():
         taken = {why: int((mask & empty).sum()) for why, mask in (reasons or {}).items()}
@@ -122,6 +116,24 @@ def remove_overscan(
     level = CCDData(np.nanmedian(_blanked(strip), axis=axis, keepdims=True), unit=strip.unit)
     levelled = subtract_overscan(exposure, overscan=level, overscan_axis=axis, median=True)
     return levelled if readout is None else with_added_sigma(levelled, overscan_error(section, readout))
+
+
+def overscan_axis(section: Section, shape: tuple[int, int]) -> int:
+    """Return the axis along which an overscan strip is averaged: its shorter one.
+
+    Raises
+    ------
+    DataError
+        If it doesn't run along a whole edge of an exposure of this (height, width).
+    """
+    check_inside("overscan", section, shape)
+    axis = 1 if section.shape[0] >= section.shape[1] else 0
+    if shape[1 - axis] != section.shape[1 - axis]:
+        raise DataError(
+            f"overscan must run along a whole edge of the exposure of {shape[1]}x{shape[0]} pixels, got {section}; "
+            "widen it"
+        )
+    return axis
 
 
 def overscan_error(section: Section, readout: Readout) -> float:
@@ -140,7 +152,8 @@ def overscan_error(section: Section, readout: Readout) -> float:
 
 def trim(exposure: CCDData, *, section: Section) -> CCDData:
     """Cut out the part of the detector that sees the sky."""
-    return _part(exposure, section, "trim")
+    check_inside("trim", section, exposure.shape)
+    return exposure[section.slices]
 
 
 def remove_pedestal(exposure: CCDData, *, level: float) -> CCDData:
@@ -255,11 +268,11 @@ def _blanked(exposure: CCDData) -> NDArray[np.floating]:
     return np.where(exposure.mask, np.nan, exposure.data)
 
 
-def _part(exposure: CCDData, section: Section, what: str) -> CCDData:
-    if not section.fits_in(exposure.shape):
-        size = f"{exposure.shape[1]}x{exposure.shape[0]}"
+def check_inside(what: str, section: Section, shape: tuple[int, int]) -> None:
+    """Refuse a section that reaches beyond an exposure of this (height, width)."""
+    if not section.fits_in(shape):
+        size = f"{shape[1]}x{shape[0]}"
         raise DataError(f"{what} {section} must lie in the exposure of {size} pixels; make it smaller")
-    return exposure[section.slices]
 
 
 def _check_shape(what: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
