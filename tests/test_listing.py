@@ -479,6 +479,23 @@ def test_the_command_without_the_counts_of_no_light_leaves_the_flat_out_and_says
     assert "data.preprocess.pedestal=N" in told
 
 
+def test_the_command_names_a_set_by_the_pattern_that_only_its_files_match(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw_night(night, frames=9)
+    for number in range(9):
+        (night.folder / f"flat/{number}.fits").rename(night.folder / f"sci/f{number} r.fits")
+    overrides, told = printed(night, tmp_path / "m.csv", capsys)
+    assert {"data.preprocess.bias=[bias/*.fits]", "data.preprocess.dark=[dark/*.fits]"} <= set(overrides)
+    assert "data.preprocess.flat=[sci/f*.fits]" in overrides and "name a pattern" not in told
+    assert load(["data=injected", *overrides]).data.preprocess.bias == ["bias/*.fits"]
+    (night.folder / "sci/f.fits").write_bytes(b"")  # which `f*.fits` would match, too
+    (night.folder / "bias/8.fits").rename(night.folder / "8_bias.fits")
+    overrides, told = printed(night, tmp_path / "m.csv", capsys)
+    assert "data.preprocess.flat=['sci/* r.fits']" in overrides
+    assert "name a pattern each for data.preprocess.bias" in told and "data.preprocess.bias=" not in " ".join(overrides)
+
+
 def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:
     night.expose("a.fits", ra=150.0, RADESYS="BAD")
     night.expose("b.fits", ra=150.0)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PLANE_OPTIONS = ("target_bits", "target_codes", "ignore_bits", "ignore_codes", "unlabelled_bits", "unlabelled_codes")
 REFERENCES = ("night", "best", "earliest", "none")
-_MOST_NAMED = 8  # calibration frames of a kind that the command names one by one
 _FEWEST_FIELDS = 3  # one each to train, validate and test
 
 
@@ -111,18 +110,19 @@ def read_rules(arguments: argparse.Namespace) -> Rules:
 def advice(table: Table, arguments: argparse.Namespace) -> list[str]:
     """Return the command that trains on the manifest, and what stands in its way."""
     from ..config.command import written
+    from ..data.listing.raw import name_set
 
     knobs: dict[str, object] = {"data.root": str(arguments.folder), "data.manifest": str(arguments.output)}
     if table.registers != "none":
         knobs["data.preprocess.register"] = table.registers
-    usable = {kind: files for kind, files in table.sets.items() if files and kind not in table.detector.unusable}
-    short = {kind: files for kind, files in usable.items() if len(files) <= _MOST_NAMED}
-    knobs |= {f"data.preprocess.{kind}": files for kind, files in short.items()}
+    usable = {kind: own for kind, own in table.calibration.items() if own and kind not in table.detector.unusable}
+    named = {kind: name_set(own, arguments.folder) for kind, own in usable.items()}
+    knobs |= {f"data.preprocess.{kind}": names for kind, names in named.items() if names}
     knobs |= {f"data.preprocess.{name}": value for name, value in table.detector.knobs.items()}
     overrides = [f"{name}={value if _is_plain(value) else written(value)}" for name, value in knobs.items()]
     has_truth = any(row["target"] for row in table.rows)
     lines = [shlex.join(["python", "train.py", f"data={'frames' if has_truth else 'injected'}", *overrides])]
-    if long := [kind for kind, files in usable.items() if len(files) > _MOST_NAMED]:
+    if long := [kind for kind, names in named.items() if not names]:
         lines.append(f"calibration frames: name a pattern each for data.preprocess.{', data.preprocess.'.join(long)}")
     if table.detector.unusable:
         lines.append(

@@ -64,5 +64,5 @@ def written(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    is_word = re.fullmatch(r"[A-Za-z_/][\w/.-]*", text) is not None
+    is_word = re.fullmatch(r"[A-Za-z_/][\w/.*-]*", text) is not None
     return is_word and text.lower() not in ("true", "false", "null", "nan", "inf")

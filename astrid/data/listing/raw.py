@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
 
 from astrid.config import DataError
 
@@ -16,6 +19,7 @@ from .pictures import Listed
 KINDS = ("bias", "dark", "flat")
 FROM_HEADERS = ("saturation", "overscan", "trim", "gain", "read_noise")
 """Knobs that headers may give, in the order of their steps."""
+_MOST_NAMED = 8  # calibration frames of a kind that a command names one by one
 
 
 def find_sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, list[Listed]]:
@@ -24,6 +28,35 @@ def find_sets(pictures: Sequence[Listed], kept: Sequence[Listed]) -> dict[str, l
     fitting = [one for one in pictures if one.role == "science" and one.shape in shapes]
     sets = {kind: [one for one in fitting if one.kind == kind] for kind in KINDS}
     return sets | {"flat": [one for one in sets["flat"] if one.facts.filter in filters]}
+
+
+def name_set(exposures: Sequence[Listed], folder: Path) -> list[str]:
+    """Return how a command names a set: by a pattern that matches its files and no other, or one by one.
+
+    Nothing where there is no such pattern and the files are many.
+    """
+    shapes, filters = {one.shape for one in exposures}, {one.facts.filter for one in exposures if one.kind == "flat"}
+    files = [Path(one.file) for one in exposures]
+    if len(files) > 1 and len({file.parent for file in files}) == len(shapes) == 1 and len(filters) < 2:
+        wanted = {folder / file for file in files}
+        for pattern in _patterns([file.name for file in files]):
+            if set((folder / files[0].parent).glob(pattern)) == wanted:
+                return [str(files[0].parent / pattern)]
+    return [one.file for one in exposures] if len(exposures) <= _MOST_NAMED else []
+
+
+def _patterns(names: Sequence[str]) -> list[str]:
+    """Return patterns of these names, the widest first: `*.fits`, `bias_*.fits`, `*_r.fits`, `bias_*_r.fits`."""
+    head = _shared_start(names).rstrip("0123456789")
+    tail = _shared_start([name[::-1] for name in names])[::-1].lstrip("0123456789")
+    ending = tail[max(tail.find("."), 0) :]
+    pairs = [("", ending), (head, ending), ("", tail), (head, tail)]
+    return [f"{glob.escape(before)}*{glob.escape(after)}" for before, after in dict.fromkeys(pairs)]
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    return "".join(letters[0] for letters in columns)
 
 
 @dataclass(frozen=True)
