@@ -496,6 +496,25 @@ def test_the_command_names_a_set_by_the_pattern_that_only_its_files_match(
     assert "name a pattern each for data.preprocess.bias" in told and "data.preprocess.bias=" not in " ".join(overrides)
 
 
+@pytest.mark.parametrize("command", [["manifest"], ["reduce", "data.preprocess.gain=2"]])
+def test_a_cube_is_told_how_to_be_used_and_counted_as_a_file_that_cannot_be(
+    night: Night,
+    tmp_path: Path,
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    night.folder.mkdir()
+    fits.writeto(night.folder / "ramp.fits", np.ones((5, 40, 40), np.float32))
+    output = ["--output" if command[0] == "manifest" else "--out", str(tmp_path / "x")]
+    assert main([command[0], str(night.folder), *command[1:], *output]) == 2
+    [said] = [line for line in caplog.messages if "ramp.fits" in line]
+    rule = "a file must hold a picture with two axes, got 0 PRIMARY: an image of 40x40x5 pixels"
+    assert said.endswith(f"{rule}; save one plane as an image of its own")
+    told = f"error: DIR must hold science exposures, got 1 file that can't be used in {night.folder}"
+    assert f"{told}; do what the warnings say" in capsys.readouterr().err.splitlines()
+
+
 def test_coordinates_of_an_unknown_frame_are_as_none(night: Night) -> None:
     night.expose("a.fits", ra=150.0, RADESYS="BAD")
     night.expose("b.fits", ra=150.0)
@@ -606,7 +625,7 @@ def test_bad_input_is_one_message_and_code_2(night: Night, tmp_path: Path, capsy
         (str(tmp_path / "nowhere"), "new.csv"): "DIR must be a folder, got",
         (str(tmp_path / "empty"), "new.csv"): "DIR must have FITS files",
         (str(night.folder), "m.csv"): "--output must be a new file, got .*; name another, or add --overwrite",
-        (str(night.folder), "new.csv"): "DIR must hold science frames, got none among the 1 pictures",
+        (str(night.folder), "new.csv"): "DIR must hold science exposures, got 1 dark in .*; look with --listing FILE",
     }
     for (folder, name), message in cases.items():
         assert main(["manifest", folder, "--output", str(tmp_path / name)]) == 2

@@ -19,7 +19,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ConfigError, DataError
+from ..config import ConfigError
 from ..terminal import only_warnings
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look into every file, write the manifest and say how to train on it."""
     from ..console import print_plain, show_progress
-    from ..data.listing.pictures import find_files, list_folder
+    from ..data.listing.pictures import find_files, list_folder, without_science
     from ..data.listing.table import make_table, summarise, write_listing, write_table
 
     if arguments.output.exists() and not arguments.overwrite:
@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.listing is not None:
         write_listing(pictures, arguments.listing)
     if not table.rows:
-        rule = f"must hold science frames, got none among the {len(pictures)} pictures"
-        raise DataError(f"DIR {rule} of {arguments.folder}; --listing FILE says what each was taken for")
+        remedy = "look with --listing FILE at what each was taken for"
+        raise without_science(pictures, files, folder=arguments.folder, remedy=remedy)
     write_table(table, arguments.output)
     for line in [*summarise(table), f"manifest: {arguments.output}", *advice(table, arguments)]:
         print_plain(line)

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ConfigError, DataError, FramesData
+from ..config import ConfigError, FramesData
 from ..config.secrets import scrub
 from ..terminal import only_warnings
 from .quality import is_override, processes, read_config
@@ -102,7 +102,7 @@ def _quoted(text: str) -> str:
 
 def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
     """Return a row for a file that is named, or for each science exposure of a folder, without what was reduced."""
-    from ..data.listing.pictures import find_files, list_folder
+    from ..data.listing.pictures import find_files, list_folder, without_science
     from ..data.listing.table import large_enough
     from ..data.quality import list_files
     from ..data.rows import FrameRow, ImageFile
@@ -115,9 +115,7 @@ def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
         pictures = list(list_folder(files, Path(path)))
     chosen = large_enough([one for one in pictures if one.role == "science" and one.kind == "science"])
     if not chosen:
-        kinds = Counter(one.kind if one.role == "science" else one.role for one in pictures)
-        found = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no FITS file outside --out"
-        raise DataError(f"DIR must hold science exposures, got {found} in {path}; name the files one by one")
+        raise without_science(pictures, files, folder=Path(path), remedy="name the files one by one")
     return [FrameRow(0, "", "", None, science=ImageFile.parse(one.file, Path(path))) for one in chosen]
 
 

@@ -18,6 +18,7 @@ from .lookup_tables import TABLES
 
 Header = fits.Header
 _SHOWN = 10  # HDUs listed in a message
+_ONE_PLANE = "save one plane as an image of its own"
 
 
 def locate_picture(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tuple[int, int]]:
@@ -31,12 +32,14 @@ def locate_picture(stream: IO[bytes], wanted: int | str | None) -> tuple[int, tu
 def locate_pictures(stream: IO[bytes]) -> tuple[PictureHDU, ...]:
     """Return every picture of a file, one at least, once the file is known to hold all of each."""
     hdus, file_bytes = _open_bare(stream)
-    found = sort_images(hdus).pictures
-    if not found:
-        raise DataError(f"there is no picture with two axes in it ({_contents(hdus)}); leave it out")
-    for one in found:
+    content = sort_images(hdus)
+    if not content.pictures:
+        is_cube = any(len(_declared_shape(hdu)) > 2 for hdu in hdus)
+        remedy = _ONE_PLANE if is_cube else "name a file that has one"
+        raise DataError(f"a file must hold a picture with two axes, got {_contents(hdus)}; {remedy}")
+    for one in content.pictures:
         check_complete(hdus[one.hdu], file_bytes=file_bytes)
-    return found
+    return content.pictures
 
 
 def _open_bare(stream: IO[bytes]) -> tuple[fits.HDUList, int]:
@@ -124,7 +127,7 @@ def find_picture(hdus: Sequence[Any], *, wanted: int | str | None) -> tuple[int,
     if len(shape) != 2 or min(shape) == 0:
         raise DataError(
             f"HDU {index} holds {_describe(hdus[index])}, but a picture with two axes is needed; "
-            f"name another among {_contents(hdus)}, or save one plane as an image of its own"
+            f"name another among {_contents(hdus)}, or {_ONE_PLANE}"
         )
     return index, (shape[0], shape[1])
 

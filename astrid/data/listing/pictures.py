@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrid.config import DataError
+from astrid.units import counted
 
 from .. import keywords
 from ..folders import walk_files
@@ -21,7 +22,7 @@ from ..frame_file import TRUTH_KEYWORDS
 from ..frames import Picture, list_pictures
 from ..kinds import Kind, settled_kind
 from ..quality.astrometry import remarks_on
-from ..rows import Section
+from ..rows import ImageFile, Section
 from .headers import Facts, read_facts
 from .roles import Role, read_extension, read_name
 
@@ -108,6 +109,18 @@ def list_folder(files: Iterable[Path], folder: Path) -> Iterator[Listed]:
             logger.warning("left out: %s", error)
             continue
         yield from _listed(pictures, path.relative_to(folder), folder=folder)
+
+
+def without_science(pictures: Sequence[Listed], files: Sequence[Path], *, folder: Path, remedy: str) -> DataError:
+    """Return the error of a folder without science exposures: what its files hold, and how many can't be used."""
+    kinds = Counter(one.kind if one.role == "science" else one.role for one in pictures)
+    found = [f"{count} {kind}" for kind, count in kinds.items()]
+    unusable = len(files) - len({ImageFile.parse(one.file, folder).path for one in pictures})
+    if unusable:
+        found.append(f"{counted(unusable, 'file')} that can't be used")
+        remedy = "do what the warnings say" if not pictures else f"do what the warnings say, or {remedy}"
+    got = ", ".join(found) or "no FITS file outside --out"
+    return DataError(f"DIR must hold science exposures, got {got} in {folder}; {remedy}")
 
 
 def _listed(pictures: Sequence[Picture], path: Path, *, folder: Path) -> Iterator[Listed]:
