@@ -24,7 +24,7 @@ from astrid.data.frames import read_image
 from astrid.data.manifest import read_rows
 from astrid.data.preprocess import load_frames, prepare_field
 from astrid.data.recipes import fingerprint
-from astrid.data.reduced import plan
+from astrid.data.reduced import Job, Outcome, plan
 from astrid.data.reduction.header import move_pixels
 from astrid.data.rows import FrameRow, ImageFile
 
@@ -44,13 +44,19 @@ def observatory(tmp_path_factory: pytest.TempPathFactory) -> Observatory:
 
 
 def command(
-    place: Observatory, out: Path, *given: str, paths: tuple[str, ...] = ("science.fits",), **knobs: Any
+    place: Observatory,
+    out: Path,
+    *given: str,
+    paths: tuple[str, ...] = ("science.fits",),
+    quiet: bool = True,
+    **knobs: Any,
 ) -> int:
     knobs = RAW | {"raw_reference": False} | knobs
     overrides = [f"data.preprocess.{name}={written(value)}" for name, value in knobs.items()]
     root = [f"data.root={place.folder}", f"data.cache={place.folder}/cache"]
     files = [str(place.folder / path) for path in paths]
-    return main(["-q", "reduce", *files, "--out", str(out), "--jobs", "1", *root, *overrides, *given])
+    loudness = ["-q"] if quiet else []
+    return main([*loudness, "reduce", *files, "--out", str(out), "--jobs", "1", *root, *overrides, *given])
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +191,36 @@ def test_a_frame_that_cannot_be_reduced_is_named_and_the_others_are_written(
     said = capsys.readouterr()
     assert "mute.fits: science mute.fits: the header must have a number SATURATE" in said.err
     assert "1 written, 0 there already, 1 refused" in said.out and not (tmp_path / "mute.fits").exists()
+
+
+def test_a_frame_is_a_short_line_and_steps_that_frames_share_are_told_once(
+    observatory: Observatory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, bare = ("science.fits", "reference.fits"), {"flat": [], "bias": [], "dark": [], "cosmic_rays": False}
+    for quiet in (True, False):
+        out = tmp_path / str(quiet)
+        assert command(observatory, out, paths=paths, quiet=quiet, **bare) == 0
+        *lines, last = capsys.readouterr().out.splitlines()
+        assert last.startswith("2 written, 0 there already")
+        frames = [] if quiet else [f"{observatory.folder / name} -> {out / name}" for name in paths]
+        assert [line for line in lines if "->" in line] == frames
+        assert len([line for line in lines if "skipped" in line]) == (0 if quiet else 1)
+
+
+def test_ctrl_c_says_how_many_frames_are_written_and_what_goes_on(
+    observatory: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(job: Job, *arguments: Any, **knobs: Any) -> Outcome:
+        if job.path.name == "reference.fits":
+            raise KeyboardInterrupt
+        return reduce_job(job, *arguments, **knobs)
+
+    reduce_job = reduced_files.reduce_job
+    monkeypatch.setattr(reduced_files, "reduce_job", stopped)
+    paths, bare = ("science.fits", "reference.fits"), {"flat": [], "bias": [], "dark": [], "cosmic_rays": False}
+    assert command(observatory, tmp_path, paths=paths, **bare) == 1
+    told = f"error: interrupted; 1 of 2 frames are in {tmp_path}; the same command goes on with the rest"
+    assert told in capsys.readouterr().err.splitlines()
 
 
 def test_what_all_exposures_share_is_hashed_once(observatory: Observatory, monkeypatch: pytest.MonkeyPatch) -> None:

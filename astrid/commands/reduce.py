@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ConfigError, FramesData
 from ..config.secrets import scrub
-from ..terminal import only_warnings
+from ..terminal import is_quiet, only_warnings
 from .quality import is_override, processes, read_config
 
 if TYPE_CHECKING:
@@ -132,19 +132,26 @@ def reduce_all(jobs: Sequence[Job], config: FramesData, *, difference: bool, wor
 
 
 def show(outcomes: Sequence[Outcome], *, out: Path) -> None:
-    """Print a line a frame, with its steps, and how many there were of which kind."""
+    """Print a line a frame, below the steps that it shares with others, and how many there were of which kind."""
     from ..console import print_plain
 
+    by_steps: dict[str, list[str]] = {}
     for one in outcomes:
         if one.state == "refused":
             print(scrub(f"refused: {one.job.name}: {one.reason}"), file=sys.stderr)
-        elif one.state == "there":
-            print_plain(f"{one.job.name} -> {one.job.path}: there already")
         else:
-            done, skipped = ([step.name for step in one.steps if step.done == taken] for taken in (True, False))
-            print_plain(
-                f"{one.job.name} -> {one.job.path}: {', '.join(done)}; skipped: {', '.join(skipped) or 'nothing'}"
-            )
+            by_steps.setdefault(_told(one), []).append(f"{one.job.name} -> {one.job.path}")
+    for steps, frames in () if is_quiet() else by_steps.items():
+        for line in (steps, *frames):
+            print_plain(line)
     counts = Counter(one.state for one in outcomes)
     told = f"{counts['written']} written, {counts['there']} there already, {counts['refused']} refused"
     print_plain(f"{told}: {out}")
+
+
+def _told(outcome: Outcome) -> str:
+    """Return which steps were taken and which skipped, or that there was nothing to do."""
+    if outcome.state == "there":
+        return "there already:"
+    done, skipped = ([step.name for step in outcome.steps if step.done == taken] for taken in (True, False))
+    return f"{', '.join(done)}; skipped: {', '.join(skipped) or 'nothing'}:"
