@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ConfigError, FramesData
+from ..config import ConfigError, FramesData, RunError
 from ..config.secrets import scrub
 from ..terminal import is_quiet, only_warnings
+from ..units import counted
 from .quality import is_override, processes, read_config
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     difference = not arguments.no_difference
     jobs = plan(rows, config, root=root, out=arguments.out, difference=difference)
     refuse_taken(jobs, overwrite=arguments.overwrite)
-    outcomes = reduce_all(jobs, config, difference=difference, workers=arguments.jobs)
+    outcomes = reduce_all(jobs, config, out=arguments.out, difference=difference, workers=arguments.jobs)
     show(outcomes, out=arguments.out)
     return 2 if any(one.state == "refused" for one in outcomes) else 0
 
@@ -119,8 +120,14 @@ def _rows_of(path: str, *, out: Path) -> list[FrameRow]:
     return [FrameRow(0, "", "", None, science=ImageFile.parse(one.file, Path(path))) for one in chosen]
 
 
-def reduce_all(jobs: Sequence[Job], config: FramesData, *, difference: bool, workers: int) -> list[Outcome]:
-    """Do the jobs, with a bar."""
+def reduce_all(jobs: Sequence[Job], config: FramesData, *, out: Path, difference: bool, workers: int) -> list[Outcome]:
+    """Do the jobs, with a bar.
+
+    Raises
+    ------
+    RunError
+        If a person stops it, saying how many frames are written by then.
+    """
     from functools import partial
 
     from ..console import show_progress
@@ -128,7 +135,12 @@ def reduce_all(jobs: Sequence[Job], config: FramesData, *, difference: bool, wor
     from ..data.reduced import reduce_job
 
     work = [partial(reduce_job, job, config, difference=difference) for job in jobs]
-    return list(show_progress(in_parallel(work, workers=workers), "frames", len(work), doing="reducing"))
+    try:
+        return list(show_progress(in_parallel(work, workers=workers), "frames", len(work), doing="reducing"))
+    except KeyboardInterrupt:
+        there = sum(job.is_written() for job in jobs)
+        told = f"{there} of {counted(len(jobs), 'frame')} are in {out}"
+        raise RunError(f"interrupted; {told}; the same command goes on with the rest") from None
 
 
 def show(outcomes: Sequence[Outcome], *, out: Path) -> None:

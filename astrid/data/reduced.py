@@ -51,6 +51,10 @@ class Job:
         """What messages call it."""
         return str(self.row.science)
 
+    def is_written(self) -> bool:
+        """Tell whether its file is there as this job writes it."""
+        return self.path.exists() and written_key(self.path) == self.key
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -123,7 +127,7 @@ def refuse_taken(jobs: Sequence[Job], *, overwrite: bool) -> None:
 
 def reduce_job(job: Job, config: FramesData, *, difference: bool) -> Outcome:
     """Reduce an exposure and write it, unless that is done already; what can't be reduced is said, not raised."""
-    if job.path.exists() and written_key(job.path) == job.key:
+    if job.is_written():
         return Outcome(job, "there")
     try:
         primary = inspect_file(job.row.science.path).primary
