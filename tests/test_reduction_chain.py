@@ -12,7 +12,7 @@ from raw_exposures import READOUT, Camera, pull_width
 
 from astrid.config import DataError, PreprocessConfig
 from astrid.config.compose import load
-from astrid.data.frames import _unit
+from astrid.data.frames import unit_named
 from astrid.data.reduction.chain import Masters, calibrate
 from astrid.data.reduction.combine import Combination, master_bias, master_dark
 from astrid.data.reduction.detector import as_exposure
@@ -135,7 +135,7 @@ def test_a_strip_without_light_in_the_part_that_is_kept_is_refused() -> None:
 )
 def test_a_gain_for_what_is_no_longer_counts_is_refused(unit: str) -> None:
     image = exposure(np.full((8, 8), 100.0), BUNIT=unit)
-    image = CCDData(image.data, mask=image.mask, unit=_unit(image.meta), meta=image.meta)
+    image = CCDData(image.data, mask=image.mask, unit=unit_named(image.meta), meta=image.meta)
     for gain in ("header", 2.0):
         with pytest.raises(DataError, match=rf"BUNIT must be counts where .*\.gain is given, got '{unit}'; leave out"):
             calibrate(image, PreprocessConfig(gain=gain), Masters())
@@ -146,7 +146,7 @@ def test_a_gain_for_what_is_no_longer_counts_is_refused(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["", "ADU", "adu", "counts", "COUNTS", "DN", "ct", "raw values"])
 def test_counts_under_any_name_are_multiplied_by_the_gain(unit: str) -> None:
     image = exposure(np.full((8, 8), 100.0), BUNIT=unit)
-    image = CCDData(image.data, mask=image.mask, unit=_unit(image.meta), meta=image.meta)
+    image = CCDData(image.data, mask=image.mask, unit=unit_named(image.meta), meta=image.meta)
     record = calibrate(image, PreprocessConfig(gain="header"), Masters())
     assert record.frame.data == pytest.approx(200) and unit_of(record) == "electron"
 
