@@ -152,8 +152,8 @@ def masters_key(config: PreprocessConfig, root: Path, *, like: ImageFile | None 
 def deciding_code() -> list[Path]:
     """Return the modules of this package, which combines frames, and those that read them and their headers."""
     data = Path(__file__).parents[1]
-    headers = [data / "listing" / "headers.py", data / "quality" / "header.py"]
-    return [*sorted(data.glob("*.py")), *sorted((data / "reduction").glob("*.py")), *headers]
+    headers = data / "listing" / "headers.py"
+    return [*sorted(data.glob("*.py")), *sorted((data / "reduction").glob("*.py")), headers]
 
 
 def cached_masters(config: PreprocessConfig, *, root: Path, cache: Path, like: ImageFile | None = None) -> Masters:
