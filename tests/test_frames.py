@@ -12,7 +12,8 @@ import pytest
 from astropy.io import fits
 
 from astrid.config import DataError
-from astrid.data.frames import inspect_image, read_image, read_plane
+from astrid.data.frames import inspect_image, list_pictures, read_image, read_plane
+from astrid.data.hdus import keywords
 from astrid.data.rows import ImageFile, Section
 
 PICTURES = [
@@ -245,6 +246,8 @@ def test_a_picture_has_exposure_and_gain_of_the_primary_header_where_it_tells_no
     path = write(tmp_path / "a.fits", primary, fits.ImageHDU(ramp, header=fits.Header(own)))
     told = read_image(path).header
     assert {name: told[name] for name in ("EXPTIME", "EGAIN", "GAIN", "RDNOISE", "OBJECT") if name in told} == expected
+    [listed] = list_pictures(path)
+    assert listed.meta == keywords(told)
 
 
 def test_axes_of_length_one_are_dropped(tmp_path: Path, ramp: np.ndarray) -> None:
