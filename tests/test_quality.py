@@ -21,7 +21,7 @@ from astrid.data.quality.header import Facts, read_facts
 from astrid.data.quality.measures import noise_ratio, saturation_level, sky_shape
 from astrid.data.quality.score import grade
 from astrid.data.quality.stars import adaptive_moments
-from astrid.data.reduction.chain import read_out
+from astrid.data.reduction.told import read_out
 
 
 @pytest.mark.parametrize("fwhm", [2.2, 3.0, 4.5, 8.0])
@@ -440,7 +440,7 @@ def test_moments_of_a_gaussian_are_its_own(sigma: float, ratio: float, angle: fl
 
 @given(st.floats(0, 360), st.floats(-89, 89), st.floats(-1e-3, 1e-3), st.floats(-1e-3, 1e-3))
 def test_the_tangent_plane_keeps_small_distances(ra: float, dec: float, east: float, north: float) -> None:
-    near = np.array([[ra + east / np.cos(np.radians(dec)), dec + north]])
+    near = np.array([[ra + east / np.cos(np.radians(dec + north)), dec + north]])
     plane = tangent_plane(near, np.array([ra, dec]))
     assert plane[0] == pytest.approx(np.array([east, north]) * 3600, abs=2e-3)
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astrid.config import DataError, FramesData, PreprocessConfig, RunError
 from astrid.data import frames, hdus, keywords, packing, pixels, rows
 from astrid.data.exposures import read_exposure
-from astrid.data.reduction import chain, combine, detector, sets
+from astrid.data.reduction import chain, combine, detector, sets, told
 from astrid.data.reduction.sets import SETS, cached_masters, deciding_code, make_masters, masters_key
 from astrid.data.rows import ImageFile
 
@@ -80,7 +80,7 @@ def test_another_level_of_saturation_makes_masters_anew(tmp_path: Path) -> None:
 
 
 def test_the_code_that_reads_and_combines_frames_is_in_the_key() -> None:
-    modules = (chain, combine, detector, frames, hdus, keywords, packing, pixels, rows, sets)
+    modules = (chain, combine, detector, frames, hdus, keywords, packing, pixels, rows, sets, told)
     assert {Path(str(module.__file__)) for module in modules} <= set(deciding_code())
 
 

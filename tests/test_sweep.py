@@ -614,6 +614,7 @@ def test_no_worker_outlives_a_command_that_is_killed(tmp_path: Path) -> None:
     command.kill()
     command.wait()
     wait_until(lambda: not is_running(int(pid.read_text())))
+    assert not is_running(int(pid.read_text()))
 
 
 def is_running(pid: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from astrid.config import DataError, RunError
 
 from .frames import inspect_file
 from .lookup_tables import CARD as LOOKUP_CARD
+from .store import whole
 
 MARK, KEY = "ASTRID", "ASTRKEY"
 """Cards of the primary header: the version that wrote the file, and the digest of all that decided it."""
@@ -90,20 +90,16 @@ def write_planes(
     first = fits.PrimaryHDU(header=None if primary is None else _bare(primary))
     first.header[MARK] = (version, "version of AstrID whose `astrid reduce` wrote this")
     first.header[KEY] = (key, "digest of files, knobs and code")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         hdus = fits.HDUList([first, *(_hdu(plane, planes[0]) for plane in planes), *tables])
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), whole(path) as partial:
             warnings.simplefilter("ignore")  # of cards that are mended
             hdus.writeto(partial, overwrite=True, output_verify="silentfix", checksum=True)
-        partial.replace(path)
     except (fits.VerifyError, ValueError) as error:
         raise DataError(f"its header can't be written as FITS ({error}); mend the header") from error
     except OSError as error:
         raise RunError(f"{path} can't be written ({error.strerror}); make room, or name another --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _hdu(plane: Plane, first: Plane) -> fits.ImageHDU:

@@ -24,8 +24,8 @@ from .frames import read_image
 from .kept_arrays import keep_arrays, read_kept_arrays
 from .pixels import digest_values
 from .preprocess import part_of, read_labels
-from .reduction import chain
-from .reduction.chain import header_section
+from .reduction import told
+from .reduction.told import header_section
 from .rows import FrameRow, ImageFile, Section
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _LABELS = ("target_bits", "ignore_bits", "unlabelled_bits", "target_codes", "ign
 _PARTS = ("part", "reference_part")
 
 
-_DECIDING = (chain, copies, frames, hdus, keywords, pixels, preprocess, rows)
+_DECIDING = (copies, frames, hdus, keywords, pixels, preprocess, rows, told)
 """Modules whose code decides a look, beside this one."""
 
 

@@ -20,8 +20,9 @@ from ..frame_units import check_duration, electrons_per_unit, is_electrons, is_r
 from ..frames import read_image
 from ..preprocess import Loaded
 from ..psf_image import PsfImage, as_psf
-from ..reduction.chain import Record, header_number
+from ..reduction.chain import Record
 from ..reduction.header import unit_of
+from ..reduction.told import header_number
 from ..rows import FrameRow
 from ..stars import typical_fwhm
 from .frame_psf import measure_epsf

@@ -99,7 +99,7 @@ def find_detector(
 
 def _needing_bias(exposures: Sequence[Listed], sets: Mapping[str, Sequence[Listed]]) -> list[str]:
     """Return the kinds that can't do without bias: flats, and darks, unless these lasted as long as all the rest."""
-    from ..reduction.chain import SAME_DURATION
+    from ..reduction.told import SAME_DURATION
 
     seconds = [one.facts.seconds for one in (*exposures, *sets["dark"], *sets["flat"])]
     lengths = [one for one in seconds if one is not None]
@@ -109,7 +109,7 @@ def _needing_bias(exposures: Sequence[Listed], sets: Mapping[str, Sequence[Liste
 
 def _is_raw(reference: Listed, kept: Sequence[Listed]) -> bool:
     """Tell whether a reference is as its detector gave it: no picture that its name calls one, and still in counts."""
-    from ..reduction.chain import are_counts  # which takes a second to import
+    from ..reduction.told import are_counts  # which takes a second to import
 
     is_exposure = reference.role == "science" and reference.shape in {one.shape for one in kept}
     return is_exposure and are_counts(reference.readout, unit_named(reference.readout))
@@ -117,7 +117,7 @@ def _is_raw(reference: Listed, kept: Sequence[Listed]) -> bool:
 
 def _numbers(one: Listed) -> set[str]:
     """Return the knobs whose numbers a header gives; counts alone have a gain."""
-    from ..reduction.chain import NUMBERS, are_counts, knob_number
+    from ..reduction.told import NUMBERS, are_counts, knob_number
 
     found = set()
     for name in NUMBERS:
@@ -129,8 +129,8 @@ def _numbers(one: Listed) -> set[str]:
 
 def _sections(one: Listed) -> set[str]:
     """Return which of overscan and trim a header gives, neither where they share pixels."""
-    from ..reduction.chain import check_apart, told_section
     from ..reduction.detector import check_inside, overscan_axis
+    from ..reduction.told import check_apart, told_section
 
     found: dict[str, Section] = {}
     with suppress(DataError):

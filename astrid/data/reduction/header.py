@@ -9,7 +9,8 @@ from astrid.config import PreprocessConfig
 from .. import keywords
 from ..hdus import Header
 from ..hdus import keywords as values_of
-from .chain import Record, read_out
+from .chain import Record
+from .told import read_out
 
 RESCALED_BY = {"saturation", "overscan", "pedestal", "bias", "dark", "gain", "flat"}
 """Steps after which the level of saturation is another, or is masked."""

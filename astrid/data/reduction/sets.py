@@ -25,10 +25,11 @@ from ..hdus import Header, PictureHDU, keywords
 from ..kept_arrays import keep_arrays, read_kept_arrays
 from ..rows import ImageFile
 from ..store import held, make_folder
-from .chain import Masters, dark_seconds, exposure_seconds, read_out, start
+from .chain import Masters, start
 from .combine import Combination, master_bias, master_dark, master_flat
 from .detector import Readout
 from .roles import Told, doubt_filter, doubt_kind, told_filter
+from .told import dark_seconds, exposure_seconds, read_out
 
 logger = logging.getLogger(__name__)
 
