@@ -248,6 +248,12 @@ def test_a_border_that_was_filled_in_is_remarked_on(edge: int, remarks: int) -> 
     )
 
 
+def test_a_sky_that_is_cut_off_below_is_no_border() -> None:
+    image = Starfield(sky=1000.0).image()
+    found = Starfield(sky=1000.0).assessed(image=np.maximum(image, np.percentile(image, 5)))
+    assert found.remarks == []
+
+
 def test_a_bias_without_noise_is_not_blamed_for_it() -> None:
     found = Assessment("a", Facts(kind="bias"), (9, 9), values={"background": 1.0}, absent={"noise": "got none"})
     assert explain(found, judge(found, QualityConfig())) == ""
