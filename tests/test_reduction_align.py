@@ -16,7 +16,7 @@ from astrid.config import DataError
 from astrid.data.background import subtract_background
 from astrid.data.frames import read_image
 from astrid.data.psf import psf_stamp
-from astrid.data.reduction.align import Alignment, _common_shift, align, match_stars, measure_stars
+from astrid.data.reduction.align import _SEARCH_FWHM, Alignment, _common_shift, align, match_stars, measure_stars
 from astrid.data.reduction.resample import resample
 
 
@@ -80,6 +80,19 @@ def test_the_error_is_that_of_the_stars_that_are_counted(monkeypatch: pytest.Mon
     misses = np.hypot(x - there[:, 0], y - there[:, 1])[5:]
     assert found.matches == 55
     assert found.rms_pixels == pytest.approx(math.sqrt(np.mean(misses**2)), rel=1e-6)
+
+
+def test_the_width_of_the_smallest_error_is_taken_where_none_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = [ndimage.gaussian_filter(sky(one, stars=15), 4.0) for one in (UNMOVED, Alignment(1, 7.25 + 3j, 0, 0.0))]
+    noise = np.random.default_rng(1).normal(0, 3, (2, 400, 400)).astype(np.float32)
+    frames = [frame + own for frame, own in zip(wide, noise, strict=True)]
+    errors = []
+    for width in _SEARCH_FWHM:
+        with monkeypatch.context() as patch:
+            patch.setattr("astrid.data.reduction.align._SEARCH_FWHM", (width,))
+            errors.append(aligned(*frames).error_pixels)
+    assert errors[0] > 1.5 * min(errors)
+    assert aligned(*frames).error_pixels == min(errors)
 
 
 def test_frames_of_different_fields_are_refused() -> None:
