@@ -20,7 +20,7 @@ import pytest
 
 from astrid.config import RunError
 from astrid.data.frames import Field, Sources
-from astrid.data.store import IMAGES, INDEX, PLANES, FieldStore, cached_store, write_fields
+from astrid.data.store import IMAGES, INDEX, PLANES, FieldStore, cached_store, whole, write_fields
 
 
 def make_field(number: int, *, height: int = 20, width: int = 31) -> Field:
@@ -187,3 +187,16 @@ def test_a_store_whose_making_fails_does_not_appear(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         cached_store(tmp_path, "key", failing())
     assert not (tmp_path / "key").exists()
+
+
+def test_a_file_appears_whole_or_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), whole(path) as partial:
+        partial.write_text("half")
+        raise OSError("the disk is full")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with whole(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
